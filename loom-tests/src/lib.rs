@@ -1,0 +1,1 @@
+//! Loom models of `kpl::ring`; the models stand in `tests/`.

@@ -1,0 +1,133 @@
+//! What a caller puts, and the names of the places it can go.
+//!
+//! A [`Record`] borrows its key and data: a put copies them once, into a ring, and a put that is refused leaves
+//! them where they were. Identifiers are newtypes, so that a shard's index is never taken for a core's.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::InvalidHashKey;
+
+/// A user record: a partition key, perhaps an explicit hash key, and data.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Decides the shard, unless there is an explicit hash key: 1 to 256 UTF-16 units.
+    pub partition_key: &'a str,
+    /// Decides the shard in the partition key's place.
+    pub explicit_hash_key: Option<HashKey>,
+    /// The payload. It may be empty; with the partition key it is at most `max_record_size` bytes.
+    pub data: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// A record that goes to the shard of its partition key.
+    pub fn new(partition_key: &'a str, data: &'a (impl AsRef<[u8]> + ?Sized)) -> Record<'a> {
+        Record { partition_key, explicit_hash_key: None, data: data.as_ref() }
+    }
+
+    /// The same record, sent to the shard whose range holds `hash_key`.
+    pub fn with_explicit_hash_key(self, hash_key: HashKey) -> Record<'a> {
+        Record { explicit_hash_key: Some(hash_key), ..self }
+    }
+
+    /// Bytes that count against the limits: data and partition key.
+    pub fn size(&self) -> usize {
+        self.data.len() + self.partition_key.len()
+    }
+}
+
+impl fmt::Debug for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("partition_key", &self.partition_key)
+            .field("explicit_hash_key", &self.explicit_hash_key)
+            .field("data", &format_args!("{} bytes", self.data.len()))
+            .finish()
+    }
+}
+
+/// A point of the hash space, 0 to 2^128 - 1, in which every shard owns a range.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HashKey(pub u128);
+
+impl HashKey {
+    /// The least hash key.
+    pub const MIN: HashKey = HashKey(0);
+    /// The greatest hash key.
+    pub const MAX: HashKey = HashKey(u128::MAX);
+}
+
+impl FromStr for HashKey {
+    type Err = InvalidHashKey;
+
+    /// Reads the decimal form that the service uses: digits only, at most 2^128 - 1.
+    fn from_str(text: &str) -> Result<HashKey, InvalidHashKey> {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        match text.parse() {
+            Ok(value) if digits => Ok(HashKey(value)),
+            _ => Err(InvalidHashKey::new(text)),
+        }
+    }
+}
+
+impl fmt::Display for HashKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for HashKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// A stream of this producer: its place in the order in which streams were named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u32);
+
+/// A shard's place in a shard map, ascending by hash range. It means nothing under another map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardIndex(pub u32);
+
+/// A core of this producer, counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CoreId(pub u16);
+
+macro_rules! index {
+    ($name:ident) => {
+        impl $name {
+            /// The same as an index into a list.
+            pub fn index(self) -> usize {
+                self.0 as usize
+            }
+        }
+    };
+}
+index!(StreamId);
+index!(ShardIndex);
+index!(CoreId);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_key_is_decimal_and_fits_128_bits() {
+        let max = "340282366920938463463374607431768211455";
+        assert_eq!(max.parse(), Ok(HashKey::MAX));
+        assert_eq!("0".parse(), Ok(HashKey::MIN));
+        assert_eq!("007".parse(), Ok(HashKey(7)));
+        assert_eq!(HashKey::MAX.to_string(), max);
+        for bad in ["", "-1", "+1", "0x10", "1 ", "340282366920938463463374607431768211456"] {
+            let error = bad.parse::<HashKey>().unwrap_err().to_string();
+            assert!(error.contains("explicit hash key") && error.contains(bad), "{error}");
+            assert!(error.contains("340282366920938463463374607431768211455"), "{error}");
+        }
+    }
+
+    #[test]
+    fn debug_does_not_print_data() {
+        assert!(!format!("{:?}", Record::new("k", "secret")).contains("secret"));
+    }
+}
