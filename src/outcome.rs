@@ -14,6 +14,7 @@
 //! | `Record Count Mismatch` | the answer had another number of results than the request records | yes | no |
 //! | `Closed` | the producer was closed before it was delivered | if an attempt was ambiguous | until then |
 //! | `CoreFailed` | the core that held it ended | yes | no |
+//! | `UnverifiedShard` | its aggregate was stored on a shard that no map of ours knew before it expired | yes | no |
 //! | `StreamUnavailable` | the stream's shards could not be listed | no | no |
 //! | `Throttled` | its aggregate was throttled and `fail_if_throttled` is set | no | no |
 //! | `Dns`, `Connect`, `Tls` | no connection came about | no | yes |
@@ -41,6 +42,8 @@ pub enum ErrorCode {
     Closed,
     /// The core that held the record ended.
     CoreFailed,
+    /// An aggregate was stored on a shard that no map of ours knew before it expired.
+    UnverifiedShard,
     /// The stream's shards could not be listed.
     StreamUnavailable,
     /// Throttled, and `fail_if_throttled` is set.
@@ -70,6 +73,7 @@ impl ErrorCode {
             ErrorCode::RecordCountMismatch => "Record Count Mismatch",
             ErrorCode::Closed => "Closed",
             ErrorCode::CoreFailed => "CoreFailed",
+            ErrorCode::UnverifiedShard => "UnverifiedShard",
             ErrorCode::StreamUnavailable => "StreamUnavailable",
             ErrorCode::Throttled => "Throttled",
             ErrorCode::Dns => "Dns",

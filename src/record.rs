@@ -6,7 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::error::InvalidHashKey;
+use crate::error::{InvalidHashKey, StreamError};
+use crate::limits::STREAM_NAME_MAX;
 
 /// A user record: a partition key, perhaps an explicit hash key, and data.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,6 +83,54 @@ impl fmt::Debug for HashKey {
     }
 }
 
+/// How a stream is named: by name within the account and region, or by ARN.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum StreamName {
+    /// 1 to 128 of a-z, A-Z, 0-9, `_`, `.` and `-`.
+    Name(String),
+    /// `arn:PARTITION:kinesis:REGION:ACCOUNT:stream/NAME`, perhaps of another account.
+    Arn(String),
+}
+
+impl StreamName {
+    /// Reads a name or an ARN.
+    ///
+    /// # Errors
+    /// Says what it must be.
+    pub fn parse(text: &str) -> Result<StreamName, StreamError> {
+        let invalid = |bound: &str| StreamError::InvalidName { name: text.chars().take(256).collect(), bound: bound.into() };
+        if text.starts_with("arn:") {
+            let parts: Vec<&str> = text.splitn(6, ':').collect();
+            let name = parts.get(5).and_then(|resource| resource.strip_prefix("stream/"));
+            let well_formed = parts.get(2) == Some(&"kinesis")
+                && parts[1..5].iter().all(|part| !part.is_empty())
+                && name.is_some_and(is_stream_name);
+            return if well_formed {
+                Ok(StreamName::Arn(text.to_owned()))
+            } else {
+                Err(invalid("arn:PARTITION:kinesis:REGION:ACCOUNT:stream/NAME"))
+            };
+        }
+        if is_stream_name(text) {
+            Ok(StreamName::Name(text.to_owned()))
+        } else {
+            Err(invalid("1 to 128 of a-z, A-Z, 0-9, _, . and -"))
+        }
+    }
+
+    /// The text, as it was given.
+    pub fn as_str(&self) -> &str {
+        match self {
+            StreamName::Name(text) | StreamName::Arn(text) => text,
+        }
+    }
+}
+
+fn is_stream_name(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    (1..=STREAM_NAME_MAX).contains(&text.len()) && text.bytes().all(allowed)
+}
+
 /// A stream of this producer: its place in the order in which streams were named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u32);
@@ -123,6 +172,16 @@ mod tests {
             let error = bad.parse::<HashKey>().unwrap_err().to_string();
             assert!(error.contains("explicit hash key") && error.contains(bad), "{error}");
             assert!(error.contains("340282366920938463463374607431768211455"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_stream_is_a_name_or_an_arn() {
+        assert_eq!(StreamName::parse("a_B.1-2"), Ok(StreamName::Name("a_B.1-2".into())));
+        let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/orders";
+        assert_eq!(StreamName::parse(arn), Ok(StreamName::Arn(arn.into())));
+        for bad in ["", "a b", "é", &"x".repeat(129), "arn:aws:s3:eu-west-1:1:stream/x", "arn:aws:kinesis", "arn:aws:kinesis:a:b:table/x"] {
+            assert!(StreamName::parse(bad).is_err(), "{bad}");
         }
     }
 

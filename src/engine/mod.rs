@@ -1,1 +1,485 @@
-//! engine
+//! The engine: everything between a ring and a request, as a pure state machine. One [`Core`] is one core's state.
+//!
+//! ```text
+//!   handle_record ─▶ router ─▶ aggregator ─▶ limiter ─▶ collector ─▶ sender ─▶ poll_transmit
+//!                      │ ▲                      ▲                                    │
+//!               outbox ▼ │ handle_mesh          └────────── retrier ◀── handle_answer, handle_failure
+//!                  other cores                                 │
+//!                                                              └──▶ settler ──▶ outcome slots, released credit, wakers
+//! ```
+//!
+//! # The law
+//!
+//! The engine knows no world: no clock, thread, socket, randomness, log or lock. A driver feeds it and asks it, in
+//! cycles; the driver of a producer stands in `runtime`, that of the simulator in `tools/simulation`. A cycle is:
+//!
+//! 1. Read the clock once. Time never goes backwards.
+//! 2. *Handle*: tell what happened since, a bounded number of events. `handle_*` methods never call back.
+//! 3. [`Core::turn`]: timers fire, marks and reports are said.
+//! 4. *Poll* until empty: `poll_transmit`, `poll_map_wanted`, `poll_flushed`, every `outbox`, and what was settled.
+//! 5. Rest until [`Core::next_timeout`], or until something happens.
+//!
+//! The driver promises, in return: every [`Transmit`] ends in exactly one `handle_answer` or `handle_failure`, within
+//! `connect_timeout` + `request_timeout`; outboxes are emptied in order, each message arrives once; when
+//! [`Core::wants_drain`] is true it notes the tails of the core's rings, says so, drains to them, and says that.
+//!
+//! # Invariants
+//!
+//! E1: a record that was handled has exactly one outcome, at last when the core is dropped, since every ticket is.
+//! E2: a shard's batches exist on one core only, that which the adopted map names.
+
+mod aggregator;
+mod batch;
+mod collector;
+mod flush;
+mod limiter;
+mod mesh;
+mod retrier;
+mod router;
+mod sender;
+mod settler;
+mod shard;
+mod shard_map;
+mod stream;
+mod wheel;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+
+pub use batch::Ticket;
+pub use flush::FlushToken;
+pub use limiter::Limiter;
+pub use mesh::Message;
+pub use retrier::TransportFailure;
+pub use sender::{ConnectionId, RequestId};
+pub use settler::Released;
+pub use shard_map::{MapError, Shard, ShardInfo, ShardMap};
+pub use wheel::{TimerId, Wheel};
+
+use crate::codec::{EntryResult, Framed, RequestEncoder, RequestError, StreamRef, Wire};
+use crate::config::{Config, WireFormat};
+use crate::limits::OUTER_PARTITION_KEY;
+use crate::record::{CoreId, StreamId, StreamName};
+use crate::time::Time;
+use batch::{Batch, Pool};
+use flush::{Coordinator, Report};
+use mesh::Mesh;
+use retrier::{Backoff, Trouble};
+use sender::{Pull, Sender};
+use settler::Settler;
+use stream::{Common, RequestEnd, Stream, Timer};
+
+/// The core that coordinates flushes.
+const COORDINATOR: CoreId = CoreId(0);
+
+/// A request to send.
+#[derive(Debug)]
+pub struct Transmit {
+    /// Names the request in the event that ends it.
+    pub request: RequestId,
+    /// The connection to send it on; the driver opens it if need be.
+    pub connection: ConnectionId,
+    /// The stream it writes to.
+    pub stream: StreamId,
+    /// The body's form.
+    pub wire: Wire,
+    /// The body.
+    pub body: Vec<u8>,
+    /// Kinesis records in it.
+    pub kinesis_records: usize,
+    /// User records in it.
+    pub user_records: usize,
+}
+
+/// The state of one core.
+///
+/// Getters: `id`, `next_timeout`, `wants_drain`, `oldest`, `is_finished`. The world tells: `handle_*`. We tell the
+/// world: `poll_*`, `outbox`, `released`, `wakers`.
+pub struct Core {
+    id: CoreId,
+    cores: u16,
+    config: Config,
+    /// By [`StreamId`].
+    streams: Vec<Option<Stream>>,
+    /// Where the search for a stream with a due request begins.
+    next_stream: usize,
+    sender: Sender,
+    common: Common,
+    /// By [`StreamId`], on core 0 only.
+    coordinators: Vec<Coordinator>,
+    flushed: VecDeque<FlushToken>,
+    pressed: bool,
+    closed: bool,
+    /// Cores that have said that they are closed.
+    closed_others: usize,
+    wire: Wire,
+    fired: Vec<Timer>,
+    /// The moment for which a timer to open a further connection is set.
+    widen_at: Time,
+}
+
+impl Core {
+    /// Core `id` of `cores`. `seed` is that of its jitter.
+    pub fn new(now: Time, id: CoreId, cores: u16, config: Config, seed: u64) -> Core {
+        Core {
+            id,
+            cores,
+            streams: Vec::new(),
+            next_stream: 0,
+            sender: Sender::new(config.max_connections_per_core),
+            common: Common {
+                wheel: Wheel::new(now),
+                settler: Settler::default(),
+                pool: Pool::default(),
+                mesh: Mesh::new(id, cores),
+                backoff: Backoff::new(seed.wrapping_add(u64::from(id.0))),
+            },
+            coordinators: Vec::new(),
+            flushed: VecDeque::new(),
+            pressed: false,
+            closed: false,
+            closed_others: 0,
+            wire: match config.wire {
+                WireFormat::Auto | WireFormat::Cbor => Wire::Cbor,
+                WireFormat::Json => Wire::Json,
+            },
+            config,
+            fired: Vec::new(),
+            widen_at: Time::NEVER,
+        }
+    }
+
+    /// Which core this is.
+    pub fn id(&self) -> CoreId {
+        self.id
+    }
+
+    /// A stream was opened, with its own configuration. To be told on every core before any of its records.
+    pub fn handle_stream(&mut self, id: StreamId, name: StreamName, config: Config) {
+        while self.streams.len() <= id.index() {
+            self.streams.push(None);
+            self.coordinators.push(Coordinator::new(self.cores));
+        }
+        self.streams[id.index()] = Some(Stream::new(self.id, self.cores, id, name, config));
+    }
+
+    /// Whether [`Core::handle_stream`] was told of the stream.
+    pub fn knows(&self, stream: StreamId) -> bool {
+        self.streams.get(stream.index()).is_some_and(Option::is_some)
+    }
+
+    /// A newer shard map of a stream; an older one changes nothing.
+    pub fn handle_map(&mut self, now: Time, id: StreamId, map: Arc<ShardMap>) {
+        if let Some((stream, common)) = self.stream(id)
+            && !self.closed
+        {
+            stream.adopt(now, map, common);
+        }
+    }
+
+    /// The shards of a stream cannot be listed, and trying again will not help soon.
+    pub fn handle_map_refused(&mut self, id: StreamId, reason: &str) {
+        if let Some((stream, common)) = self.stream(id) {
+            stream.refuse(reason, common);
+        }
+    }
+
+    /// A record from one of this core's rings. A record of a stream that was not told of is settled as abandoned.
+    pub fn handle_record(&mut self, now: Time, ticket: Ticket, framed: &Framed<'_>) {
+        if let Some((stream, common)) = self.stream(framed.stream) {
+            stream.accept(now, ticket, framed, common);
+        }
+    }
+
+    /// A message from another core.
+    pub fn handle_mesh(&mut self, now: Time, from: CoreId, message: Message) {
+        match message {
+            Message::Records { stream, epoch, parcel } => {
+                if let Some((stream, common)) = self.stream(stream) {
+                    stream.accept_parcel(now, epoch, parcel, common);
+                }
+            }
+            Message::FlushBegin { stream, round } => {
+                if let Some((stream, _)) = self.stream(stream) {
+                    stream.flush.begin(round);
+                }
+            }
+            Message::FlushMark { stream, round } => {
+                if let Some((stream, _)) = self.stream(stream) {
+                    stream.flush.mark(from.index(), round);
+                }
+            }
+            Message::FlushReport { stream, round, accepted, settled } => {
+                self.coordinate(stream, from, Report { round, accepted, settled });
+            }
+            Message::Closed => self.closed_others += 1,
+        }
+    }
+
+    /// A caller wants to know when everything of `stream` that is in a ring by now has its outcome. Told to core 0;
+    /// the answer is `token`, from [`Core::poll_flushed`].
+    pub fn handle_flush(&mut self, stream: StreamId, token: FlushToken) {
+        debug_assert_eq!(self.id, COORDINATOR);
+        let round = match self.coordinators.get_mut(stream.index()) {
+            Some(coordinator) => coordinator.request(token),
+            None => return self.flushed.push_back(token),
+        };
+        self.begin_round(stream, round);
+    }
+
+    fn begin_round(&mut self, id: StreamId, round: Option<u64>) {
+        let Some(round) = round else { return };
+        self.common.mesh.say_all(|| Message::FlushBegin { stream: id, round });
+        if let Some((stream, _)) = self.stream(id) {
+            stream.flush.begin(round);
+        }
+    }
+
+    fn coordinate(&mut self, id: StreamId, from: CoreId, report: Report) {
+        let Some(coordinator) = self.coordinators.get_mut(id.index()) else { return };
+        let (done, next) = coordinator.report(from.index(), report);
+        self.flushed.extend(done);
+        self.begin_round(id, next);
+    }
+
+    /// Whether a flush waits for the rings to be drained to their tails of now.
+    pub fn wants_drain(&self) -> bool {
+        self.streams.iter().flatten().any(|stream| stream.flush.wants_drain())
+    }
+
+    /// The driver has noted the tails of all rings.
+    pub fn handle_drain_started(&mut self) {
+        self.streams.iter_mut().flatten().for_each(|stream| stream.flush.drain_started());
+    }
+
+    /// The rings are drained to the tails that were noted.
+    pub fn handle_drained(&mut self) {
+        for stream in self.streams.iter_mut().flatten() {
+            if let Some(round) = stream.flush.drained() {
+                let stream = stream.id;
+                self.common.mesh.say_all(|| Message::FlushMark { stream, round });
+            }
+        }
+    }
+
+    /// The service has answered a request.
+    pub fn handle_answer(&mut self, now: Time, id: RequestId, answer: Result<Vec<EntryResult>, RequestError>) {
+        let Some(request) = self.sender.finish(id) else { return };
+        let sent = request.batches.len();
+        let end = match &answer {
+            Err(error) => RequestEnd::Failed(Trouble::Request(error)),
+            Ok(entries) if entries.len() != sent => {
+                RequestEnd::Failed(Trouble::CountMismatch { sent, answered: entries.len() })
+            }
+            Ok(entries) => RequestEnd::Answered(entries.clone()),
+        };
+        if let Some((stream, common)) = self.stream(request.stream) {
+            stream.finish(now, request.began, request.batches, end, common);
+        }
+    }
+
+    /// A request got no answer. Its connection is closed.
+    pub fn handle_failure(&mut self, now: Time, id: RequestId, failure: &TransportFailure) {
+        self.sender.disconnected(id.connection);
+        let Some(request) = self.sender.finish(id) else { return };
+        if let Some((stream, common)) = self.stream(request.stream) {
+            let end = RequestEnd::Failed(Trouble::Transport(failure));
+            stream.finish(now, request.began, request.batches, end, common);
+        }
+    }
+
+    /// The driver has closed an idle connection.
+    pub fn handle_disconnected(&mut self, connection: ConnectionId) {
+        self.sender.disconnected(connection);
+    }
+
+    /// Whether callers wait for credit, or little of it is left.
+    pub fn handle_pressure(&mut self, pressed: bool) {
+        self.pressed = pressed;
+    }
+
+    /// Settles all that is here as `Closed`, requests under way as ambiguous, and says so to the others. Records and
+    /// parcels that come later are settled as they come.
+    pub fn handle_close(&mut self, now: Time) {
+        if self.closed {
+            return;
+        }
+        self.closed = true;
+        for request in self.sender.abandon() {
+            if let Some((stream, common)) = self.stream(request.stream) {
+                stream.close_in_flight(now, request.began, request.batches, common);
+            }
+        }
+        for stream in self.streams.iter_mut().flatten() {
+            stream.close(now, &mut self.common);
+        }
+        self.common.mesh.say_all(|| Message::Closed);
+    }
+
+    /// Whether it is closed, all others have said that they are, and everything was said to them.
+    pub fn is_finished(&self) -> bool {
+        self.closed && self.closed_others + 1 >= usize::from(self.cores) && self.common.mesh.is_empty()
+    }
+
+    /// Lets time pass to `now`: timers fire, what must be sealed is sealed, flushes go on.
+    pub fn turn(&mut self, now: Time) {
+        let mut fired = std::mem::take(&mut self.fired);
+        self.common.wheel.advance(now, &mut fired);
+        for timer in fired.drain(..) {
+            let (Timer::Seal(id, _) | Timer::Release(id, _) | Timer::Expire(id, _) | Timer::ExpireWaiting(id)) = timer
+            else {
+                continue;
+            };
+            if let Some((stream, common)) = self.stream(id) {
+                stream.fire(now, timer, common);
+            }
+        }
+        self.fired = fired;
+        for index in 0..self.streams.len() {
+            let id = StreamId(index as u32);
+            self.turn_stream(now, id);
+        }
+    }
+
+    fn turn_stream(&mut self, now: Time, id: StreamId) {
+        let (own, pressed) = (self.id, self.pressed);
+        let Some((stream, common)) = self.stream(id) else { return };
+        stream.expire_parked(now, common);
+        if stream.flush.should_seal(own.index()) {
+            stream.seal_all(now, common);
+        } else if pressed {
+            stream.seal_quiet(now, common);
+        }
+        stream.arm(now, common);
+        let Some(report) = stream.flush.report() else { return };
+        if own == COORDINATOR {
+            self.coordinate(id, own, report);
+        } else {
+            let Report { round, accepted, settled } = report;
+            common.mesh.say(COORDINATOR, Message::FlushReport { stream: id, round, accepted, settled });
+        }
+    }
+
+    /// The next request to send, if one is due and a connection is free for it.
+    pub fn poll_transmit(&mut self, now: Time) -> Option<Transmit> {
+        let streams = self.streams.len();
+        for offset in 0..streams {
+            let index = (self.next_stream + offset) % streams;
+            let Some(stream) = self.streams[index].as_mut() else { continue };
+            let due = stream.due();
+            if due > now {
+                continue;
+            }
+            match self.sender.pull(now, due) {
+                Pull::Now { connection, spare } => {
+                    let batches = stream.assemble(now, spare, &mut self.common);
+                    stream.arm(now, &mut self.common);
+                    if batches.is_empty() {
+                        continue;
+                    }
+                    self.next_stream = index + 1;
+                    return Some(self.transmit(now, connection, StreamId(index as u32), batches));
+                }
+                Pull::At(at) => {
+                    if at != self.widen_at {
+                        self.widen_at = at;
+                        self.common.wheel.insert(at, Timer::Due);
+                    }
+                    return None;
+                }
+                Pull::WhenFree => return None,
+            }
+        }
+        None
+    }
+
+    fn transmit(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        id: StreamId,
+        batches: Vec<Box<Batch>>,
+    ) -> Transmit {
+        let wire = self.wire;
+        let name = match &self.streams[id.index()] {
+            Some(stream) => &stream.name,
+            None => unreachable!("a request is assembled by its stream"),
+        };
+        let body = encode(wire, name, &batches);
+        let kinesis_records = batches.len();
+        let user_records = batches.iter().map(|batch| batch.members.len()).sum();
+        let request = self.sender.begin(now, connection, id, batches);
+        Transmit { request, connection, stream: id, wire, body, kinesis_records, user_records }
+    }
+
+    /// A stream whose shards are to be listed, as no map is known or the known one is old.
+    pub fn poll_map_wanted(&mut self) -> Option<StreamId> {
+        self.streams.iter_mut().flatten().find_map(|stream| stream.take_map_wanted().then_some(stream.id))
+    }
+
+    /// A flush that is done.
+    pub fn poll_flushed(&mut self) -> Option<FlushToken> {
+        self.flushed.pop_front()
+    }
+
+    /// What this core has to say to `to`, the oldest first. The driver takes from the front.
+    pub fn outbox(&mut self, to: CoreId) -> &mut VecDeque<Message> {
+        self.common.mesh.outbox(to)
+    }
+
+    /// What settling has freed since the last call.
+    pub fn released(&mut self) -> Released {
+        self.common.settler.released()
+    }
+
+    /// The wakers of those who wait for what was settled. They are user code: call them last, each contained.
+    pub fn wakers(&mut self) -> &mut Vec<Waker> {
+        self.common.settler.wakers()
+    }
+
+    /// When [`Core::turn`] has something to do at the latest.
+    pub fn next_timeout(&self) -> Option<Time> {
+        self.common.wheel.next()
+    }
+
+    /// Arrival of the oldest record on this core.
+    pub fn oldest(&mut self) -> Option<Time> {
+        let in_flight = self.sender.requests().flat_map(|request| &request.batches).map(|batch| batch.oldest).min();
+        let resting = self.streams.iter_mut().flatten().filter_map(|stream| stream.oldest()).min();
+        [in_flight, resting].into_iter().flatten().min()
+    }
+
+    fn stream(&mut self, id: StreamId) -> Option<(&mut Stream, &mut Common)> {
+        let stream = self.streams.get_mut(id.index())?.as_mut()?;
+        Some((stream, &mut self.common))
+    }
+}
+
+/// Writes the body of a request.
+fn encode(wire: Wire, name: &StreamName, batches: &[Box<Batch>]) -> Vec<u8> {
+    let stream = match name {
+        StreamName::Name(name) => StreamRef::Name(name),
+        StreamName::Arn(arn) => StreamRef::Arn(arn),
+    };
+    // Room for the largest heads and keys of an entry besides its data; base64 adds a third.
+    let data: usize = batches.iter().map(|batch| batch.size() + ENTRY_OVERHEAD).sum();
+    let capacity = match wire {
+        Wire::Cbor => data,
+        Wire::Json => data / 3 * 4,
+    };
+    let mut encoder = RequestEncoder::new(wire, stream, capacity + 512);
+    for batch in batches {
+        let hash = Some(batch.first_hash);
+        if batch.is_aggregate() {
+            let [magic, keys, explicit, records] = batch.body.parts();
+            encoder.entry(OUTER_PARTITION_KEY, hash, &[magic, keys, explicit, records, &batch.body.digest()]);
+        } else if let Some(only) = batch.body.member(0) {
+            encoder.entry(only.partition_key, hash, &[only.data]);
+        }
+    }
+    encoder.finish()
+}
+
+/// Bytes of an entry besides data and partition key, at most, in either wire form.
+const ENTRY_OVERHEAD: usize = 128;

@@ -1,0 +1,243 @@
+//! Retrier: the one place that decides whether a failed attempt is tried again.
+//!
+//! ```text
+//!   answer entry, refused request, transport failure ──▶ classify ──▶ deliver │ retry │ resend │ fail
+//! ```
+//!
+//! [`classify`] argues every arm. An attempt is *ambiguous* when the record may have been stored although we retry:
+//! duplicates can come from these alone. Whether an aggregate that was stored elsewhere than predicted counts as
+//! delivered is decided by [`judge_placement`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::batch::Batch;
+use super::shard_map::ShardMap;
+use crate::codec::RequestError;
+use crate::config::Config;
+use crate::outcome::ErrorCode;
+
+/// Why a request did not get an answer of the protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransportFailure {
+    /// Which: `Dns`, `Connect`, `Tls`, `Reset`, `Timeout` or `UnreadableAnswer`.
+    pub code: ErrorCode,
+    /// What the network said.
+    pub message: Arc<str>,
+    /// Whether any byte of the request may have reached the socket.
+    pub bytes_sent: bool,
+}
+
+/// What went wrong with a Kinesis record, or with the request that it was in.
+#[derive(Debug)]
+pub enum Trouble<'a> {
+    /// The service refused this record.
+    Entry {
+        /// Its code.
+        code: &'a Arc<str>,
+        /// Its words.
+        message: &'a Arc<str>,
+    },
+    /// The service refused the request, or its answer was not readable.
+    Request(&'a RequestError),
+    /// There was no answer.
+    Transport(&'a TransportFailure),
+    /// The answer had another number of entries.
+    CountMismatch {
+        /// Records in the request.
+        sent: usize,
+        /// Entries in the answer.
+        answered: usize,
+    },
+}
+
+/// What to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Try again after a backoff, until the record expires.
+    Retry,
+    /// Try again after a backoff, for `auth_grace` at most.
+    RetryWithinGrace,
+    /// Send again at once: nothing was sent, so it was no attempt.
+    Resend,
+    /// The record fails.
+    Fail,
+}
+
+/// A classified trouble.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The attempt's code.
+    pub code: ErrorCode,
+    /// The attempt's message.
+    pub message: Arc<str>,
+    /// The record may have been stored.
+    pub ambiguous: bool,
+    /// The shard took less than we sent; the limiter should know.
+    pub throttled: bool,
+    /// What to do.
+    pub action: Action,
+}
+
+/// Decides about an attempt that did not store its record.
+pub fn classify(trouble: &Trouble<'_>, config: &Config) -> Verdict {
+    match trouble {
+        Trouble::Entry { code, message } => {
+            let throttled = is_throttle(code);
+            Verdict {
+                code: ErrorCode::Service(Arc::clone(code)),
+                message: Arc::clone(message),
+                // A throttled record was refused before it was stored. The service's internal failures say nothing
+                // about that, and an unknown code can't promise anything either.
+                ambiguous: !throttled,
+                throttled,
+                action: if throttled && config.fail_if_throttled { Action::Fail } else { Action::Retry },
+            }
+        }
+        Trouble::Request(error) => classify_refusal(error, config),
+        Trouble::Transport(failure) => Verdict {
+            code: failure.code.clone(),
+            message: Arc::clone(&failure.message),
+            // Past the first byte on the socket the service may have acted, whatever we saw of it.
+            ambiguous: failure.bytes_sent,
+            throttled: false,
+            // A kept-alive connection that the server had closed takes no byte: that is no attempt, and a fresh
+            // connection will do. A connection that cannot be had is an attempt, or an outage would spin.
+            action: match failure.code {
+                ErrorCode::Reset if !failure.bytes_sent => Action::Resend,
+                _ => Action::Retry,
+            },
+        },
+        Trouble::CountMismatch { sent, answered } => Verdict {
+            code: ErrorCode::RecordCountMismatch,
+            message: format!("{sent} records were sent, {answered} results came back").into(),
+            // Which of the results belongs to which record is unknowable; retrying would duplicate what was stored.
+            ambiguous: true,
+            throttled: false,
+            action: Action::Fail,
+        },
+    }
+}
+
+fn classify_refusal(error: &RequestError, config: &Config) -> Verdict {
+    let Some(code) = &error.code else {
+        // Not of the protocol: a proxy's page, a truncated body, an empty 500. The request may have been applied.
+        let code = ErrorCode::UnreadableAnswer;
+        let message = Arc::clone(&error.message);
+        return Verdict { code, message, ambiguous: true, throttled: false, action: Action::Retry };
+    };
+    let throttled = is_throttle(code);
+    let action = match &**code {
+        _ if throttled => {
+            if config.fail_if_throttled {
+                Action::Fail
+            } else {
+                Action::Retry
+            }
+        }
+        // Credentials may be on their way round, a policy may be propagating, a stream may be being re-created: worth
+        // a grace time, but not the whole TTL.
+        "UnrecognizedClientException"
+        | "ExpiredTokenException"
+        | "ExpiredToken"
+        | "AccessDeniedException"
+        | "AccessDenied"
+        | "MissingAuthenticationTokenException"
+        | "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "RequestExpired"
+        | "IncompleteSignature"
+        | "IncompleteSignatureException"
+        | "InvalidClientTokenId"
+        | "ResourceNotFoundException" => Action::RetryWithinGrace,
+        other if other.starts_with("KMS") => Action::RetryWithinGrace,
+        // What we sent is wrong, and will be so again.
+        "ValidationException"
+        | "InvalidArgumentException"
+        | "SerializationException"
+        | "UnknownOperationException" => Action::Fail,
+        // Internal failures, unavailability, codes we don't know: the TTL bounds the patience.
+        _ => Action::Retry,
+    };
+    Verdict {
+        code: ErrorCode::Service(Arc::clone(code)),
+        message: Arc::clone(&error.message),
+        // A request that was refused by the service's front was not applied; one that failed inside it may have been.
+        ambiguous: error.status >= 500,
+        throttled,
+        action,
+    }
+}
+
+fn is_throttle(code: &str) -> bool {
+    matches!(
+        code,
+        "ProvisionedThroughputExceededException"
+            | "ProvisionedThroughputExceeded"
+            | "LimitExceededException"
+            | "LimitExceeded"
+            | "KMSThrottlingException"
+            | "ThrottlingException"
+    )
+}
+
+/// What a stored batch's shard says about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// As predicted, or as good.
+    Right {
+        /// The prediction was wrong all the same, so the map is old.
+        stale_map: bool,
+    },
+    /// Some member's hash key is outside the shard's range: consumers drop the aggregate whole.
+    Wrong,
+    /// No map of ours knows the shard.
+    Unknown,
+}
+
+/// Decides whether a batch that was predicted for the shard `predicted` is well placed in `stored`.
+pub fn judge_placement(batch: &Batch, predicted: &str, stored: &str, map: &ShardMap) -> Placement {
+    if predicted == stored {
+        return Placement::Right { stale_map: false };
+    }
+    // A single record is rightly placed by the service itself, wherever that is.
+    if !batch.is_aggregate() {
+        return Placement::Right { stale_map: true };
+    }
+    let Some(index) = map.find(stored) else { return Placement::Unknown };
+    let (first, last) = map.shard(index).range;
+    if batch.hashes().all(|hash| first <= hash && hash <= last) {
+        Placement::Right { stale_map: true }
+    } else {
+        Placement::Wrong
+    }
+}
+
+/// Draws backoffs: exponential with full jitter, from a seed.
+pub struct Backoff {
+    state: u64,
+}
+
+impl Backoff {
+    /// Two of the same seed draw alike.
+    pub fn new(seed: u64) -> Backoff {
+        Backoff { state: seed }
+    }
+
+    /// The backoff after `attempts` failed ones: uniform in 0 to min(cap, base * 2^(attempts - 1)).
+    pub fn draw(&mut self, attempts: usize, config: &Config) -> Duration {
+        let doublings = attempts.saturating_sub(1).min(31) as u32;
+        let longest = config.retry_base_delay.saturating_mul(1 << doublings).min(config.retry_delay_cap);
+        let longest_ns = crate::time::nanos(longest);
+        Duration::from_nanos(self.next() % longest_ns.saturating_add(1).max(1))
+    }
+
+    /// SplitMix64: one addition and two multiplications, and every seed is as good as another.
+    fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut word = self.state;
+        word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        word ^ (word >> 31)
+    }
+}

@@ -1,0 +1,111 @@
+//! Router: to which core and shard does a record go?
+//!
+//! ```text
+//!   hash key ──▶ shard map ──▶ a shard of ours │ another core │ wait for the first map │ refused
+//! ```
+//!
+//! It predicts, always, also when aggregation is off. While a newer map is fetched, the old one stays in use. Before
+//! the first map records wait in a parcel, in order; if the shards cannot be listed, they are refused, and the
+//! reason is kept for those that come later.
+
+use std::sync::Arc;
+
+use super::batch::{Parcel, Routed};
+use super::shard_map::ShardMap;
+use crate::record::{CoreId, HashKey, ShardIndex};
+
+/// Where a record goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// To a shard of this core.
+    Owned(ShardIndex),
+    /// To the core that owns its shard.
+    Pass(CoreId),
+    /// No map is known yet.
+    Wait,
+    /// The shards cannot be listed.
+    Refused,
+}
+
+/// Routes the records of one stream on one core.
+pub struct Router {
+    core: CoreId,
+    map: Option<Arc<ShardMap>>,
+    /// Why there is no map and none will come soon.
+    refusal: Option<Arc<str>>,
+    /// Records that wait for the first map.
+    waiting: Parcel,
+}
+
+impl Router {
+    /// A router without a map.
+    pub fn new(core: CoreId) -> Router {
+        Router { core, map: None, refusal: None, waiting: Parcel::default() }
+    }
+
+    /// Where a record with hash key `hash` goes.
+    pub fn route(&self, hash: HashKey) -> Route {
+        let Some(map) = &self.map else {
+            return if self.refusal.is_some() { Route::Refused } else { Route::Wait };
+        };
+        let index = map.predict(hash);
+        let owner = map.shard(index).owner;
+        if owner == self.core { Route::Owned(index) } else { Route::Pass(owner) }
+    }
+
+    /// Keeps a record until there is a map.
+    pub fn wait(&mut self, record: Routed<'_>) {
+        self.waiting.push(record);
+    }
+
+    /// Takes a newer map; answers the one that it replaces, or the newer one back if it is not newer.
+    pub fn adopt(&mut self, map: Arc<ShardMap>) -> Adoption {
+        if self.map.as_ref().is_some_and(|current| current.epoch >= map.epoch) {
+            return Adoption::Stale;
+        }
+        self.refusal = None;
+        Adoption::Adopted { replaced: self.map.replace(map), waited: std::mem::take(&mut self.waiting) }
+    }
+
+    /// There is no map and none will come soon. Answers what waited; a stream that has a map keeps it.
+    pub fn refuse(&mut self, reason: &str) -> Parcel {
+        if self.map.is_some() {
+            return Parcel::default();
+        }
+        self.refusal = Some(reason.into());
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// The map in use.
+    pub fn map(&self) -> Option<&Arc<ShardMap>> {
+        self.map.as_ref()
+    }
+
+    /// Why the stream has no map.
+    pub fn refusal(&self) -> Option<&Arc<str>> {
+        self.refusal.as_ref()
+    }
+
+    /// The map's epoch; 0 before the first map.
+    pub fn epoch(&self) -> u64 {
+        self.map.as_ref().map_or(0, |map| map.epoch)
+    }
+
+    /// Records that wait for the first map.
+    pub fn waiting(&mut self) -> &mut Parcel {
+        &mut self.waiting
+    }
+}
+
+/// What became of a map that was offered.
+pub enum Adoption {
+    /// It is in use.
+    Adopted {
+        /// The map before it.
+        replaced: Option<Arc<ShardMap>>,
+        /// Records that waited for the first map.
+        waited: Parcel,
+    },
+    /// An equal or newer one is in use already.
+    Stale,
+}

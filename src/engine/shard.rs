@@ -1,0 +1,150 @@
+//! One shard on the core that owns it: its open aggregate, its tokens, and its queue of sealed batches.
+//!
+//! ```text
+//!   records ──▶ aggregator ──seal──▶ queue, by seal number ──tokens──▶ request
+//!                                      ▲                                  │
+//!                                      └────────── what is retried ◀──────┘
+//! ```
+//!
+//! A shard whose first batch backs off, or has no tokens, is *held*: nothing of it is sent until then, so that
+//! younger records don't overtake it.
+//!
+//! H1: the queue is ascending by seal number. H2: `queued_bytes` is the sum of the queue's sizes.
+//! H3: a held shard is not listed in the collector; `listed` says whether it is.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::aggregator::Aggregator;
+use super::batch::Batch;
+use super::limiter::Limiter;
+use super::wheel::TimerId;
+use crate::time::Time;
+
+/// A timer that is set, and for when.
+#[derive(Clone, Copy, Debug)]
+pub struct Alarm {
+    /// When it rings.
+    pub at: Time,
+    /// Its entry in the wheel.
+    pub id: TimerId,
+}
+
+/// State of one shard.
+pub struct Shard {
+    /// The shard's id.
+    pub id: Arc<str>,
+    /// The open aggregate.
+    pub aggregator: Aggregator,
+    /// Records and bytes that it may still send.
+    pub limiter: Limiter,
+    /// Sealed and unsent (H1).
+    queue: VecDeque<Box<Batch>>,
+    queued_bytes: usize,
+    /// Batches of it that are in requests.
+    pub in_flight: usize,
+    next_seal: u64,
+    /// Whether the collector lists it (H3).
+    pub listed: bool,
+    /// When the open aggregate is sealed.
+    pub seal_alarm: Option<Alarm>,
+    /// Until when nothing is sent.
+    pub hold_alarm: Option<Alarm>,
+    /// When a queued batch has a member that expires.
+    pub expire_alarm: Option<Alarm>,
+}
+
+impl Shard {
+    /// A shard without records.
+    pub fn new(id: Arc<str>, limiter: Limiter) -> Shard {
+        Shard {
+            id,
+            aggregator: Aggregator::default(),
+            limiter,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            in_flight: 0,
+            next_seal: 0,
+            listed: false,
+            seal_alarm: None,
+            hold_alarm: None,
+            expire_alarm: None,
+        }
+    }
+
+    /// Queues a batch that was just sealed.
+    pub fn enqueue(&mut self, mut batch: Box<Batch>, send_by: Time) {
+        self.next_seal += 1;
+        batch.seal = self.next_seal;
+        batch.predicted = Some(Arc::clone(&self.id));
+        batch.send_by = send_by;
+        self.queued_bytes += batch.size();
+        self.queue.push_back(batch);
+    }
+
+    /// Queues a batch that was sent before, at its old place.
+    pub fn requeue(&mut self, batch: Box<Batch>) {
+        let place = self.queue.partition_point(|queued| queued.seal < batch.seal);
+        self.queued_bytes += batch.size();
+        self.queue.insert(place, batch);
+    }
+
+    /// The batch that goes next.
+    pub fn front(&self) -> Option<&Batch> {
+        self.queue.front().map(|batch| &**batch)
+    }
+
+    /// Takes the batch that goes next.
+    pub fn pop(&mut self) -> Option<Box<Batch>> {
+        let batch = self.queue.pop_front()?;
+        self.queued_bytes -= batch.size();
+        Some(batch)
+    }
+
+    /// Takes every queued batch with a member that has expired by `now`.
+    pub fn take_expired(&mut self, now: Time) -> Vec<Box<Batch>> {
+        let mut expired = Vec::new();
+        for _ in 0..self.queue.len() {
+            match self.pop() {
+                Some(batch) if batch.expiration <= now => expired.push(batch),
+                Some(batch) => {
+                    self.queued_bytes += batch.size();
+                    self.queue.push_back(batch);
+                }
+                None => break,
+            }
+        }
+        expired
+    }
+
+    /// Queued batches.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Bytes of the queued batches.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    /// All of its batches, the queued ones and the open one.
+    pub fn batches(&self) -> impl Iterator<Item = &Batch> {
+        self.queue.iter().map(|batch| &**batch).chain(self.aggregator.open())
+    }
+
+    /// The earliest expiration in the queue.
+    pub fn earliest_expiration(&self) -> Time {
+        self.queue.iter().map(|batch| batch.expiration).min().unwrap_or(Time::NEVER)
+    }
+
+    /// Takes the queue and the open aggregate apart, in order.
+    pub fn dismantle(mut self) -> impl Iterator<Item = Box<Batch>> {
+        let open = self.aggregator.seal();
+        self.queue.into_iter().chain(open)
+    }
+
+    /// Whether sealing early would help: nothing of the shard is on its way or waits to be.
+    pub fn is_quiet(&self) -> bool {
+        self.queue.is_empty() && self.in_flight == 0
+    }
+}
