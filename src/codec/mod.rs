@@ -1,1 +1,15 @@
-//! codec
+//! The bytes: what goes into a ring, into an aggregate, into a request, and what comes back in an answer.
+
+mod aggregate;
+mod answer;
+mod deaggregate;
+mod frame;
+mod hash_key;
+mod put_records;
+
+pub use aggregate::{Aggregate, Fit, Member};
+pub use answer::{EntryResult, RequestError, parse_answer};
+pub use deaggregate::{Deaggregated, UserRecord, deaggregate, starts_with_magic};
+pub use frame::{Framed, frame_len, read_frame, write_frame};
+pub use hash_key::hash_key;
+pub use put_records::{PUT_RECORDS_TARGET, RequestEncoder, StreamRef, Wire};

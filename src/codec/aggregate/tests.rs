@@ -1,0 +1,180 @@
+//! The writer against two oracles that share nothing with it: the schema encoded by `prost`, and plain lists.
+
+use prost::Message;
+
+use super::*;
+use crate::codec::hash_key;
+
+/// The schema with its required fields.
+#[derive(Clone, PartialEq, Message)]
+struct Oracle {
+    #[prost(string, repeated, tag = "1")]
+    keys: Vec<String>,
+    #[prost(string, repeated, tag = "2")]
+    explicit_keys: Vec<String>,
+    #[prost(message, repeated, tag = "3")]
+    records: Vec<OracleRecord>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct OracleRecord {
+    #[prost(uint64, required, tag = "1")]
+    key: u64,
+    #[prost(uint64, optional, tag = "2")]
+    explicit: Option<u64>,
+    #[prost(bytes = "vec", required, tag = "3")]
+    data: Vec<u8>,
+}
+
+impl Oracle {
+    fn of(members: &[Member<'_>]) -> Oracle {
+        let mut oracle = Oracle::default();
+        for member in members {
+            let key = index_of(&mut oracle.keys, member.partition_key.to_string());
+            let explicit = member.explicit_hash_key.map(|key| index_of(&mut oracle.explicit_keys, key.to_string()));
+            oracle.records.push(OracleRecord { key, explicit, data: member.data.to_vec() });
+        }
+        oracle
+    }
+
+    fn wire(&self) -> Vec<u8> {
+        let message = self.encode_to_vec();
+        [&AGGREGATE_MAGIC, &message[..], &Md5::digest(&message)[..]].concat()
+    }
+}
+
+fn index_of(table: &mut Vec<String>, text: String) -> u64 {
+    let index = table.iter().position(|entry| *entry == text).unwrap_or_else(|| {
+        table.push(text);
+        table.len() - 1
+    });
+    index as u64
+}
+
+fn member<'a>(partition_key: &'a str, explicit: Option<u128>, data: &'a [u8]) -> Member<'a> {
+    let key_tag = hash_key(partition_key).0 as u64;
+    Member { partition_key, key_tag, explicit_hash_key: explicit.map(HashKey), data }
+}
+
+/// Appends `members`, checking the size before and after each, and returns the wire form.
+fn written(aggregate: &mut Aggregate, members: &[Member<'_>]) -> Vec<u8> {
+    for member in members {
+        let foretold = aggregate.size_with(*member);
+        let fit = aggregate.fit(*member);
+        assert_eq!(fit.size(), foretold);
+        fit.append();
+        assert_eq!(aggregate.size(), foretold);
+    }
+    let mut wire = Vec::new();
+    aggregate.write_to(&mut wire);
+    assert_eq!(wire.len(), aggregate.size());
+    wire
+}
+
+struct Xorshift(u64);
+
+impl Xorshift {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+#[test]
+fn random_members_are_written_as_the_schema_says_and_read_back() {
+    let mut random = Xorshift(0x5EED_0001);
+    let alphabet = ["a", "key", "ключ", "🔑", "-", "long key "];
+    let data: Vec<u8> = (0..16_384u32).map(|i| (i * 7) as u8).collect();
+    let mut aggregate = Aggregate::new();
+    for _ in 0..40 {
+        let keys: Vec<String> = (0..1 + random.below(300))
+            .map(|_| (0..random.below(40)).map(|_| alphabet[random.below(6) as usize]).collect())
+            .collect();
+        let explicit_share = random.below(3);
+        let members: Vec<Member<'_>> = (0..random.below(200))
+            .map(|_| {
+                let key = &keys[random.below(keys.len() as u64) as usize];
+                let explicit =
+                    (random.below(2) < explicit_share).then(|| u128::from(random.below(200)) << (8 * random.below(16)));
+                let len = [0, 1, 2, 3, 100, 127, 128, 300, 16_384][random.below(9) as usize];
+                member(key, explicit, &data[..len])
+            })
+            .collect();
+        aggregate.clear();
+        assert_eq!(written(&mut aggregate, &members), Oracle::of(&members).wire());
+        assert_eq!(aggregate.count(), members.len());
+        assert_eq!(aggregate.is_empty(), members.is_empty());
+        assert!(aggregate.members().eq(members.iter().copied()));
+    }
+}
+
+#[test]
+fn zero_index_and_empty_data_are_written() {
+    let wire = written(&mut Aggregate::new(), &[member("k", None, b"")]);
+    assert_eq!(wire[4..wire.len() - 16], *b"\x0A\x01k\x1A\x04\x08\x00\x1A\x00");
+}
+
+#[test]
+fn an_aggregate_without_members_is_magic_and_digest() {
+    let mut aggregate = Aggregate::new();
+    assert_eq!(aggregate.size(), 20);
+    assert_eq!(written(&mut aggregate, &[]).len(), 20);
+    assert_eq!(aggregate.member(0), None);
+}
+
+#[test]
+fn keys_of_one_tag_are_told_apart_and_one_key_of_two_tags_stays_right() {
+    let tagged = |key: &'static str, key_tag| Member { key_tag, ..member(key, None, b"d") };
+    let mut aggregate = Aggregate::new();
+    let members = [tagged("a", 7), tagged("b", 7), tagged("a", 7), tagged("a", 8)];
+    written(&mut aggregate, &members);
+    assert_eq!(aggregate.parts()[1], b"\x0A\x01a\x0A\x01b\x0A\x01a");
+    assert!(aggregate.members().eq(members));
+}
+
+#[test]
+fn a_member_that_is_measured_and_not_appended_leaves_no_trace() {
+    let mut aggregate = Aggregate::new();
+    aggregate.append(member("a", Some(1), b"first"));
+    let before: Vec<Vec<u8>> = aggregate.parts().map(<[u8]>::to_vec).into();
+    assert!(aggregate.fit(member("b", Some(2), b"second")).size() > aggregate.size());
+    assert_eq!(aggregate.parts().map(<[u8]>::to_vec).to_vec(), before);
+    assert_eq!(aggregate.count(), 1);
+}
+
+#[test]
+fn a_cleared_aggregate_forgets_its_keys_and_keeps_its_room() {
+    let mut aggregate = Aggregate::new();
+    let first = written(&mut aggregate, &[member("a", Some(1), &[9; 1000])]);
+    let room = aggregate.records.capacity();
+    aggregate.clear();
+    assert!(aggregate.is_empty());
+    assert_eq!(aggregate.records.capacity(), room);
+    assert_eq!(written(&mut aggregate, &[member("a", Some(1), &[9; 1000])]), first);
+}
+
+#[test]
+fn a_part_can_be_sealed_again_from_the_members_read_back() {
+    let members = [member("a", None, b"0"), member("b", None, b"1"), member("a", None, b"2")];
+    let mut whole = Aggregate::new();
+    written(&mut whole, &members);
+    assert_eq!(whole.member(2), Some(members[2]));
+    let mut part = Aggregate::new();
+    whole.members().skip(1).for_each(|member| part.append(member));
+    let mut wire = Vec::new();
+    part.write_to(&mut wire);
+    assert_eq!(wire, Oracle::of(&members[1..]).wire());
+}
+
+#[test]
+fn varints_have_the_length_that_is_foretold() {
+    for bit in 0..64 {
+        for value in [(1u64 << bit) - 1, 1 << bit, u64::MAX >> bit] {
+            let mut out = Vec::new();
+            push_varint(&mut out, value);
+            assert_eq!(out.len(), varint_len(value), "{value}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The layout of a record inside a ring frame: a submitter writes it, a core reads it.
+//!
+//! ```text
+//! 0        4          12       14      15             15 or 31        + key_len    end
+//! ├────────┼──────────┼────────┼───────┼╌╌╌╌╌╌╌╌╌╌╌╌╌╌┼───────────────┼────────────┤
+//! │ stream │ arrival  │ key_len│ flags │ explicit hash│ partition key │ data       │
+//! │ u32    │ u64 ns   │ u16    │ u8    │ key, u128    │ UTF-8         │ the rest   │
+//! └────────┴──────────┴────────┴───────┴╌╌╌╌╌╌╌╌╌╌╌╌╌╌┴───────────────┴────────────┘
+//! ```
+//!
+//! Numbers are little-endian. The explicit hash key is there if bit 0 of the flags is set. The data's length is not
+//! written, as the ring knows the frame's.
+//!
+//! It promises that a frame read is the record written. It does not check that record against the service's limits:
+//! the submitter did. The bytes are our own, so a frame that cannot have been written here is a broken invariant,
+//! and reading it panics. One copy of key and data to write, none to read; the key is checked to be UTF-8 again,
+//! some nanoseconds for a short ASCII key, which is the price of safe code.
+
+use crate::limits::PARTITION_KEY_BYTES_MAX;
+use crate::record::{HashKey, Record, StreamId};
+use crate::time::Time;
+
+const HEADER_BYTES: usize = 4 + 8 + 2 + 1;
+const EXPLICIT_BYTES: usize = 16;
+/// Bit of the flags: an explicit hash key follows the header.
+const HAS_EXPLICIT: u8 = 1;
+
+/// A record as it stands in a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Framed<'a> {
+    /// The stream it goes to.
+    pub stream: StreamId,
+    /// When it was put.
+    pub arrival: Time,
+    /// Key and data, borrowed from the frame.
+    pub record: Record<'a>,
+}
+
+/// Bytes of the frame of `record`: 15, or 31 with an explicit hash key, more than its size.
+pub fn frame_len(record: &Record<'_>) -> usize {
+    let explicit = if record.explicit_hash_key.is_some() { EXPLICIT_BYTES } else { 0 };
+    HEADER_BYTES + explicit + record.size()
+}
+
+/// Writes the frame of `record` into `buf`.
+///
+/// # Panics
+///
+/// If `buf` is not [`frame_len`] bytes long, or the partition key is longer than its limit, which a submitter checks.
+pub fn write_frame(buf: &mut [u8], stream: StreamId, arrival: Time, record: &Record<'_>) {
+    assert_eq!(buf.len(), frame_len(record), "a frame is as long as its record needs");
+    let key = record.partition_key.as_bytes();
+    assert!(key.len() <= PARTITION_KEY_BYTES_MAX, "the submitter checks the key's length");
+
+    let (header, mut rest) = buf.split_at_mut(HEADER_BYTES);
+    header[..4].copy_from_slice(&stream.0.to_le_bytes());
+    header[4..12].copy_from_slice(&arrival.as_nanos().to_le_bytes());
+    // The limit of a key's bytes fits 16 bits, as `limits` asserts.
+    header[12..14].copy_from_slice(&(key.len() as u16).to_le_bytes());
+    header[14] = 0;
+    if let Some(HashKey(explicit)) = record.explicit_hash_key {
+        header[14] = HAS_EXPLICIT;
+        let (slot, tail) = rest.split_at_mut(EXPLICIT_BYTES);
+        slot.copy_from_slice(&explicit.to_le_bytes());
+        rest = tail;
+    }
+    let (key_slot, data_slot) = rest.split_at_mut(key.len());
+    key_slot.copy_from_slice(key);
+    data_slot.copy_from_slice(record.data);
+}
+
+/// Reads the frame that [`write_frame`] wrote.
+///
+/// # Panics
+///
+/// If `bytes` is not such a frame.
+pub fn read_frame(bytes: &[u8]) -> Framed<'_> {
+    let (stream, rest) = take::<4>(bytes);
+    let (arrival, rest) = take::<8>(rest);
+    let (key_len, rest) = take::<2>(rest);
+    let ([flags], mut rest) = take::<1>(rest);
+    let mut explicit_hash_key = None;
+    if flags & HAS_EXPLICIT != 0 {
+        let (explicit, tail) = take::<EXPLICIT_BYTES>(rest);
+        explicit_hash_key = Some(HashKey(u128::from_le_bytes(explicit)));
+        rest = tail;
+    }
+    let (key, data) = rest.split_at(usize::from(u16::from_le_bytes(key_len)));
+    let partition_key = str::from_utf8(key).expect("write_frame copied the key from a str");
+    Framed {
+        stream: StreamId(u32::from_le_bytes(stream)),
+        arrival: Time::from_nanos(u64::from_le_bytes(arrival)),
+        record: Record { partition_key, explicit_hash_key, data },
+    }
+}
+
+fn take<const N: usize>(bytes: &[u8]) -> ([u8; N], &[u8]) {
+    let (head, rest) = bytes.split_first_chunk().expect("a frame holds its header whole");
+    (*head, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round_trip(record: Record<'_>) {
+        let mut frame = vec![0xAA; frame_len(&record)];
+        write_frame(&mut frame, StreamId(7), Time::from_nanos(1 << 40), &record);
+        let framed = read_frame(&frame);
+        assert_eq!(framed, Framed { stream: StreamId(7), arrival: Time::from_nanos(1 << 40), record });
+    }
+
+    #[test]
+    fn a_frame_reads_as_the_record_written() {
+        let longest = "\u{FFFF}".repeat(256);
+        for key in ["k", "ключ 🔑", longest.as_str(), ""] {
+            for data in [&b""[..], b"x", &[0xFF; 70_000]] {
+                let record = Record::new(key, data);
+                round_trip(record);
+                round_trip(record.with_explicit_hash_key(HashKey::MIN));
+                round_trip(record.with_explicit_hash_key(HashKey::MAX));
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_costs_fifteen_bytes_beyond_its_record() {
+        assert_eq!(frame_len(&Record::new("key", "data")), 15 + 7);
+        let explicit = Record::new("key", "data").with_explicit_hash_key(HashKey(1));
+        assert_eq!(frame_len(&explicit), 31 + 7);
+    }
+
+    #[test]
+    #[should_panic(expected = "a frame holds its header whole")]
+    fn a_frame_cut_short_breaks_an_invariant() {
+        read_frame(&[0; 14]);
+    }
+}

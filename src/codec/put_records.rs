@@ -1,0 +1,241 @@
+//! The body of a PutRecords request, written entry by entry into one buffer.
+//!
+//! Two wire forms of the same document, `{StreamName or StreamARN, Records: [{Data, PartitionKey, ExplicitHashKey}]}`:
+//!
+//! - CBOR, with data as raw bytes. Maps and arrays are of indefinite length, as AWS's Java SDK writes them, so that
+//!   nothing has to be known before it is written.
+//! - JSON, with data in base64, a third larger.
+//!
+//! It promises one well-formed document per [`RequestEncoder::finish`]. It bounds nothing: how many entries and bytes
+//! a request has, the collector decides. Data comes in parts, since an aggregate lies in several buffers; each byte
+//! is copied once. Nothing is allocated but the buffer itself, which [`RequestEncoder::reuse`] takes from a pool; the
+//! exception is a key in JSON with characters that need escapes.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::hash_key::Decimal;
+use crate::record::HashKey;
+
+/// The value of `X-Amz-Target`.
+pub const PUT_RECORDS_TARGET: &str = "Kinesis_20131202.PutRecords";
+
+/// The form of a request, which is the form that the answer is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// Concise binary, RFC 8949.
+    Cbor,
+    /// Text, with data in base64.
+    Json,
+}
+
+impl Wire {
+    /// The value of `Content-Type`.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Wire::Cbor => "application/x-amz-cbor-1.1",
+            Wire::Json => "application/x-amz-json-1.1",
+        }
+    }
+}
+
+/// How a request names its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamRef<'a> {
+    /// By name, within the account and region of the credentials and the endpoint.
+    Name(&'a str),
+    /// By ARN, which may be another account's.
+    Arn(&'a str),
+}
+
+/// Writes one request. Entries are answered in the order in which they are written.
+pub struct RequestEncoder {
+    wire: Wire,
+    entries: usize,
+    body: Vec<u8>,
+}
+
+impl RequestEncoder {
+    /// Begins a request in a new buffer of `capacity` bytes, which grows if need be.
+    pub fn new(wire: Wire, stream: StreamRef<'_>, capacity: usize) -> RequestEncoder {
+        RequestEncoder::reuse(wire, stream, Vec::with_capacity(capacity))
+    }
+
+    /// Begins a request in `body`, whose contents are dropped and whose room is kept.
+    pub fn reuse(wire: Wire, stream: StreamRef<'_>, mut body: Vec<u8>) -> RequestEncoder {
+        body.clear();
+        let (field, value) = match stream {
+            StreamRef::Name(name) => ("StreamName", name),
+            StreamRef::Arn(arn) => ("StreamARN", arn),
+        };
+        match wire {
+            Wire::Cbor => {
+                body.push(cbor::MAP);
+                cbor::text(&mut body, field);
+                cbor::text(&mut body, value);
+                cbor::text(&mut body, "Records");
+                body.push(cbor::ARRAY);
+            }
+            Wire::Json => {
+                body.push(b'{');
+                json::text(&mut body, field);
+                body.push(b':');
+                json::text(&mut body, value);
+                body.extend_from_slice(b",\"Records\":[");
+            }
+        }
+        RequestEncoder { wire, entries: 0, body }
+    }
+
+    /// Appends one Kinesis record, whose data is `data_parts` joined. Without an explicit hash key the service places
+    /// it by its partition key, or as it likes where it distributes records itself.
+    pub fn entry(&mut self, partition_key: &str, explicit_hash_key: Option<HashKey>, data_parts: &[&[u8]]) {
+        match self.wire {
+            Wire::Cbor => self.cbor_entry(partition_key, explicit_hash_key, data_parts),
+            Wire::Json => self.json_entry(partition_key, explicit_hash_key, data_parts),
+        }
+        self.entries += 1;
+    }
+
+    /// Entries written so far.
+    pub fn entries(&self) -> usize {
+        self.entries
+    }
+
+    /// Bytes written so far; the end of the document takes 2 more.
+    pub fn body_len(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Ends the document and hands out the body.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.body.extend_from_slice(match self.wire {
+            Wire::Cbor => &[cbor::BREAK, cbor::BREAK],
+            Wire::Json => b"]}",
+        });
+        self.body
+    }
+
+    fn cbor_entry(&mut self, partition_key: &str, explicit_hash_key: Option<HashKey>, data_parts: &[&[u8]]) {
+        let body = &mut self.body;
+        body.push(cbor::MAP);
+        cbor::text(body, "Data");
+        cbor::head(body, cbor::BYTES, data_parts.iter().map(|part| part.len() as u64).sum());
+        for part in data_parts {
+            body.extend_from_slice(part);
+        }
+        cbor::text(body, "PartitionKey");
+        cbor::text(body, partition_key);
+        if let Some(hash_key) = explicit_hash_key {
+            cbor::text(body, "ExplicitHashKey");
+            let decimal = Decimal::new(hash_key);
+            cbor::head(body, cbor::TEXT, decimal.as_bytes().len() as u64);
+            body.extend_from_slice(decimal.as_bytes());
+        }
+        body.push(cbor::BREAK);
+    }
+
+    fn json_entry(&mut self, partition_key: &str, explicit_hash_key: Option<HashKey>, data_parts: &[&[u8]]) {
+        let body = &mut self.body;
+        if self.entries > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(b"{\"Data\":\"");
+        json::base64(body, data_parts);
+        body.extend_from_slice(b"\",\"PartitionKey\":");
+        json::text(body, partition_key);
+        if let Some(hash_key) = explicit_hash_key {
+            body.extend_from_slice(b",\"ExplicitHashKey\":\"");
+            body.extend_from_slice(Decimal::new(hash_key).as_bytes());
+            body.push(b'"');
+        }
+        body.push(b'}');
+    }
+}
+
+/// The few forms of CBOR that a request needs.
+mod cbor {
+    pub(super) const BYTES: u8 = 2 << 5;
+    pub(super) const TEXT: u8 = 3 << 5;
+    /// An array of indefinite length.
+    pub(super) const ARRAY: u8 = 4 << 5 | 31;
+    /// A map of indefinite length.
+    pub(super) const MAP: u8 = 5 << 5 | 31;
+    pub(super) const BREAK: u8 = 0xFF;
+
+    /// The head of an item of type `major` and length `len`, in its shortest form.
+    pub(super) fn head(out: &mut Vec<u8>, major: u8, len: u64) {
+        match len {
+            0..24 => out.push(major | len as u8),
+            24..0x100 => out.extend_from_slice(&[major | 24, len as u8]),
+            0x100..0x1_0000 => {
+                out.push(major | 25);
+                out.extend_from_slice(&(len as u16).to_be_bytes());
+            }
+            0x1_0000..0x1_0000_0000 => {
+                out.push(major | 26);
+                out.extend_from_slice(&(len as u32).to_be_bytes());
+            }
+            _ => {
+                out.push(major | 27);
+                out.extend_from_slice(&len.to_be_bytes());
+            }
+        }
+    }
+
+    pub(super) fn text(out: &mut Vec<u8>, text: &str) {
+        head(out, TEXT, text.len() as u64);
+        out.extend_from_slice(text.as_bytes());
+    }
+}
+
+/// The few forms of JSON that a request needs.
+mod json {
+    use super::*;
+
+    /// Bytes that are encoded at a time, a multiple of 3: their base64 fits the stack.
+    const SLICE: usize = 3 * 256;
+
+    /// A string with its quotes. Most keys need no escape and are copied as they are.
+    pub(super) fn text(out: &mut Vec<u8>, text: &str) {
+        if text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
+            out.extend_from_slice(serde_json::Value::from(text).to_string().as_bytes());
+            return;
+        }
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    }
+
+    /// The base64 of `parts` joined. Base64 takes three bytes at a time, which may lie in more than one part.
+    pub(super) fn base64(out: &mut Vec<u8>, parts: &[&[u8]]) {
+        let mut triple = [0; 3];
+        let mut held = 0;
+        for part in parts {
+            let (head, rest) = part.split_at(part.len().min((3 - held) % 3));
+            triple[held..held + head.len()].copy_from_slice(head);
+            held += head.len();
+            if held == 3 {
+                encode(out, &triple);
+                held = 0;
+            }
+            // If something is held still, the part is used up.
+            let (whole, tail) = rest.split_at(rest.len() - rest.len() % 3);
+            encode(out, whole);
+            triple[held..held + tail.len()].copy_from_slice(tail);
+            held += tail.len();
+        }
+        encode(out, &triple[..held]);
+    }
+
+    fn encode(out: &mut Vec<u8>, bytes: &[u8]) {
+        let mut text = [0; SLICE / 3 * 4];
+        for slice in bytes.chunks(SLICE) {
+            let len = STANDARD.encode_slice(slice, &mut text).expect("four characters hold three bytes");
+            out.extend_from_slice(&text[..len]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
