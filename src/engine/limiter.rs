@@ -194,3 +194,6 @@ impl Bucket {
         if short <= 0 { 0 } else { (short - 1) / self.rate_percent + 1 }
     }
 }
+
+#[cfg(test)]
+mod tests;

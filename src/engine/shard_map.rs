@@ -313,3 +313,6 @@ fn build_table(firsts: &[u128]) -> (Vec<u32>, u32) {
     table.push(firsts.len() as u32 - 1);
     (table, shift)
 }
+
+#[cfg(test)]
+mod tests;

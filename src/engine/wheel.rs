@@ -17,7 +17,8 @@
 //! Promises:
 //! - W1: an entry never fires before its time, and it fires at the first advance that is one [`RESOLUTION`] past it.
 //! - W2: entries fire in the order of their ticks; within a tick in the order in which they were inserted. This holds
-//!   through cascades, because a slot is cascaded before anything can be inserted below it.
+//!   through cascades, because a slot is cascaded before anything can be inserted below it. What was due when it was
+//!   inserted belongs to the tick reached.
 //! - W3: a [`TimerId`] names one insertion. Once that has fired or was cancelled, the id does nothing.
 //! - W4: every occupied slot lies at or after the tick reached, within the slot of the next higher level that holds it.
 //!
@@ -169,7 +170,7 @@ impl<E: Copy> Wheel<E> {
     pub fn next(&self) -> Option<Time> {
         let (place, _) = self.first_slot()?;
         let tick = self.slots[place].earliest;
-        Some(Time::from_nanos(tick.checked_mul(1 << TICK_BITS).unwrap_or(u64::MAX)))
+        Some(Time::from_nanos(tick.saturating_mul(1 << TICK_BITS)))
     }
 
     /// Entries that have neither fired nor been cancelled.
@@ -276,3 +277,6 @@ impl<E: Copy> Wheel<E> {
         self.len -= 1;
     }
 }
+
+#[cfg(test)]
+mod tests;
