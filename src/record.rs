@@ -98,7 +98,8 @@ impl StreamName {
     /// # Errors
     /// Says what it must be.
     pub fn parse(text: &str) -> Result<StreamName, StreamError> {
-        let invalid = |bound: &str| StreamError::InvalidName { name: text.chars().take(256).collect(), bound: bound.into() };
+        let invalid =
+            |bound: &str| StreamError::InvalidName { name: text.chars().take(256).collect(), bound: bound.into() };
         if text.starts_with("arn:") {
             let parts: Vec<&str> = text.splitn(6, ':').collect();
             let name = parts.get(5).and_then(|resource| resource.strip_prefix("stream/"));
@@ -180,7 +181,15 @@ mod tests {
         assert_eq!(StreamName::parse("a_B.1-2"), Ok(StreamName::Name("a_B.1-2".into())));
         let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/orders";
         assert_eq!(StreamName::parse(arn), Ok(StreamName::Arn(arn.into())));
-        for bad in ["", "a b", "é", &"x".repeat(129), "arn:aws:s3:eu-west-1:1:stream/x", "arn:aws:kinesis", "arn:aws:kinesis:a:b:table/x"] {
+        for bad in [
+            "",
+            "a b",
+            "é",
+            &"x".repeat(129),
+            "arn:aws:s3:eu-west-1:1:stream/x",
+            "arn:aws:kinesis",
+            "arn:aws:kinesis:a:b:table/x",
+        ] {
             assert!(StreamName::parse(bad).is_err(), "{bad}");
         }
     }

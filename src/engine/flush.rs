@@ -146,12 +146,7 @@ pub struct Coordinator {
 impl Coordinator {
     /// The coordinator of `cores` cores.
     pub fn new(cores: u16) -> Coordinator {
-        Coordinator {
-            round: 0,
-            callers: Vec::new(),
-            waiting: Vec::new(),
-            reports: vec![None; usize::from(cores)],
-        }
+        Coordinator { round: 0, callers: Vec::new(), waiting: Vec::new(), reports: vec![None; usize::from(cores)] }
     }
 
     /// A caller wants a flush. Answers the round to begin now, if none runs.

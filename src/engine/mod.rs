@@ -99,7 +99,6 @@ pub struct Transmit {
 pub struct Core {
     id: CoreId,
     cores: u16,
-    config: Config,
     /// By [`StreamId`].
     streams: Vec<Option<Stream>>,
     /// Where the search for a stream with a due request begins.
@@ -121,7 +120,7 @@ pub struct Core {
 
 impl Core {
     /// Core `id` of `cores`. `seed` is that of its jitter.
-    pub fn new(now: Time, id: CoreId, cores: u16, config: Config, seed: u64) -> Core {
+    pub fn new(now: Time, id: CoreId, cores: u16, config: &Config, seed: u64) -> Core {
         Core {
             id,
             cores,
@@ -144,7 +143,6 @@ impl Core {
                 WireFormat::Auto | WireFormat::Cbor => Wire::Cbor,
                 WireFormat::Json => Wire::Json,
             },
-            config,
             fired: Vec::new(),
             widen_at: Time::NEVER,
         }
@@ -171,9 +169,10 @@ impl Core {
 
     /// A newer shard map of a stream; an older one changes nothing.
     pub fn handle_map(&mut self, now: Time, id: StreamId, map: Arc<ShardMap>) {
-        if let Some((stream, common)) = self.stream(id)
-            && !self.closed
-        {
+        if self.closed {
+            return;
+        }
+        if let Some((stream, common)) = self.stream(id) {
             stream.adopt(now, map, common);
         }
     }
@@ -394,13 +393,7 @@ impl Core {
         None
     }
 
-    fn transmit(
-        &mut self,
-        now: Time,
-        connection: ConnectionId,
-        id: StreamId,
-        batches: Vec<Box<Batch>>,
-    ) -> Transmit {
+    fn transmit(&mut self, now: Time, connection: ConnectionId, id: StreamId, batches: Vec<Box<Batch>>) -> Transmit {
         let wire = self.wire;
         let name = match &self.streams[id.index()] {
             Some(stream) => &stream.name,

@@ -120,10 +120,9 @@ pub fn classify(trouble: &Trouble<'_>, config: &Config) -> Verdict {
 }
 
 fn classify_refusal(error: &RequestError, config: &Config) -> Verdict {
-    let Some(code) = &error.code else {
+    let ErrorCode::Service(code) = &error.code else {
         // Not of the protocol: a proxy's page, a truncated body, an empty 500. The request may have been applied.
-        let code = ErrorCode::UnreadableAnswer;
-        let message = Arc::clone(&error.message);
+        let (code, message) = (error.code.clone(), Arc::clone(&error.message));
         return Verdict { code, message, ambiguous: true, throttled: false, action: Action::Retry };
     };
     let throttled = is_throttle(code);
@@ -152,10 +151,9 @@ fn classify_refusal(error: &RequestError, config: &Config) -> Verdict {
         | "ResourceNotFoundException" => Action::RetryWithinGrace,
         other if other.starts_with("KMS") => Action::RetryWithinGrace,
         // What we sent is wrong, and will be so again.
-        "ValidationException"
-        | "InvalidArgumentException"
-        | "SerializationException"
-        | "UnknownOperationException" => Action::Fail,
+        "ValidationException" | "InvalidArgumentException" | "SerializationException" | "UnknownOperationException" => {
+            Action::Fail
+        }
         // Internal failures, unavailability, codes we don't know: the TTL bounds the patience.
         _ => Action::Retry,
     };

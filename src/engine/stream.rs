@@ -171,17 +171,16 @@ impl Stream {
     }
 
     fn append(&mut self, now: Time, index: ShardIndex, record: Routed<'_>, common: &mut Common) {
-        let wait = self.collector_wait();
+        let (id, wait, bounds) = (self.id, self.collector_wait(), self.bounds);
+        // The router has just predicted a shard of the present map, so there is an entry for it.
         let shard = self.shard_entry(now, index);
-        let bounds = self.bounds;
-        let Some(shard) = shard else { return };
         let sealed = shard.aggregator.push(record, &bounds, &mut common.pool);
         if sealed.iter().any(Option::is_some) {
             cancel(&mut shard.seal_alarm, common);
         }
         if let Some(open) = shard.aggregator.open() {
             let at = open.deadline - wait;
-            set_earlier(&mut shard.seal_alarm, at, Timer::Seal(self.id, index), common);
+            set_earlier(&mut shard.seal_alarm, at, Timer::Seal(id, index), common);
         }
         for batch in sealed.into_iter().flatten() {
             self.enqueue(now, index, batch, common);
@@ -189,11 +188,12 @@ impl Stream {
     }
 
     /// The shard's state, made when it is first needed.
-    fn shard_entry(&mut self, now: Time, index: ShardIndex) -> Option<&mut Shard> {
-        let id = &self.router.map()?.shard(index).id;
-        let entry = self.shards.get_mut(index.index())?;
-        let rate_limit = self.config.rate_limit;
-        Some(entry.get_or_insert_with(|| Box::new(Shard::new(Arc::clone(id), Limiter::new(rate_limit, now)))))
+    fn shard_entry(&mut self, now: Time, index: ShardIndex) -> &mut Shard {
+        let (router, rate_limit) = (&self.router, self.config.rate_limit);
+        self.shards[index.index()].get_or_insert_with(|| {
+            let map = router.map().expect("an index was predicted under a map, and a map is never lost");
+            Box::new(Shard::new(Arc::clone(&map.shard(index).id), Limiter::new(rate_limit, now)))
+        })
     }
 
     fn collector_wait(&self) -> Duration {
@@ -384,18 +384,10 @@ impl Stream {
         }
     }
 
-    fn troubled(
-        &mut self,
-        now: Time,
-        began: Time,
-        mut batch: Box<Batch>,
-        trouble: &Trouble<'_>,
-        common: &mut Common,
-    ) {
-        let shard = self.landed(&batch);
+    fn troubled(&mut self, now: Time, began: Time, mut batch: Box<Batch>, trouble: &Trouble<'_>, common: &mut Common) {
         let verdict = classify(trouble, &self.config);
-        if verdict.throttled
-            && let Some(shard) = shard
+        if let Some(shard) = self.landed(&batch)
+            && verdict.throttled
         {
             shard.limiter.throttled(now, now.since(began));
         }
