@@ -120,8 +120,8 @@ impl Limiter {
         buckets.bytes.keep_second_of(buckets.share);
     }
 
-    /// The share of the configured rate that is in force at `now`, in millionths: 10 000 to 1 000 000, and always 1
-    /// 000 000 when the rate limit is off.
+    /// The share of the configured rate that is in force at `now`, in millionths: 10 000 to a million, and always a
+    /// million when the rate limit is off.
     pub fn share_ppm(&self, now: Time) -> u32 {
         let share = self
             .buckets
