@@ -1,8 +1,8 @@
 //! The limiter: how fast one shard may be written to, in Kinesis records and in bytes.
 //!
-//! Two token buckets refill at `rate_limit` percent of what the service lets a shard take. Each holds one second of its
-//! rate and begins full: the service grants such a burst itself, and the first records of a stream should not wait. A Kinesis
-//! record leaves when both buckets can pay for it.
+//! Two token buckets refill at `rate_limit` percent of what the service lets a shard take. Each holds one second of
+//! its rate and begins full: the service grants such a burst itself, and the first records of a stream should not
+//! wait. A Kinesis record leaves when both buckets can pay for it.
 //!
 //! What a shard really takes is known to the service alone, and other producers write too. So the rate in force is
 //! the configured rate times a *share*, and throttles teach the share: additive increase, multiplicative decrease.
@@ -15,16 +15,16 @@
 //! ```
 //!
 //! Promises:
-//! - L1: over any window the taken tokens are at most one second of the rate plus the window's worth, beyond what a single
-//!   over-large record overdraws.
+//! - L1: over any window the taken tokens are at most one second of the rate plus the window's worth, beyond what a
+//!   single over-large record overdraws.
 //! - L2: the moment that comes with a refusal is exact: a nanosecond earlier the answer would be the same, and then it
 //!   is granted (unless it was taken or throttled in between).
-//! - L3: a record larger than the bytes bucket goes when the bucket is full, and leaves a debt that is paid before anything
-//!   else goes. So it waits for one bucketful, never for ever, and the long-run rate holds all the same.
+//! - L3: a record larger than the bytes bucket goes when the bucket is full, and leaves a debt that is paid before
+//!   anything else goes. So it waits for one bucketful, never for ever, and the long-run rate holds all the same.
 //!
-//! Nothing is rounded, so nothing drifts. The share is held as nanoseconds of the 20 s in which it would grow from nothing
-//! to 100 %: then it grows by one a nanosecond, and the tokens of an interval are an area below a line of slope one,
-//! an integer when counted in halves. A token is 4 × 10^21 such units, so that percents are integers too.
+//! Nothing is rounded, so nothing drifts. The share is held as nanoseconds of the 20 s in which it would grow from
+//! nothing to 100 %: then it grows by one a nanosecond, and the tokens of an interval are an area below a line of
+//! slope one, an integer when counted in halves. A token is 4 × 10^21 such units, so that percents are integers too.
 //!
 //! Costs: a few multiplications of 128 bits for each Kinesis record; a refusal adds divisions and a square root.
 
@@ -120,8 +120,8 @@ impl Limiter {
         buckets.bytes.keep_second_of(buckets.share);
     }
 
-    /// The share of the configured rate that is in force at `now`, in millionths: 10 000 to 1 000 000, and always 1 000 000
-    /// when the rate limit is off.
+    /// The share of the configured rate that is in force at `now`, in millionths: 10 000 to a million, and always a
+    /// million when the rate limit is off.
     pub fn share_ppm(&self, now: Time) -> u32 {
         let share = self
             .buckets

@@ -1,7 +1,7 @@
 //! The shard map: which shard holds a hash key, and which core owns that shard.
 //!
-//! A map is built whole from the open shards of a stream, carries an epoch, and never changes. Its shards cover the hash
-//! space without gap or overlap, ascending, so that every hash key has exactly one.
+//! A map is built whole from the open shards of a stream, carries an epoch, and never changes. Its shards cover the
+//! hash space without gap or overlap, ascending, so that every hash key has exactly one.
 //!
 //! ```text
 //!   hash key ──top bits──▶ table ──▶ the first and last shard that have such keys ──binary search──▶ shard ──▶ core
@@ -9,16 +9,17 @@
 //!
 //! Who owns a shard (design decision D2):
 //! 1. A shard that the previous map has keeps its owner.
-//! 2. A shard that came of others (it names a parent) goes to the owner of the range that its first hash key was in. That is
-//!    the parent of a split, the lower parent of a merge, and an ancestor when several reshards passed between two maps.
-//! 3. Any other goes to the core that a hash of its id prefers, unless that core has its fair part already; then to one that
-//!    has the least. In a map without predecessor the cores' counts differ by at most one.
+//! 2. A shard that came of others (it names a parent) goes to the owner of the range that its first hash key was in.
+//!    That is the parent of a split, the lower parent of a merge, and an ancestor when several reshards passed
+//!    between two maps.
+//! 3. Any other goes to the core that a hash of its id prefers, unless that core has its fair part already; then to
+//!    one that has the least. In a map without predecessor the cores' counts differ by at most one.
 //!
-//! Promises: the same arguments give the same map, whatever the order of the list. Refuses: a list that does not cover the hash
-//! space exactly; a map in doubt would predict wrongly, and the old one serves meanwhile.
+//! Promises: the same arguments give the same map, whatever the order of the list. Refuses: a list that does not
+//! cover the hash space exactly; a map in doubt would predict wrongly, and the old one serves meanwhile.
 //!
-//! Costs: a prediction reads two table entries and, since the table has at least two entries a shard, seldom more than one
-//! bound. 16 bytes of bounds and 8 to 16 of table a shard, beside the shards.
+//! Costs: a prediction reads two table entries and, since the table has at least two entries a shard, seldom more
+//! than one bound. 16 bytes of bounds and 8 to 16 of table a shard, beside the shards.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

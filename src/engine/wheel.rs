@@ -25,8 +25,8 @@
 //! Refuses: periods, and payloads that must be dropped; an entry is `Copy`.
 //!
 //! Costs: insert and cancel touch one slot and at most two neighbours. Advancing costs one step for each entry that
-//! fires and at most eight moves in an entry's life, however far the time leaps. Nodes live in a slab that grows to the most
-//! entries there ever were and then allocates nothing.
+//! fires and at most eight moves in an entry's life, however far the time leaps. Nodes live in a slab that grows to
+//! the most entries there ever were and then allocates nothing.
 
 use std::time::Duration;
 
@@ -132,7 +132,8 @@ impl<E: Copy> Wheel<E> {
         live
     }
 
-    /// Appends to `fired` every entry that is due at `now`, the earliest first. A clock that went backwards stands still.
+    /// Appends to `fired` every entry that is due at `now`, the earliest first. A clock that went backwards stands
+    /// still.
     pub fn advance(&mut self, now: Time, fired: &mut Vec<E>) {
         while let Some(entry) = self.pop_due(now) {
             fired.push(entry);
@@ -166,7 +167,8 @@ impl<E: Copy> Wheel<E> {
     /// When to advance next; nothing if there are no entries.
     ///
     /// It is the moment at which the earliest entry fires: its time, rounded up to the tick, so less than a
-    /// [`RESOLUTION`] later. It may be earlier only if the earliest entry was cancelled; advancing to it then puts that right.
+    /// [`RESOLUTION`] later. It may be earlier only if the earliest entry was cancelled; advancing to it then puts
+    /// that right.
     pub fn next(&self) -> Option<Time> {
         let (place, _) = self.first_slot()?;
         let tick = self.slots[place].earliest;

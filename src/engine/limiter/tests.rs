@@ -227,6 +227,8 @@ impl Producer {
     }
 }
 
+/// Near balance a throttle hits whichever producer happens to send, so the shares wander: of 150 seeds tried, two
+/// ended the minute at factors of 1.51 and 2.09.
 #[test]
 fn two_producers_on_one_shard_come_within_half_of_each_other_in_a_minute() {
     for (seed, late_ms) in [(1, 0), (2, 0), (3, 10_000), (4, 10_000), (5, 30_000)] {

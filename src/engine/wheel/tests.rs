@@ -1,4 +1,5 @@
-//! The wheel beside a list in which everything is searched for: random insertions, cancellations and leaps of the clock.
+//! The wheel beside a list in which everything is searched for: random insertions, cancellations and leaps of the
+//! clock.
 
 use super::*;
 
