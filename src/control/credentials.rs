@@ -108,42 +108,49 @@ pub(crate) async fn resolve_region(given: Option<&str>, timeout: Duration) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::testing::run;
 
     const TIMEOUT: Duration = Duration::from_secs(10);
 
-    #[tokio::test]
-    async fn given_credentials_are_returned_as_they_are_and_never_expire() {
-        let given = StaticCredentials {
-            access_key_id: "AKID".into(),
-            secret_access_key: "hush".into(),
-            session_token: Some("token".into()),
-        };
-        let credentials = CredentialSource::given(&given).resolve(TIMEOUT).await.expect("given");
-        assert_eq!(credentials.access_key_id(), "AKID");
-        assert_eq!(credentials.secret_access_key(), "hush");
-        assert_eq!(credentials.session_token(), Some("token"));
-        assert_eq!(credentials.expiry(), None);
+    #[test]
+    fn given_credentials_are_returned_as_they_are_and_never_expire() {
+        run(async {
+            let given = StaticCredentials {
+                access_key_id: "AKID".into(),
+                secret_access_key: "hush".into(),
+                session_token: Some("token".into()),
+            };
+            let credentials = CredentialSource::given(&given).resolve(TIMEOUT).await.expect("given");
+            assert_eq!(credentials.access_key_id(), "AKID");
+            assert_eq!(credentials.secret_access_key(), "hush");
+            assert_eq!(credentials.session_token(), Some("token"));
+            assert_eq!(credentials.expiry(), None);
+        });
     }
 
-    #[tokio::test]
-    async fn a_source_that_does_not_answer_is_given_up_at_the_timeout() {
-        #[derive(Debug)]
-        struct Silent;
-        impl ProvideCredentials for Silent {
-            fn provide_credentials<'a>(&'a self) -> aws_credential_types::provider::future::ProvideCredentials<'a>
-            where
-                Self: 'a,
-            {
-                aws_credential_types::provider::future::ProvideCredentials::new(std::future::pending())
+    #[test]
+    fn a_source_that_does_not_answer_is_given_up_at_the_timeout() {
+        run(async {
+            #[derive(Debug)]
+            struct Silent;
+            impl ProvideCredentials for Silent {
+                fn provide_credentials<'a>(&'a self) -> aws_credential_types::provider::future::ProvideCredentials<'a>
+                where
+                    Self: 'a,
+                {
+                    aws_credential_types::provider::future::ProvideCredentials::new(std::future::pending())
+                }
             }
-        }
-        let source = CredentialSource { provider: SharedCredentialsProvider::new(Silent) };
-        let error = source.resolve(Duration::from_millis(5)).await.unwrap_err();
-        assert_eq!(error.to_string(), "AWS's chain found no credentials within 5ms");
+            let source = CredentialSource { provider: SharedCredentialsProvider::new(Silent) };
+            let error = source.resolve(Duration::from_millis(5)).await.unwrap_err();
+            assert_eq!(error.to_string(), "AWS's chain found no credentials within 5ms");
+        });
     }
 
-    #[tokio::test]
-    async fn a_given_region_asks_nobody() {
-        assert_eq!(resolve_region(Some("eu-west-1"), Duration::ZERO).await.as_deref(), Ok("eu-west-1"));
+    #[test]
+    fn a_given_region_asks_nobody() {
+        run(async {
+            assert_eq!(resolve_region(Some("eu-west-1"), Duration::ZERO).await.as_deref(), Ok("eu-west-1"));
+        });
     }
 }

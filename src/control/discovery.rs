@@ -175,3 +175,150 @@ fn entry(shard: &Shard) -> Result<ShardEntry, DiscoveryError> {
         open: numbers.ending_sequence_number().is_none(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::StaticCredentials;
+    use crate::control::credentials::CredentialSource;
+    use crate::control::testing::{CannedServer, both, run};
+
+    /// Lists against a server with `answers`; returns what came of it and what the server was asked.
+    fn list(stream: &StreamName, answers: &[(&str, &str)]) -> (Result<Vec<ShardEntry>, DiscoveryError>, Vec<String>) {
+        run(async {
+            let server = CannedServer::bind().await;
+            let credentials = StaticCredentials {
+                access_key_id: "AKID".into(),
+                secret_access_key: "hush".into(),
+                session_token: None,
+            };
+            let provider = CredentialSource::given(&credentials).provider();
+            let timeout = Duration::from_secs(10);
+            let client = client(provider, "eu-west-1", Some(&server.url()), timeout, timeout);
+            both(list_shards(&client, stream), server.serve(answers)).await
+        })
+    }
+
+    fn name() -> StreamName {
+        StreamName::Name("clicks".into())
+    }
+
+    #[test]
+    fn further_pages_are_asked_for_by_the_token_alone() {
+        let middle = u128::MAX / 2;
+        let first = format!(
+            r#"{{"NextToken":"next","Shards":[
+                {{"ShardId":"shardId-000000000000",
+                  "HashKeyRange":{{"StartingHashKey":"0","EndingHashKey":"{max}"}},
+                  "SequenceNumberRange":{{"StartingSequenceNumber":"1","EndingSequenceNumber":"2"}}}},
+                {{"ShardId":"shardId-000000000001","ParentShardId":"shardId-000000000000",
+                  "HashKeyRange":{{"StartingHashKey":"0","EndingHashKey":"{middle}"}},
+                  "SequenceNumberRange":{{"StartingSequenceNumber":"3"}}}}]}}"#,
+            max = u128::MAX,
+        );
+        let second = format!(
+            r#"{{"Shards":[
+                {{"ShardId":"shardId-000000000002","ParentShardId":"shardId-000000000000",
+                  "AdjacentParentShardId":"shardId-000000000009",
+                  "HashKeyRange":{{"StartingHashKey":"{after}","EndingHashKey":"{max}"}},
+                  "SequenceNumberRange":{{"StartingSequenceNumber":"4"}}}}]}}"#,
+            after = middle + 1,
+            max = u128::MAX,
+        );
+        let (shards, requests) = list(&name(), &[("200 OK", &first), ("200 OK", &second)]);
+        let parent: Arc<str> = "shardId-000000000000".into();
+        let expected = [
+            ShardEntry {
+                id: parent.clone(),
+                range: (HashKey::MIN, HashKey::MAX),
+                parent: None,
+                adjacent_parent: None,
+                open: false,
+            },
+            ShardEntry {
+                id: "shardId-000000000001".into(),
+                range: (HashKey::MIN, HashKey(middle)),
+                parent: Some(parent.clone()),
+                adjacent_parent: None,
+                open: true,
+            },
+            ShardEntry {
+                id: "shardId-000000000002".into(),
+                range: (HashKey(middle + 1), HashKey::MAX),
+                parent: Some(parent),
+                adjacent_parent: Some("shardId-000000000009".into()),
+                open: true,
+            },
+        ];
+        assert_eq!(shards.expect("two pages"), expected);
+        assert_eq!(requests, [r#"{"StreamName":"clicks"}"#, r#"{"NextToken":"next"}"#]);
+    }
+
+    #[test]
+    fn a_stream_named_by_arn_is_asked_for_by_arn() {
+        let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/clicks";
+        let (shards, requests) = list(&StreamName::Arn(arn.into()), &[("200 OK", r#"{"Shards":[]}"#)]);
+        assert_eq!(shards, Ok(Vec::new()));
+        assert_eq!(requests, [format!(r#"{{"StreamARN":"{arn}"}}"#)]);
+    }
+
+    #[test]
+    fn an_error_keeps_its_code_and_says_whether_asking_again_is_vain() {
+        for (status, code, permanent) in [
+            ("400 Bad Request", "ResourceNotFoundException", true),
+            ("400 Bad Request", "AccessDeniedException", true),
+            ("400 Bad Request", "LimitExceededException", false),
+            ("400 Bad Request", "UnrecognizedClientException", false),
+            ("500 Internal Server Error", "InternalFailure", false),
+        ] {
+            let body = format!(r#"{{"__type":"com.amazonaws.kinesis.v20131202#{code}","message":"Stream clicks …"}}"#);
+            let (shards, requests) = list(&name(), &[(status, &body)]);
+            let error = shards.unwrap_err();
+            assert_eq!((error.code.as_deref(), error.permanent), (Some(code), permanent));
+            assert_eq!(error.to_string(), format!("{code}: Stream clicks …"));
+            assert_eq!(requests.len(), 1, "the SDK does not retry");
+        }
+    }
+
+    #[test]
+    fn an_error_on_a_later_page_ends_the_listing() {
+        let first = r#"{"NextToken":"next","Shards":[]}"#;
+        let second = r#"{"__type":"ExpiredNextTokenException","message":"too late"}"#;
+        let (shards, _) = list(&name(), &[("200 OK", first), ("400 Bad Request", second)]);
+        assert_eq!(shards.unwrap_err().code.as_deref(), Some("ExpiredNextTokenException"));
+    }
+
+    #[test]
+    fn an_answer_without_sense_is_an_error_and_no_panic() {
+        let shard = |range: &str| {
+            format!(
+                r#"{{"Shards":[{{"ShardId":"s","HashKeyRange":{range},
+                    "SequenceNumberRange":{{"StartingSequenceNumber":"1"}}}}]}}"#
+            )
+        };
+        for (status, body) in [
+            ("200 OK", shard(r#"{"StartingHashKey":"zero","EndingHashKey":"1"}"#)),
+            ("200 OK", shard(r#"{"StartingHashKey":"2","EndingHashKey":"1"}"#)),
+            ("200 OK", shard("null")),
+            ("200 OK", "<html>".to_owned()),
+            ("502 Bad Gateway", "<html>".to_owned()),
+        ] {
+            let error = list(&name(), &[(status, &body)]).0.unwrap_err();
+            assert!(!error.permanent && !error.message.is_empty(), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_that_is_not_there_is_an_error_that_may_pass() {
+        run(async {
+            let url = CannedServer::bind().await.url();
+            let given =
+                StaticCredentials { access_key_id: "A".into(), secret_access_key: "s".into(), session_token: None };
+            let timeout = Duration::from_secs(10);
+            let client = client(CredentialSource::given(&given).provider(), "eu-west-1", Some(&url), timeout, timeout);
+            let error = list_shards(&client, &name()).await.unwrap_err();
+            assert_eq!((error.code, error.permanent), (None, false));
+            assert!(error.message.contains("refused"), "{}", error.message);
+        });
+    }
+}

@@ -196,6 +196,7 @@ pub(crate) async fn locate(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::testing::run;
 
     async fn host_of(region: &str, operation: Operation, arn: Option<&str>) -> String {
         let location = locate(None, region, operation, arn).await.expect("a region of AWS");
@@ -204,43 +205,52 @@ mod tests {
         location.host
     }
 
-    #[tokio::test]
-    async fn hosts_are_those_of_the_regions_partition() {
-        for (region, host) in [
-            ("us-east-1", "kinesis.us-east-1.amazonaws.com"),
-            ("eu-central-1", "kinesis.eu-central-1.amazonaws.com"),
-            ("us-gov-west-1", "kinesis.us-gov-west-1.amazonaws.com"),
-            ("cn-north-1", "kinesis.cn-north-1.amazonaws.com.cn"),
-        ] {
-            assert_eq!(host_of(region, Operation::Data, None).await, host);
-            assert_eq!(host_of(region, Operation::Control, None).await, host);
-        }
+    #[test]
+    fn hosts_are_those_of_the_regions_partition() {
+        run(async {
+            for (region, host) in [
+                ("us-east-1", "kinesis.us-east-1.amazonaws.com"),
+                ("eu-central-1", "kinesis.eu-central-1.amazonaws.com"),
+                ("us-gov-west-1", "kinesis.us-gov-west-1.amazonaws.com"),
+                ("cn-north-1", "kinesis.cn-north-1.amazonaws.com.cn"),
+            ] {
+                assert_eq!(host_of(region, Operation::Data, None).await, host);
+                assert_eq!(host_of(region, Operation::Control, None).await, host);
+            }
+        });
     }
 
-    #[tokio::test]
-    async fn an_arn_leads_to_the_accounts_endpoints_which_differ_by_operation() {
-        let arn = Some("arn:aws:kinesis:eu-west-1:123456789012:stream/clicks");
-        let data = host_of("eu-west-1", Operation::Data, arn).await;
-        assert_eq!(data, "123456789012.data-kinesis.eu-west-1.amazonaws.com");
-        let control = host_of("eu-west-1", Operation::Control, arn).await;
-        assert_eq!(control, "123456789012.control-kinesis.eu-west-1.amazonaws.com");
+    #[test]
+    fn an_arn_leads_to_the_accounts_endpoints_which_differ_by_operation() {
+        run(async {
+            let arn = Some("arn:aws:kinesis:eu-west-1:123456789012:stream/clicks");
+            let data = host_of("eu-west-1", Operation::Data, arn).await;
+            assert_eq!(data, "123456789012.data-kinesis.eu-west-1.amazonaws.com");
+            let control = host_of("eu-west-1", Operation::Control, arn).await;
+            assert_eq!(control, "123456789012.control-kinesis.eu-west-1.amazonaws.com");
+        });
     }
 
-    #[tokio::test]
-    async fn a_region_or_arn_outside_the_rules_is_an_error_that_names_the_region() {
-        for (region, arn) in [("not a region", None), ("eu-west-1", Some("clicks"))] {
-            let error = locate(None, region, Operation::Data, arn).await.unwrap_err();
-            assert!(matches!(error, EndpointError::NoEndpoint { .. }), "{error:?}");
-            assert!(error.to_string().contains(region), "{error}");
-        }
+    #[test]
+    fn a_region_or_arn_outside_the_rules_is_an_error_that_names_the_region() {
+        run(async {
+            for (region, arn) in [("not a region", None), ("eu-west-1", Some("clicks"))] {
+                let error = locate(None, region, Operation::Data, arn).await.unwrap_err();
+                assert!(matches!(error, EndpointError::NoEndpoint { .. }), "{error:?}");
+                assert!(error.to_string().contains(region), "{error}");
+            }
+        });
     }
 
-    #[tokio::test]
-    async fn a_given_url_wins_over_the_rules() {
-        let location = locate(Some("http://localhost:4567"), "eu-west-1", Operation::Data, None).await.expect("a URL");
-        assert_eq!((location.scheme, location.host.as_str(), location.port), (Scheme::Http, "localhost", 4567));
-        assert_eq!(location.host_header(), "localhost:4567");
-        assert_eq!(location.path, "/");
+    #[test]
+    fn a_given_url_wins_over_the_rules() {
+        run(async {
+            let location =
+                locate(Some("http://localhost:4567"), "eu-west-1", Operation::Data, None).await.expect("a URL");
+            assert_eq!((location.scheme, location.host.as_str(), location.port), (Scheme::Http, "localhost", 4567));
+            assert_eq!(location.host_header(), "localhost:4567");
+            assert_eq!(location.path, "/");
+        });
     }
 
     #[test]
@@ -277,10 +287,12 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn an_address_is_its_own_lookup() {
-        let location = Location::parse("http://127.0.0.1:4567").expect("a URL");
-        let endpoint = location.look_up(Duration::from_secs(10)).await.expect("an address");
-        assert_eq!(endpoint.addresses, ["127.0.0.1:4567".parse::<SocketAddr>().expect("an address")]);
+    #[test]
+    fn an_address_is_its_own_lookup() {
+        run(async {
+            let location = Location::parse("http://127.0.0.1:4567").expect("a URL");
+            let endpoint = location.look_up(Duration::from_secs(10)).await.expect("an address");
+            assert_eq!(endpoint.addresses, ["127.0.0.1:4567".parse::<SocketAddr>().expect("an address")]);
+        });
     }
 }

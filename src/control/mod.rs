@@ -13,6 +13,8 @@
 pub(crate) mod credentials;
 pub(crate) mod discovery;
 pub(crate) mod endpoint;
+#[cfg(test)]
+mod testing;
 
 /// An error with its causes, in one line. AWS's errors say little without them.
 fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {

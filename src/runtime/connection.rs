@@ -333,3 +333,6 @@ impl<S: Write + Unpin> Write for Counted<S> {
         counted.count(written)
     }
 }
+
+#[cfg(test)]
+mod tests;

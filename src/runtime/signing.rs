@@ -103,3 +103,99 @@ fn hex(bytes: &[u8]) -> String {
     let digit = |value: u8| char::from(DIGITS[usize::from(value)]);
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    const BODY: &[u8] = br#"{"Records":[],"StreamName":"clicks"}"#;
+
+    /// 2026-07-31T10:00:00Z
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_785_492_000)
+    }
+
+    fn credentials(token: Option<&str>) -> Credentials {
+        let secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+        Credentials::new("AKIDEXAMPLE", secret, token.map(str::to_owned), None, "test")
+    }
+
+    fn headers(token: Option<&str>, host: &str) -> HeaderMap {
+        let call = Call {
+            host,
+            path: "/",
+            target: "Kinesis_20131202.PutRecords",
+            content_type: "application/x-amz-json-1.1",
+            body_digest: &Sha256::digest(BODY).into(),
+        };
+        Signer::new(&credentials(token), "eu-west-1").headers(&call, now()).expect("a valid call")
+    }
+
+    /// The expected values are botocore's, for the same calls.
+    #[test]
+    fn signatures_are_those_of_another_implementation() {
+        let plain = headers(None, "kinesis.eu-west-1.amazonaws.com");
+        assert_eq!(plain["x-amz-date"], "20260731T100000Z");
+        assert_eq!(plain.get("x-amz-security-token"), None);
+        assert_eq!(
+            plain["authorization"],
+            "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20260731/eu-west-1/kinesis/aws4_request, \
+             SignedHeaders=content-type;host;x-amz-date;x-amz-target, \
+             Signature=7528aae8fa71ce67cf7a1360f1430dac95abc1be0ee4aab05fd6c35b819c1a61"
+        );
+        let temporary = headers(Some("session/token+=="), "localhost:4567");
+        assert_eq!(temporary["x-amz-security-token"], "session/token+==");
+        assert_eq!(
+            temporary["authorization"],
+            "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20260731/eu-west-1/kinesis/aws4_request, \
+             SignedHeaders=content-type;host;x-amz-date;x-amz-security-token;x-amz-target, \
+             Signature=fc35f72ab75a36418096ea438ca1ee48b0fb4655a1ce7a2e67f3c871197d4304"
+        );
+    }
+
+    #[test]
+    fn a_digest_from_outside_signs_as_the_body_itself() {
+        let host = "kinesis.eu-west-1.amazonaws.com";
+        let ours = headers(None, host);
+        let signed = ["content-type", "host", "x-amz-target"];
+        let signed = signed.map(|name| (name, ours[name].to_str().expect("text")));
+        let request =
+            SignableRequest::new("POST", format!("https://{host}/"), signed.into_iter(), SignableBody::Bytes(BODY));
+        let identity: Identity = credentials(None).into();
+        let parameters = v4::SigningParams::builder()
+            .identity(&identity)
+            .region("eu-west-1")
+            .name("kinesis")
+            .time(now())
+            .settings(SigningSettings::default())
+            .build()
+            .expect("all set")
+            .into();
+        let (instructions, _) = sign(request.expect("valid"), &parameters).expect("valid").into_parts();
+        for (name, value) in instructions.headers() {
+            assert_eq!(ours[name], value);
+        }
+    }
+
+    #[test]
+    fn secrets_do_not_show_in_debug() {
+        let headers = headers(Some("session-token"), "localhost");
+        let text = format!("{headers:?} {:?}", Signer::new(&credentials(Some("session-token")), "eu-west-1"));
+        assert!(!text.contains("session-token") && !text.contains("wJalr"), "{text}");
+    }
+
+    #[test]
+    fn what_cannot_be_a_header_or_a_path_is_an_error_and_no_panic() {
+        let good = Call { host: "h", path: "/", target: "t", content_type: "c", body_digest: &[0; 32] };
+        let signer = Signer::new(&credentials(None), "eu-west-1");
+        for bad in [Call { host: "h\n", ..good }, Call { path: "", ..good }, Call { target: "\0", ..good }] {
+            let error = signer.headers(&bad, now()).expect_err(&format!("{bad:?}"));
+            assert!(error.to_string().starts_with("the request cannot be signed"), "{error}");
+        }
+        signer.headers(&good, now()).expect("the others were bad by one field");
+    }
+}
