@@ -1,1 +1,29 @@
-//! control
+//! What one producer asks of AWS beside writing records: credentials, the region, endpoints, shards.
+//!
+//! ```text
+//!     credentials ──▶ who we are     ┐
+//!     endpoint    ──▶ where to write ├──▶ published whole to the cores, by the face
+//!     discovery   ──▶ which shards   ┘
+//! ```
+//!
+//! AWS's own crates do the work, since their rules (the credential chain, endpoints by partition and account) are
+//! nobody's to write by hand. They want tokio, so all of it runs on the control thread and none of it on a core.
+//! Every wait is bounded by a timeout that the caller gives. This folder and `runtime/` never import each other.
+
+pub(crate) mod credentials;
+pub(crate) mod discovery;
+pub(crate) mod endpoint;
+#[cfg(test)]
+mod testing;
+
+/// An error with its causes, in one line. AWS's errors say little without them.
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

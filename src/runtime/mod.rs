@@ -1,1 +1,63 @@
-//! runtime
+//! What a core stands on: a clock, sockets and tasks of one thread, behind a trait small enough to be implemented
+//! twice.
+//!
+//! ```text
+//!     core loop ──▶ Connection ──▶ hyper (HTTP/1.1) ──▶ Counted ──▶ R::Stream ──▶ socket
+//!         │             │
+//!         └─────────────┴──▶ R: Runtime     sleep_until, spawn_local, yield_now
+//! ```
+//!
+//! Everything here runs on the thread of its core and is not `Send`. Nothing here decides: failures go up as values
+//! and the engine's retrier judges them. This folder and `control/` never import each other; the face carries what
+//! the one publishes to the other.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Instant;
+
+pub(crate) mod connection;
+#[cfg(feature = "aws")]
+pub(crate) mod signing;
+pub(crate) mod tokio;
+
+/// The asynchronous runtime of one core's thread. A value of the type is a handle without state: it is meaningful
+/// only within [`Runtime::start`], on the thread that called it.
+pub(crate) trait Runtime: Copy + 'static {
+    /// A TCP stream as hyper takes it. It says that it writes vectors, or hyper would copy every body.
+    type Stream: hyper::rt::Read + hyper::rt::Write + Unpin + 'static;
+
+    /// The clock that [`Runtime::sleep_until`] follows.
+    fn now(self) -> Instant;
+
+    /// Opens a TCP connection without Nagle's delay. It has no timeout of its own.
+    fn connect(self, address: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>>;
+
+    /// Ends at `deadline`, or at once if that has passed; never before it.
+    fn sleep_until(self, deadline: Instant) -> impl Future<Output = ()>;
+
+    /// Runs `task` beside the caller on this thread. What has not ended when the core's future ends is dropped.
+    fn spawn_local(self, task: impl Future<Output = ()> + 'static);
+
+    /// Lets the thread's other tasks have a turn.
+    fn yield_now(self) -> impl Future<Output = ()>;
+
+    /// Runs the future that `core` makes to its end on the current thread, and returns its output.
+    ///
+    /// # Errors
+    /// The runtime could not be set up; `core` was not called.
+    fn start<F: Future>(self, core: impl FnOnce() -> F) -> io::Result<F::Output>;
+}
+
+/// The output of `future`, or nothing if `limit` ends first. The future that lost is dropped.
+pub(crate) async fn unless<F: Future>(limit: impl Future<Output = ()>, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut limit = pin!(limit);
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => limit.as_mut().poll(context).map(|()| None),
+    })
+    .await
+}

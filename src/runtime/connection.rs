@@ -1,0 +1,338 @@
+//! One HTTP/1.1 connection to the endpoint, and one request on it at a time.
+//!
+//! ```text
+//!     open ──▶ idle ──send──▶ busy ──answer──▶ idle ──▶ …
+//!                │              │
+//!        peer closes            └─ failure or timeout ──▶ closed
+//! ```
+//!
+//! It promises:
+//! - A failure says whether any byte of the request reached the socket. The bytes are counted below HTTP, where they
+//!   are handed to the system, so that "not sent" is a fact and such a request may be sent again without doubt.
+//! - After a failure the connection is closed: its socket and the request's body are dropped when the thread's tasks
+//!   have next had a turn, also when the peer reads nothing any more.
+//! - An answer is read whole, and never beyond [`ANSWER_BYTES_MAX`].
+//!
+//! It refuses to retry, to pool and to queue. The core loop owns its connections, and the retrier judges failures.
+//!
+//! A request costs what hyper costs (1 to 5 µs), two or three small allocations, and a timer.
+
+use std::cell::Cell;
+use std::error::Error;
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ::tokio::sync::oneshot;
+use bytes::Bytes;
+use http::{HeaderMap, Request, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Body;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::rt::{Read, ReadBufCursor, Write};
+
+use super::{Runtime, unless};
+use crate::limits::ANSWER_BYTES_MAX;
+use crate::outcome::ErrorCode;
+
+/// Where a connection leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// The endpoint's addresses, tried in this order.
+    pub addresses: Arc<[SocketAddr]>,
+    /// The endpoint's name, for messages.
+    pub host: Arc<str>,
+}
+
+/// What kind of failure it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TransportFailureKind {
+    /// The endpoint's name has no address.
+    Dns,
+    /// No connection came about.
+    Connect,
+    /// The connection ended before the answer did.
+    Reset,
+    /// The answer was not there in time.
+    Timeout,
+    /// What came is not HTTP, or it is too long.
+    Unreadable,
+}
+
+impl TransportFailureKind {
+    /// The code that an attempt gets.
+    pub(crate) fn code(self) -> ErrorCode {
+        match self {
+            TransportFailureKind::Dns => ErrorCode::Dns,
+            TransportFailureKind::Connect => ErrorCode::Connect,
+            TransportFailureKind::Reset => ErrorCode::Reset,
+            TransportFailureKind::Timeout => ErrorCode::Timeout,
+            TransportFailureKind::Unreadable => ErrorCode::UnreadableAnswer,
+        }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TransportFailure {
+    /// What kind of failure it was.
+    pub kind: TransportFailureKind,
+    /// What the system or the HTTP library said, with its causes.
+    pub message: String,
+    /// Whether any byte of the request reached the socket. If not, the service cannot have acted on it.
+    pub bytes_sent: bool,
+}
+
+impl TransportFailure {
+    fn unsent(kind: TransportFailureKind, message: String) -> TransportFailure {
+        TransportFailure { kind, message, bytes_sent: false }
+    }
+}
+
+impl fmt::Display for TransportFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind.code(), self.message)
+    }
+}
+
+impl Error for TransportFailure {}
+
+/// A whole answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body, at most [`ANSWER_BYTES_MAX`] bytes.
+    pub body: Bytes,
+    headers: HeaderMap,
+}
+
+impl Answer {
+    /// The media type of the body.
+    pub(crate) fn content_type(&self) -> Option<&str> {
+        self.header(header::CONTENT_TYPE.as_str())
+    }
+
+    /// The error's code where the service puts it in a header, as it stands there.
+    pub(crate) fn error_type(&self) -> Option<&str> {
+        self.header("x-amzn-errortype")
+    }
+
+    /// The server's clock, as HTTP writes it.
+    pub(crate) fn date(&self) -> Option<&str> {
+        self.header(header::DATE.as_str())
+    }
+
+    /// The service's number of the request, for people who ask AWS about it.
+    pub(crate) fn request_id(&self) -> Option<&str> {
+        self.header("x-amzn-requestid")
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// A connection. Dropping it closes it.
+pub(crate) struct Connection<R: Runtime, B = Full<Bytes>> {
+    runtime: R,
+    /// Bytes that were handed to the socket since it was opened. Written by [`Counted`], in the driving task.
+    written: Rc<Cell<u64>>,
+    /// Nothing once the connection has failed.
+    link: Option<Link<B>>,
+}
+
+/// The two ends that we hold of the task which drives hyper.
+struct Link<B> {
+    requests: SendRequest<B>,
+    /// Its drop ends the driving task, whatever that is waiting for.
+    _alive: oneshot::Sender<()>,
+}
+
+impl<R, B> Connection<R, B>
+where
+    R: Runtime,
+    B: Body + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    /// Connects to the first of the target's addresses that takes the connection.
+    ///
+    /// # Errors
+    /// `Dns` if there is no address; `Connect` if none of them takes the connection within `timeout`.
+    pub(crate) async fn open(runtime: R, target: &Target, timeout: Duration) -> Result<Self, TransportFailure> {
+        let deadline = runtime.now() + timeout;
+        let stream = match unless(runtime.sleep_until(deadline), connect(runtime, target)).await {
+            Some(connected) => connected?,
+            None => {
+                let message = format!("no connection to {} within {timeout:?}", target.host);
+                return Err(TransportFailure::unsent(TransportFailureKind::Connect, message));
+            }
+        };
+        Self::over(runtime, stream).await
+    }
+
+    /// A connection over a stream that is ready to carry HTTP.
+    async fn over<S>(runtime: R, stream: S) -> Result<Self, TransportFailure>
+    where
+        S: Read + Write + Unpin + 'static,
+    {
+        let written = Rc::new(Cell::new(0));
+        let stream = Counted { stream, written: written.clone() };
+        let (requests, driver) = http1::handshake(stream)
+            .await
+            .map_err(|error| TransportFailure::unsent(TransportFailureKind::Connect, explain(&error)))?;
+        let (alive, dropped) = oneshot::channel();
+        runtime.spawn_local(async move {
+            // The driver's error reaches the request that it concerns; an idle connection's error concerns nobody.
+            let _ = unless(async { drop(dropped.await) }, driver).await;
+        });
+        Ok(Connection { runtime, written, link: Some(Link { requests, _alive: alive }) })
+    }
+
+    /// Whether a request can be sent, as far as is known: a peer that has just closed may not have been heard yet.
+    pub(crate) fn is_open(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| !link.requests.is_closed())
+    }
+
+    /// Sends a request and reads its answer, both within `timeout`. The request needs its `Host` header and a URI in
+    /// origin form.
+    ///
+    /// # Errors
+    /// See [`TransportFailureKind`]; the connection is closed then. Every HTTP status is an answer.
+    pub(crate) async fn send(&mut self, request: Request<B>, timeout: Duration) -> Result<Answer, TransportFailure> {
+        let Some(link) = &mut self.link else {
+            let message = "the connection is closed".to_owned();
+            return Err(TransportFailure::unsent(TransportFailureKind::Reset, message));
+        };
+        let written_before = self.written.get();
+        let deadline = self.runtime.now() + timeout;
+        let answer = unless(self.runtime.sleep_until(deadline), exchange(&mut link.requests, request)).await;
+        let (kind, message) = match answer {
+            Some(Ok(answer)) => return Ok(answer),
+            Some(Err(failure)) => failure,
+            None => (TransportFailureKind::Timeout, format!("no answer within {timeout:?}")),
+        };
+        self.link = None;
+        Err(TransportFailure { kind, message, bytes_sent: self.written.get() != written_before })
+    }
+}
+
+/// A stream to the first address that takes the connection.
+async fn connect<R: Runtime>(runtime: R, target: &Target) -> Result<R::Stream, TransportFailure> {
+    let mut failure = TransportFailure::unsent(TransportFailureKind::Dns, format!("{} has no address", target.host));
+    for &address in target.addresses.iter() {
+        match runtime.connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => {
+                let message = format!("no connection to {} at {address}: {error}", target.host);
+                failure = TransportFailure::unsent(TransportFailureKind::Connect, message);
+            }
+        }
+    }
+    Err(failure)
+}
+
+/// A request and its whole answer.
+async fn exchange<B>(
+    requests: &mut SendRequest<B>,
+    request: Request<B>,
+) -> Result<Answer, (TransportFailureKind, String)>
+where
+    B: Body + 'static,
+{
+    requests.ready().await.map_err(classify)?;
+    let response = requests.send_request(request).await.map_err(classify)?;
+    let (head, body) = response.into_parts();
+    let body = match Limited::new(body, ANSWER_BYTES_MAX).collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let message = format!("an answer of more than {ANSWER_BYTES_MAX} bytes");
+            return Err((TransportFailureKind::Unreadable, message));
+        }
+        Err(error) => {
+            return Err(match error.downcast::<hyper::Error>() {
+                Ok(error) => classify(*error),
+                Err(error) => (TransportFailureKind::Reset, explain(error.as_ref())),
+            });
+        }
+    };
+    Ok(Answer { status: head.status.as_u16(), body, headers: head.headers })
+}
+
+/// Which kind an error of hyper is: what cannot be parsed is unreadable, everything else ended the connection.
+fn classify(error: hyper::Error) -> (TransportFailureKind, String) {
+    let kind = if error.is_parse() { TransportFailureKind::Unreadable } else { TransportFailureKind::Reset };
+    (kind, explain(&error))
+}
+
+/// An error with its causes.
+fn explain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// A stream that counts the bytes it hands on.
+struct Counted<S> {
+    stream: S,
+    written: Rc<Cell<u64>>,
+}
+
+impl<S> Counted<S> {
+    fn count(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.written.set(self.written.get() + bytes as u64);
+        }
+        written
+    }
+}
+
+impl<S: Read + Unpin> Read for Counted<S> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(context, into)
+    }
+}
+
+impl<S: Write + Unpin> Write for Counted<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let counted = self.get_mut();
+        let written = Pin::new(&mut counted.stream).poll_write(context, bytes);
+        counted.count(written)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        chunks: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let counted = self.get_mut();
+        let written = Pin::new(&mut counted.stream).poll_write_vectored(context, chunks);
+        counted.count(written)
+    }
+}
+
+#[cfg(test)]
+mod tests;

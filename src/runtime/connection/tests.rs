@@ -1,0 +1,324 @@
+//! A connection against a peer that the test plays itself, on the same thread.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Weak;
+use std::time::Instant;
+
+use ::tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::runtime::tokio::Tokio;
+
+const LONG: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_millis(10);
+
+fn run<F: Future>(test: impl FnOnce() -> F) -> F::Output {
+    Tokio.start(test).expect("a runtime")
+}
+
+/// The service's end of a connection.
+struct Peer(TcpStream);
+
+impl Peer {
+    /// Reads one request; returns its body.
+    async fn request(&self) -> String {
+        let mut request = String::new();
+        loop {
+            if let Some((head, body)) = request.split_once("\r\n\r\n") {
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                if body.len().to_string() == length.unwrap_or("0") {
+                    return body.to_owned();
+                }
+            }
+            let chunk = self.read().await.expect("a request");
+            assert!(!chunk.is_empty(), "the connection ended within a request");
+            request.push_str(std::str::from_utf8(&chunk).expect("the tests send text"));
+        }
+    }
+
+    async fn read(&self) -> io::Result<Vec<u8>> {
+        loop {
+            self.0.readable().await?;
+            let mut chunk = [0; 4096];
+            match self.0.try_read(&mut chunk) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Ok(chunk[..read?].to_vec()),
+            }
+        }
+    }
+
+    async fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            self.0.writable().await?;
+            match self.0.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => bytes = &bytes[written?..],
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A connection, with its peer.
+async fn pair() -> (Connection<Tokio>, Peer) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
+    let target = target(&[listener.local_addr().expect("a bound socket")]);
+    let (connection, accepted) = both(Connection::open(Tokio, &target, LONG), listener.accept()).await;
+    (connection.expect("a connection"), Peer(accepted.expect("a client").0))
+}
+
+fn target(addresses: &[SocketAddr]) -> Target {
+    Target { addresses: addresses.into(), host: "kinesis.test".into() }
+}
+
+/// An address where nobody listens.
+async fn deserted() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
+    listener.local_addr().expect("a bound socket")
+}
+
+fn post(body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    let request = Request::post("/").header("host", "kinesis.test");
+    request.body(Full::new(body.into())).expect("a request")
+}
+
+/// The outputs of two futures that run side by side.
+async fn both<A: Future, B: Future>(a: A, b: B) -> (A::Output, B::Output) {
+    let (mut a, mut b) = (pin!(a), pin!(b));
+    let (mut a_output, mut b_output) = (None, None);
+    poll_fn(|context| {
+        if a_output.is_none()
+            && let Poll::Ready(output) = a.as_mut().poll(context)
+        {
+            a_output = Some(output);
+        }
+        if b_output.is_none()
+            && let Poll::Ready(output) = b.as_mut().poll(context)
+        {
+            b_output = Some(output);
+        }
+        if a_output.is_some() && b_output.is_some() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    (a_output.expect("ended"), b_output.expect("ended"))
+}
+
+/// Waits until the connection has heard that its peer is gone.
+async fn closed(connection: &Connection<Tokio>) {
+    while connection.is_open() {
+        Tokio.yield_now().await;
+    }
+}
+
+#[test]
+fn one_connection_carries_many_requests() {
+    run(|| async {
+        let (mut connection, peer) = pair().await;
+        for round in 0..3 {
+            let body = format!("request {round}");
+            let answer = format!(
+                "HTTP/1.1 400 Bad Request\r\ncontent-type: application/x-amz-json-1.1\r\n\
+                 x-amzn-errortype: SomeException\r\nx-amzn-requestid: {round}\r\n\
+                 date: Fri, 31 Jul 2026 10:00:00 GMT\r\ncontent-length: 8\r\n\r\nanswer {round}"
+            );
+            let serve = async {
+                assert_eq!(peer.request().await, body);
+                peer.write(answer.as_bytes()).await.expect("a client that listens");
+            };
+            let (answer, ()) = both(connection.send(post(body.clone()), LONG), serve).await;
+            let answer = answer.expect("an answer");
+            assert_eq!(answer.status, 400);
+            assert_eq!(answer.body, format!("answer {round}"));
+            assert_eq!(answer.content_type(), Some("application/x-amz-json-1.1"));
+            assert_eq!(answer.error_type(), Some("SomeException"));
+            assert_eq!(answer.request_id(), Some(round.to_string().as_str()));
+            assert_eq!(answer.date(), Some("Fri, 31 Jul 2026 10:00:00 GMT"));
+            assert!(connection.is_open());
+        }
+    });
+}
+
+#[test]
+fn a_peer_that_leaves_after_the_request_is_a_reset_past_the_first_byte() {
+    run(|| async {
+        let (mut connection, peer) = pair().await;
+        let serve = async move {
+            peer.request().await;
+        };
+        let (answer, ()) = both(connection.send(post("request"), LONG), serve).await;
+        let failure = answer.unwrap_err();
+        assert_eq!((failure.kind, failure.bytes_sent), (TransportFailureKind::Reset, true), "{failure}");
+        assert!(!connection.is_open());
+    });
+}
+
+#[test]
+fn a_peer_that_leaves_within_its_answer_is_a_reset() {
+    run(|| async {
+        let (mut connection, peer) = pair().await;
+        let serve = async move {
+            peer.request().await;
+            peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await.expect("a client that listens");
+        };
+        let (answer, ()) = both(connection.send(post("request"), LONG), serve).await;
+        let failure = answer.unwrap_err();
+        assert_eq!((failure.kind, failure.bytes_sent), (TransportFailureKind::Reset, true), "{failure}");
+    });
+}
+
+#[test]
+fn a_request_on_a_connection_that_went_stale_is_not_sent() {
+    run(|| async {
+        let (mut connection, peer) = pair().await;
+        let serve = async move {
+            peer.request().await;
+            peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.expect("a client that listens");
+        };
+        let (answer, ()) = both(connection.send(post("request"), LONG), serve).await;
+        answer.expect("an answer");
+        closed(&connection).await;
+        let failure = connection.send(post("request"), LONG).await.unwrap_err();
+        assert_eq!((failure.kind, failure.bytes_sent), (TransportFailureKind::Reset, false), "{failure}");
+        let failure = connection.send(post("request"), LONG).await.unwrap_err();
+        assert_eq!((failure.kind, failure.bytes_sent), (TransportFailureKind::Reset, false), "{failure}");
+    });
+}
+
+#[test]
+fn no_answer_in_time_is_a_timeout_that_closes_the_connection() {
+    run(|| async {
+        let (mut connection, peer) = pair().await;
+        let failure = connection.send(post("request"), SHORT).await.unwrap_err();
+        assert_eq!((failure.kind, failure.bytes_sent), (TransportFailureKind::Timeout, true), "{failure}");
+        assert!(!connection.is_open());
+        assert_eq!(peer.request().await, "request");
+        assert_eq!(peer.read().await.expect("an end"), b"", "the peer sees the end of the connection");
+    });
+}
+
+#[test]
+fn a_timed_out_request_lets_go_of_its_body_though_the_peer_reads_nothing() {
+    /// A body that is known to be alive.
+    struct Owned(Arc<[u8]>);
+    impl AsRef<[u8]> for Owned {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    run(|| async {
+        let (mut connection, _peer) = pair().await;
+        let body: Arc<[u8]> = vec![0; 64 << 20].into();
+        let alive: Weak<[u8]> = Arc::downgrade(&body);
+        let failure = connection.send(post(Bytes::from_owner(Owned(body))), SHORT).await.unwrap_err();
+        assert_eq!((failure.kind, failure.bytes_sent), (TransportFailureKind::Timeout, true), "{failure}");
+        while alive.strong_count() > 0 {
+            Tokio.yield_now().await;
+        }
+    });
+}
+
+#[test]
+fn a_refused_connection_names_endpoint_and_address() {
+    run(|| async {
+        let address = deserted().await;
+        let failure = Connection::<_>::open(Tokio, &target(&[address]), LONG).await.err().expect("nobody listens");
+        assert_eq!((failure.kind, failure.bytes_sent), (TransportFailureKind::Connect, false));
+        let message = failure.to_string();
+        assert!(message.contains("kinesis.test") && message.contains(&address.to_string()), "{message}");
+    });
+}
+
+#[test]
+fn a_connection_that_does_not_come_in_time_is_given_up() {
+    /// A network that swallows the first packet.
+    #[derive(Clone, Copy)]
+    struct BlackHole;
+    impl Runtime for BlackHole {
+        type Stream = <Tokio as Runtime>::Stream;
+        fn now(self) -> Instant {
+            Tokio.now()
+        }
+        fn connect(self, _: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>> {
+            std::future::pending()
+        }
+        fn sleep_until(self, deadline: Instant) -> impl Future<Output = ()> {
+            Tokio.sleep_until(deadline)
+        }
+        fn spawn_local(self, task: impl Future<Output = ()> + 'static) {
+            Tokio.spawn_local(task);
+        }
+        fn yield_now(self) -> impl Future<Output = ()> {
+            Tokio.yield_now()
+        }
+        fn start<F: Future>(self, core: impl FnOnce() -> F) -> io::Result<F::Output> {
+            Tokio.start(core)
+        }
+    }
+    run(|| async {
+        let target = target(&[deserted().await]);
+        let failure = Connection::<_>::open(BlackHole, &target, SHORT).await.err().expect("no connection");
+        assert_eq!((failure.kind, failure.bytes_sent), (TransportFailureKind::Connect, false), "{failure}");
+        assert_eq!(failure.message, "no connection to kinesis.test within 10ms");
+    });
+}
+
+#[test]
+fn the_next_address_is_tried_when_one_refuses() {
+    run(|| async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
+        let target = target(&[deserted().await, listener.local_addr().expect("a bound socket")]);
+        let (connection, accepted) = both(Connection::<_>::open(Tokio, &target, LONG), listener.accept()).await;
+        assert!(connection.is_ok_and(|connection| connection.is_open()));
+        accepted.expect("a client");
+    });
+}
+
+#[test]
+fn an_endpoint_without_address_is_a_dns_failure() {
+    run(|| async {
+        let failure = Connection::<_>::open(Tokio, &target(&[]), LONG).await.err().expect("no address");
+        assert_eq!((failure.kind, failure.bytes_sent), (TransportFailureKind::Dns, false));
+    });
+}
+
+#[test]
+fn what_is_not_http_is_an_unreadable_answer() {
+    run(|| async {
+        let (mut connection, peer) = pair().await;
+        let serve = async {
+            peer.request().await;
+            peer.write(b"SSH-2.0-OpenSSH_9.9\r\n\r\n").await.expect("a client that listens");
+        };
+        let (answer, ()) = both(connection.send(post("request"), LONG), serve).await;
+        let failure = answer.unwrap_err();
+        assert_eq!((failure.kind, failure.bytes_sent), (TransportFailureKind::Unreadable, true), "{failure}");
+        assert!(!connection.is_open());
+    });
+}
+
+#[test]
+fn an_answer_beyond_its_bound_is_unreadable() {
+    run(|| async {
+        let (mut connection, peer) = pair().await;
+        let serve = async {
+            peer.request().await;
+            peer.write(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("a client that listens");
+            let chunk = vec![b' '; 1 << 20];
+            // The client hangs up when it has enough.
+            while peer.write(&chunk).await.is_ok() {}
+        };
+        let (answer, ()) = both(connection.send(post("request"), LONG), serve).await;
+        let failure = answer.unwrap_err();
+        assert_eq!(failure.kind, TransportFailureKind::Unreadable, "{failure}");
+    });
+}
+
+#[test]
+fn dropping_a_connection_closes_its_socket() {
+    run(|| async {
+        let (connection, peer) = pair().await;
+        drop(connection);
+        assert_eq!(peer.read().await.expect("an end"), b"");
+    });
+}
