@@ -1,5 +1,38 @@
-//! stub
+//! What threads share: byte rings, outcome slots, doorbells, the budget.
+//!
+//! ```text
+//!   caller's thread                                   core's thread
+//!   ───────────────                                   ─────────────
+//!   Purse::try_take ◀─────────── Budget ◀──────────── Budget::release, once a turn
+//!   Slots::take ──▶ Handle                            
+//!        └────────▶ Ticket ─┐
+//!   Sender::try_push ◀──────┘ ══▶ bytes ══▶ bytes ══▶ Receiver::pop ──▶ Ticket
+//!   Doorbell::published ───────── one line ─────────▶ Doorbell::poll_rung
+//!   Handle::poll ◀──────────────── slot ◀──────────── Ticket::settle
+//! ```
+//!
+//! Promises:
+//! - a put that finds credit and room makes no system call, takes no lock and allocates nothing;
+//! - an accepted record cannot be without an outcome: its [`Ticket`] is either settled or, when it is dropped for
+//!   whatever reason, abandoned, and its [`Handle`] is told;
+//! - no wake-up is lost: wherever one side says "I sleep" and the other says "there is something", each writes,
+//!   then fences with `SeqCst`, then reads what the other wrote, so that at least one of them sees the other.
+//!
+//! Refusals: nothing here knows a record, a stream or a clock; nothing is retried; no thread is started. Nothing
+//! waits for another thread, except for the short locks of the wakers and of the budget's queue.
+//!
+//! All atomics, locks and cells come from [`shim`], so that loom checks exactly this code (`loom-tests/`). These
+//! files alone of the crate may use `unsafe`.
+
 #![allow(unsafe_code)]
+
+pub mod budget;
+pub mod bytes;
+pub mod doorbell;
 mod shim;
 pub mod slots;
-pub use slots::*;
+
+pub use budget::{Budget, BudgetClosed, NoCredit, Purse, Wait};
+pub use bytes::{Drain, Frame, Receiver, Sender, ring};
+pub use doorbell::{Doorbell, Observed, Published, Rest, State};
+pub use slots::{Abandoned, Handle, Ledger, Slots, Ticket};

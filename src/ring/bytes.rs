@@ -1,0 +1,514 @@
+//! A ring of bytes from one submitter to one core; every frame carries a ticket.
+//!
+//! ```text
+//!        head: the receiver's                     tail: the sender's
+//!          ▼                                        ▼
+//!   ┌──────┬───────┬─────────────┬──────────────────┬────────────┬─────┐
+//!   │ room │ frame │ frame       │ frame            │ room       │ pad │  pad: a frame is contiguous, and what
+//!   └──────┴───────┴─────────────┴──────────────────┴────────────┴─────┘  it does not fit at the end is skipped
+//!           ├ length u32 ┬ kind u32 ┬ ticket ┬ bytes … up to 8 ┤
+//! ```
+//!
+//! Positions count bytes since the beginning and never wrap; a position's place is its remainder by the capacity.
+//! Both sides keep a copy of the other's position and look at the shared one only when the copy does not suffice.
+//!
+//! Invariants:
+//! - R1: `head <= tail <= head + capacity`, all multiples of 8.
+//! - R2: bytes from `head` to `tail` are the receiver's, all others the sender's. A side gives bytes away by
+//!   storing its position with `Release`, and the other takes them by loading it with `Acquire`.
+//! - R3: every byte of the memory is initialised from the start.
+//! - R4: each ticket that lies between `head` and `tail` is alive and is taken out once.
+//!
+//! Promises: a push copies nothing (its caller fills the frame in place), and allocates only for a frame of more
+//! than a quarter of the capacity, which goes as an owned buffer by pointer, through the same call. Frames come out
+//! in order. Whatever side goes first, every ticket is received or abandoned.
+//!
+//! Refusals: it does not wake the core (the [`Doorbell`](super::Doorbell) does); a full ring takes nothing.
+//!
+//! Cost of a push: one release store; of a batch: one acquire load, one release store, one fence.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::slice;
+use std::task::{Context, Poll, Waker};
+
+use crossbeam_utils::CachePadded;
+
+use super::shim::{self, Arc, AtomicBool, AtomicU64, Mutex, Ordering, Watch, fence};
+use super::slots::Ticket;
+
+/// Length, kind and ticket.
+const HEADER: usize = 16;
+/// A frame whose bytes are elsewhere: their address and their number follow the header.
+const LARGE_FRAME: usize = HEADER + 2 * size_of::<usize>();
+/// So small a ring holds one frame by pointer and the pad before it.
+const CAPACITY_MIN: usize = 64;
+/// The length of what lies in the ring fits 32 bits.
+const CAPACITY_MAX: usize = 1 << 32;
+
+const KIND_BYTES: u32 = 1;
+const KIND_LARGE: u32 = 2;
+const KIND_PAD: u32 = 3;
+
+/// A ring of `capacity` bytes and its two ends.
+///
+/// # Panics
+/// If `capacity` is not a power of two from 64 to 2^32.
+pub fn ring<T: Send + 'static>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    let bounds = CAPACITY_MIN..=CAPACITY_MAX;
+    assert!(capacity.is_power_of_two() && bounds.contains(&capacity), "a ring of {capacity} bytes");
+    let shared = Arc::new(Shared {
+        tail: CachePadded::new(AtomicU64::new(0)),
+        head: CachePadded::new(AtomicU64::new(0)),
+        room: CachePadded::new(Room {
+            waiting: AtomicBool::new(false),
+            waker: Mutex::new(None),
+            sender_gone: AtomicBool::new(false),
+            receiver_gone: AtomicBool::new(false),
+        }),
+        memory: Memory::new(capacity),
+        tickets: PhantomData,
+    });
+    let sender = Sender { shared: Arc::clone(&shared), tail: 0, head_seen: 0, not_sync: PhantomData };
+    let receiver = Receiver { shared, head: 0, next: 0, tail_seen: 0, larges: Vec::new(), not_sync: PhantomData };
+    (sender, receiver)
+}
+
+struct Shared<T: Send + 'static> {
+    /// Written by the sender.
+    tail: CachePadded<AtomicU64>,
+    /// Written by the receiver.
+    head: CachePadded<AtomicU64>,
+    /// Rarely written, by both.
+    room: CachePadded<Room>,
+    memory: Memory,
+    tickets: PhantomData<Ticket<T>>,
+}
+
+/// How a sender waits for room, and who is gone.
+struct Room {
+    /// The sender sleeps until the head moves.
+    waiting: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+    sender_gone: AtomicBool,
+    receiver_gone: AtomicBool,
+}
+
+// SAFETY: R2 says which side may touch which bytes; tickets and wakers may be sent.
+unsafe impl<T: Send> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T: Send + 'static> Shared<T> {
+    /// Takes the waker of a sender that waits for room. Call it after a `SeqCst` fence that follows what it waits for.
+    fn take_waiting(&self) -> Option<Waker> {
+        // Relaxed: partner of the swap in `poll_room`; of the fences before this load and after that swap one is
+        // first, so either we see the flag, or the sender sees the room.
+        if !self.room.waiting.load(Ordering::Relaxed) {
+            return None;
+        }
+        // Acquire: partner of the same swap.
+        if self.room.waiting.swap(false, Ordering::AcqRel) { shim::lock(&self.room.waker).take() } else { None }
+    }
+}
+
+impl<T: Send + 'static> Drop for Shared<T> {
+    /// Abandons what was pushed and not received.
+    fn drop(&mut self) {
+        // Relaxed: both ends are gone, and the count of the `Arc` ordered this after all they did.
+        let (mut head, tail) = (self.head.load(Ordering::Relaxed), self.tail.load(Ordering::Relaxed));
+        while head < tail {
+            // SAFETY: R2, R4: nobody else is there any more.
+            let (entry, size) = unsafe { self.memory.read::<T>(head) };
+            head += size as u64;
+            if let Entry::Frame { ticket, bytes, owned } = entry {
+                drop(ticket);
+                if owned {
+                    // SAFETY: a large frame owns its buffer, and nobody borrows it.
+                    unsafe { free_large(bytes) };
+                }
+            }
+        }
+    }
+}
+
+/// The bytes. Whoever calls its functions says why the range is theirs (R2).
+struct Memory {
+    base: NonNull<u8>,
+    capacity: usize,
+    watch: Watch,
+}
+
+/// What stands at a position.
+enum Entry<T: Send + 'static> {
+    Pad,
+    Frame { ticket: Ticket<T>, bytes: NonNull<[u8]>, owned: bool },
+}
+
+impl Memory {
+    fn new(capacity: usize) -> Memory {
+        let layout = Memory::layout(capacity);
+        // SAFETY: the layout is not empty.
+        let Some(base) = NonNull::new(unsafe { alloc_zeroed(layout) }) else { handle_alloc_error(layout) };
+        Memory { base, capacity, watch: Watch::new(capacity) }
+    }
+
+    fn layout(capacity: usize) -> Layout {
+        Layout::from_size_align(capacity, 128).expect("the capacity is at most 2^32")
+    }
+
+    fn offset(&self, position: u64) -> usize {
+        position as usize & (self.capacity - 1)
+    }
+
+    /// # Safety
+    /// `size_of::<V>()` bytes at the offset are in bounds, aligned and the caller's.
+    unsafe fn write<V>(&self, offset: usize, value: V) {
+        self.watch.written(offset, size_of::<V>());
+        // SAFETY: the caller's word.
+        unsafe { self.base.add(offset).cast::<V>().write(value) };
+    }
+
+    /// Writes a frame's header.
+    ///
+    /// # Safety
+    /// The frame's bytes are the caller's.
+    unsafe fn write_frame<T: Send>(&self, offset: usize, length: usize, kind: u32, ticket: Ticket<T>) {
+        // SAFETY: the caller's word.
+        unsafe {
+            self.write(offset, [length as u32, kind]);
+            self.write(offset + 8, ticket.into_raw());
+        }
+    }
+
+    /// Reads what stands at a position, and takes its ticket out. Returns the size too.
+    ///
+    /// # Safety
+    /// An entry begins at the position and is the caller's, who reads it once.
+    unsafe fn read<T: Send>(&self, position: u64) -> (Entry<T>, usize) {
+        let offset = self.offset(position);
+        self.watch.read(offset, 8);
+        // SAFETY: the caller's word, and what the sender wrote: `write_frame`, then bytes or a leaked buffer.
+        unsafe {
+            let at = self.base.add(offset);
+            let [length, kind] = at.cast::<[u32; 2]>().read();
+            if kind == KIND_PAD {
+                return (Entry::Pad, length as usize);
+            }
+            let ticket = Ticket::from_raw(at.add(8).cast::<*mut ()>().read());
+            if kind == KIND_BYTES {
+                let size = frame_size(length as usize);
+                self.watch.read(offset, size);
+                let bytes = NonNull::slice_from_raw_parts(at.add(HEADER), length as usize);
+                return (Entry::Frame { ticket, bytes, owned: false }, size);
+            }
+            assert_eq!(kind, KIND_LARGE, "an entry is of one of three kinds");
+            self.watch.read(offset, LARGE_FRAME);
+            let address = at.add(HEADER).cast::<NonNull<u8>>().read();
+            let length = at.add(HEADER + size_of::<usize>()).cast::<usize>().read();
+            let bytes = NonNull::slice_from_raw_parts(address, length);
+            (Entry::Frame { ticket, bytes, owned: true }, LARGE_FRAME)
+        }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this layout.
+        unsafe { dealloc(self.base.as_ptr(), Memory::layout(self.capacity)) };
+    }
+}
+
+/// Bytes of a frame of `length` bytes in the ring.
+fn frame_size(length: usize) -> usize {
+    HEADER + length.next_multiple_of(8)
+}
+
+/// # Safety
+/// `bytes` is the buffer of a large frame, and is freed once.
+unsafe fn free_large(bytes: NonNull<[u8]>) {
+    // SAFETY: it was leaked from a box in `try_push`.
+    drop(unsafe { Box::from_raw(bytes.as_ptr()) });
+}
+
+/// Where a frame goes.
+struct Place {
+    large: bool,
+    pad: usize,
+    size: usize,
+}
+
+/// The end that pushes frames: one submitter's.
+pub struct Sender<T: Send + 'static> {
+    shared: Arc<Shared<T>>,
+    tail: u64,
+    /// A head that was once seen; the true one is not before it.
+    head_seen: u64,
+    not_sync: PhantomData<Cell<()>>,
+}
+
+impl<T: Send + 'static> Sender<T> {
+    /// Pushes a frame of `len` bytes, which `fill` writes in place. They are initialised, but to what is not said.
+    ///
+    /// If `fill` panics, nothing is pushed, and the ticket is abandoned.
+    ///
+    /// # Errors
+    /// The ticket, if there is no room.
+    pub fn try_push(&mut self, ticket: Ticket<T>, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<(), Ticket<T>> {
+        let place = self.place(len);
+        if !self.has_room(&place) {
+            return Err(ticket);
+        }
+        let memory = &self.shared.memory;
+        let frame = self.tail + place.pad as u64;
+        let offset = memory.offset(frame);
+        if place.large {
+            let mut bytes = vec![0; len].into_boxed_slice();
+            fill(&mut bytes);
+            let bytes = Box::into_raw(bytes);
+            // SAFETY: R2: there is room for pad and frame.
+            unsafe {
+                memory.write(offset + HEADER, bytes.cast::<u8>());
+                memory.write(offset + HEADER + size_of::<usize>(), len);
+                memory.write_frame(offset, 0, KIND_LARGE, ticket);
+            }
+        } else {
+            memory.watch.written(offset, place.size);
+            // SAFETY: R2: there is room for pad and frame, and nobody else looks at it; R3.
+            unsafe {
+                fill(slice::from_raw_parts_mut(memory.base.add(offset + HEADER).as_ptr(), len));
+                memory.write_frame(offset, len, KIND_BYTES, ticket);
+            }
+        }
+        if place.pad > 0 {
+            // SAFETY: as above; a pad is a multiple of 8 bytes, and not empty.
+            unsafe { memory.write(memory.offset(self.tail), [place.pad as u32, KIND_PAD]) };
+        }
+        self.tail = frame + place.size as u64;
+        // Release: the frame is written; partner of the receiver's loads of the tail.
+        self.shared.tail.store(self.tail, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether more than half of the ring is taken.
+    pub fn is_past_half(&mut self) -> bool {
+        let half = self.shared.memory.capacity as u64 / 2;
+        if self.tail - self.head_seen <= half {
+            return false;
+        }
+        self.see_head();
+        self.tail - self.head_seen > half
+    }
+
+    /// Ready when a frame of `len` bytes may have room, or when the receiver is gone; else `cx`'s waker is called
+    /// when there is more room.
+    pub fn poll_room(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<()> {
+        let place = self.place(len);
+        if self.has_room(&place) {
+            return Poll::Ready(());
+        }
+        let shared = &*self.shared;
+        let former = shim::lock(&shared.room.waker).replace(cx.waker().clone());
+        // Partner of load and swap in `take_waiting`. Release: the waker is there.
+        shared.room.waiting.swap(true, Ordering::SeqCst);
+        // Partner of the fences in `release` and in the receiver's drop: it sees the flag, or we see the room.
+        fence(Ordering::SeqCst);
+        drop(former);
+        if self.is_disconnected() || self.has_room(&place) {
+            // The flag may stay: at worst the receiver calls a waker for nothing, once.
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    /// Whether the receiver is gone. What is pushed nevertheless is abandoned when the sender goes too.
+    pub fn is_disconnected(&self) -> bool {
+        // Acquire: partner of the swap in the receiver's drop.
+        self.shared.room.receiver_gone.load(Ordering::Acquire)
+    }
+
+    fn place(&self, len: usize) -> Place {
+        let memory = &self.shared.memory;
+        let large = len > memory.capacity / 4 - HEADER;
+        let size = if large { LARGE_FRAME } else { frame_size(len) };
+        let contiguous = memory.capacity - memory.offset(self.tail);
+        let pad = if size > contiguous { contiguous } else { 0 };
+        Place { large, pad, size }
+    }
+
+    fn has_room(&mut self, place: &Place) -> bool {
+        let needed = self.tail + (place.pad + place.size) as u64;
+        let capacity = self.shared.memory.capacity as u64;
+        if needed - self.head_seen <= capacity {
+            return true;
+        }
+        self.see_head();
+        needed - self.head_seen <= capacity
+    }
+
+    fn see_head(&mut self) {
+        // Acquire: the receiver is done with the bytes before it; partner of the store in `release`.
+        self.head_seen = self.shared.head.load(Ordering::Acquire);
+    }
+}
+
+impl<T: Send + 'static> Drop for Sender<T> {
+    fn drop(&mut self) {
+        // Release: all pushes are before it; partner of the load in the receiver's `is_disconnected`.
+        self.shared.room.sender_gone.swap(true, Ordering::AcqRel);
+    }
+}
+
+impl<T: Send + 'static> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("tail", &self.tail).finish_non_exhaustive()
+    }
+}
+
+/// A received frame. Its bytes stay where they are until [`Receiver::release`].
+#[derive(Debug)]
+pub struct Frame<'a, T: Send + 'static> {
+    /// Whoever takes the frame settles it.
+    pub ticket: Ticket<T>,
+    /// What the sender's `fill` wrote; aligned to 8 bytes.
+    pub bytes: &'a [u8],
+}
+
+/// The end that takes frames out: a core's.
+///
+/// A batch: [`Receiver::snapshot`], then frames by [`Receiver::pop`] or [`Receiver::drain`], then
+/// [`Receiver::release`], which alone gives their room back.
+pub struct Receiver<T: Send + 'static> {
+    shared: Arc<Shared<T>>,
+    /// The published head: bytes before it are the sender's again.
+    head: u64,
+    /// The next entry to read.
+    next: u64,
+    /// A tail that was once seen; the true one is not before it.
+    tail_seen: u64,
+    /// Buffers of large frames since the last release.
+    larges: Vec<NonNull<[u8]>>,
+    not_sync: PhantomData<Cell<()>>,
+}
+
+// SAFETY: the buffers are owned, and everything else may be sent.
+unsafe impl<T: Send> Send for Receiver<T> {}
+
+impl<T: Send + 'static> Receiver<T> {
+    /// The position after the last frame that is in the ring now.
+    pub fn snapshot(&self) -> u64 {
+        // Acquire: partner of the store in `try_push`.
+        self.shared.tail.load(Ordering::Acquire)
+    }
+
+    /// The position of the next frame: everything before it was popped.
+    pub fn position(&self) -> u64 {
+        self.next
+    }
+
+    /// The next frame, if there is one before the position `until`. Its room is taken until [`Receiver::release`].
+    pub fn pop(&mut self, until: u64) -> Option<Frame<'_, T>> {
+        // SAFETY: the frame borrows the receiver, so there is no release while it lives.
+        unsafe { self.advance(until) }
+    }
+
+    /// The frames before the position `until`, which may all be looked at side by side until [`Receiver::release`].
+    /// Those that are not asked for stay in the ring.
+    pub fn drain(&mut self, until: u64) -> Drain<'_, T> {
+        Drain { receiver: self, until }
+    }
+
+    /// Gives the room of all popped frames back. Returns the waker of a sender that waits for it, to be called when
+    /// it suits.
+    #[must_use = "the sender sleeps until the waker is called"]
+    pub fn release(&mut self) -> Option<Waker> {
+        if self.head == self.next {
+            return None;
+        }
+        self.publish();
+        self.shared.take_waiting()
+    }
+
+    /// Whether the sender is gone and nothing is left to pop.
+    pub fn is_disconnected(&self) -> bool {
+        // Acquire: partner of the swap in the sender's drop; the tail read next is the last.
+        self.shared.room.sender_gone.load(Ordering::Acquire) && self.snapshot() == self.next
+    }
+
+    /// Moves the head to what was read, and fences.
+    fn publish(&mut self) {
+        for bytes in self.larges.drain(..) {
+            // SAFETY: `&mut self`: no frame borrows the receiver any more.
+            unsafe { free_large(bytes) };
+        }
+        self.head = self.next;
+        // Release: we are done with the bytes before it; partner of the load in `see_head`.
+        self.shared.head.store(self.head, Ordering::Release);
+        // Partner of the fence in `poll_room`.
+        fence(Ordering::SeqCst);
+    }
+
+    /// # Safety
+    /// `'a` ends before the next `publish`.
+    unsafe fn advance<'a>(&mut self, until: u64) -> Option<Frame<'a, T>> {
+        loop {
+            if self.next >= until {
+                return None;
+            }
+            if self.next == self.tail_seen {
+                self.tail_seen = self.snapshot();
+                if self.next == self.tail_seen {
+                    return None;
+                }
+            }
+            // SAFETY: R2: `next` is before the tail, and is read once.
+            let (entry, size) = unsafe { self.shared.memory.read(self.next) };
+            self.next += size as u64;
+            if let Entry::Frame { ticket, bytes, owned } = entry {
+                if owned {
+                    self.larges.push(bytes);
+                }
+                // SAFETY: the bytes are ours until `publish` (R2, or owned), which the caller delays.
+                return Some(Frame { ticket, bytes: unsafe { bytes.as_ref() } });
+            }
+        }
+    }
+}
+
+impl<T: Send + 'static> Drop for Receiver<T> {
+    /// Abandons what is in the ring. What is pushed later is abandoned when the sender goes.
+    fn drop(&mut self) {
+        // Partner of the load in the sender's `is_disconnected`; the fence in `publish` comes after it.
+        self.shared.room.receiver_gone.swap(true, Ordering::AcqRel);
+        while self.pop(u64::MAX).is_some() {}
+        self.publish();
+        if let Some(waker) = self.shared.take_waiting() {
+            shim::wake(waker);
+        }
+    }
+}
+
+impl<T: Send + 'static> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("head", &self.head).field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
+/// The frames of a batch; see [`Receiver::drain`].
+#[derive(Debug)]
+pub struct Drain<'a, T: Send + 'static> {
+    receiver: &'a mut Receiver<T>,
+    until: u64,
+}
+
+impl<'a, T: Send + 'static> Iterator for Drain<'a, T> {
+    type Item = Frame<'a, T>;
+
+    fn next(&mut self) -> Option<Frame<'a, T>> {
+        // SAFETY: the receiver is borrowed for `'a`, so there is no release in it.
+        unsafe { self.receiver.advance(self.until) }
+    }
+}
