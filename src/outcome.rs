@@ -17,6 +17,7 @@
 //! | `UnverifiedShard` | its aggregate was stored on a shard that no map of ours knew before it expired | yes | no |
 //! | `StreamUnavailable` | the stream's shards could not be listed | no | no |
 //! | `Throttled` | its aggregate was throttled and `fail_if_throttled` is set | no | no |
+//! | `Credentials` | no credentials, region or endpoint could be had | no | yes |
 //! | `Dns`, `Connect`, `Tls` | no connection came about | no | yes |
 //! | `Reset` | the connection ended during the request | if bytes had been sent | yes |
 //! | `Timeout` | no answer within `request_timeout` | yes | yes |
@@ -48,6 +49,8 @@ pub enum ErrorCode {
     StreamUnavailable,
     /// Throttled, and `fail_if_throttled` is set.
     Throttled,
+    /// No credentials, region or endpoint could be had.
+    Credentials,
     /// The endpoint's name has no address.
     Dns,
     /// No connection to the endpoint.
@@ -76,6 +79,7 @@ impl ErrorCode {
             ErrorCode::UnverifiedShard => "UnverifiedShard",
             ErrorCode::StreamUnavailable => "StreamUnavailable",
             ErrorCode::Throttled => "Throttled",
+            ErrorCode::Credentials => "Credentials",
             ErrorCode::Dns => "Dns",
             ErrorCode::Connect => "Connect",
             ErrorCode::Tls => "Tls",

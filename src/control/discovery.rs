@@ -22,16 +22,7 @@ use aws_sdk_kinesis::types::Shard;
 
 use super::with_causes;
 use crate::limits::SHARDS_MAX;
-use crate::record::HashKey;
-
-/// What a stream is called by.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum StreamName {
-    /// Its name, in the account of the credentials.
-    Name(String),
-    /// Its ARN, which may be another account's.
-    Arn(String),
-}
+use crate::record::{HashKey, StreamName};
 
 /// One shard, as the service lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]

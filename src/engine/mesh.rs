@@ -60,18 +60,29 @@ pub struct Mesh {
     core: CoreId,
     /// By destination; this core's own stays empty.
     outboxes: Vec<VecDeque<Message>>,
+    /// Cores that have failed: what is said to them is lost, and records among it are abandoned.
+    failed: Vec<bool>,
 }
 
 impl Mesh {
     /// The mesh of `cores` cores as `core` sees it.
     pub fn new(core: CoreId, cores: u16) -> Mesh {
-        Mesh { core, outboxes: (0..cores).map(|_| VecDeque::new()).collect() }
+        let outboxes = (0..cores).map(|_| VecDeque::new()).collect();
+        Mesh { core, outboxes, failed: vec![false; usize::from(cores)] }
     }
 
     /// Says `message` to `to`.
     pub fn say(&mut self, to: CoreId, message: Message) {
         debug_assert_ne!(to, self.core, "a core does not talk to itself");
-        self.outboxes[to.index()].push_back(message);
+        if !self.failed[to.index()] {
+            self.outboxes[to.index()].push_back(message);
+        }
+    }
+
+    /// `core` has failed. Answers whether that is news.
+    pub fn fail(&mut self, core: CoreId) -> bool {
+        self.outboxes[core.index()].clear();
+        !std::mem::replace(&mut self.failed[core.index()], true)
     }
 
     /// Says to every other core what `message` makes.

@@ -184,6 +184,21 @@ impl Core {
         }
     }
 
+    /// The shards of a stream cannot be listed for now; records that wait for the first map go on waiting, and say so
+    /// if they expire.
+    pub fn handle_map_failed(&mut self, id: StreamId, reason: &str) {
+        if let Some((stream, _)) = self.stream(id) {
+            stream.map_failed(reason);
+        }
+    }
+
+    /// Another core has failed. Records of its shards are abandoned from now on.
+    pub fn handle_core_failed(&mut self, core: CoreId) {
+        if self.common.mesh.fail(core) {
+            self.closed_others += 1;
+        }
+    }
+
     /// A record from one of this core's rings. A record of a stream that was not told of is settled as abandoned.
     pub fn handle_record(&mut self, now: Time, ticket: Ticket, framed: &Framed<'_>) {
         if let Some((stream, common)) = self.stream(framed.stream) {
@@ -212,7 +227,7 @@ impl Core {
             Message::FlushReport { stream, round, accepted, settled } => {
                 self.coordinate(stream, from, Report { round, accepted, settled });
             }
-            Message::Closed => self.closed_others += 1,
+            Message::Closed => self.closed_others += 1, // its last word, so it can't be said to fail afterwards
         }
     }
 

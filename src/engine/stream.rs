@@ -15,7 +15,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::batch::{Batch, Bounds, Member, Parcel, Pool, Removed, Routed, Ticket};
+use super::batch::{Batch, Bounds, Member, Parcel, Pool, Removed, Routed, Ticket, joined};
 use super::collector::Collector;
 use super::flush::Participant;
 use super::limiter::Limiter;
@@ -99,6 +99,8 @@ pub struct Stream {
     due_alarm: Option<Alarm>,
     waiting_alarm: Option<Alarm>,
     map_wanted: bool,
+    /// Why the latest listing of the shards failed.
+    map_trouble: Option<Arc<str>>,
     closed: bool,
 }
 
@@ -120,6 +122,7 @@ impl Stream {
             due_alarm: None,
             waiting_alarm: None,
             map_wanted: false,
+            map_trouble: None,
             closed: false,
         }
     }
@@ -467,6 +470,7 @@ impl Stream {
     pub fn adopt(&mut self, now: Time, map: Arc<ShardMap>, common: &mut Common) {
         let Adoption::Adopted { replaced, waited } = self.router.adopt(Arc::clone(&map)) else { return };
         self.map_wanted = false;
+        self.map_trouble = None;
         cancel(&mut self.waiting_alarm, common);
         self.collector.clear();
         let old = std::mem::take(&mut self.shards);
@@ -550,6 +554,11 @@ impl Stream {
         });
     }
 
+    /// The shards could not be listed this time.
+    pub fn map_failed(&mut self, reason: &str) {
+        self.map_trouble = Some(reason.into());
+    }
+
     /// A timer of this stream has fired.
     pub fn fire(&mut self, now: Time, timer: Timer, common: &mut Common) {
         match timer {
@@ -618,7 +627,8 @@ impl Stream {
         let bounds = Bounds { max_size: usize::MAX, ..bounds };
         batch.dissolve(|record| {
             if record.member.arrival + ttl <= now {
-                self.fail_expired(now, Removed { member: record.member, prior: record.prior }, common);
+                let removed = Removed { member: record.member, prior: record.prior };
+                self.fail_expired(now, removed, expired().1, common);
             } else {
                 let appended = rest.try_append(record, &bounds);
                 assert!(appended.is_ok(), "what was one batch fits one batch");
@@ -635,8 +645,12 @@ impl Stream {
         for (_, parcel) in &mut self.early {
             expired.append(&mut parcel.remove(gone));
         }
+        let message = match &self.map_trouble {
+            Some(trouble) => format!("record_ttl has passed without a shard map: {trouble}").into(),
+            None => "record_ttl has passed without a shard map".into(),
+        };
         for removed in expired {
-            self.fail_expired(now, removed, common);
+            self.fail_expired(now, removed, Arc::clone(&message), common);
         }
         if let Some(oldest) = self.router.waiting().oldest() {
             set_earlier(&mut self.waiting_alarm, oldest + ttl, Timer::ExpireWaiting(self.id), common);
@@ -726,10 +740,10 @@ impl Stream {
         common.settler.fail(removed, reason);
     }
 
-    fn fail_expired(&mut self, now: Time, mut removed: Removed, common: &mut Common) {
+    fn fail_expired(&mut self, now: Time, mut removed: Removed, message: Arc<str>, common: &mut Common) {
         let own = [expired_attempt(now)];
-        removed.prior = super::batch::joined(removed.prior, Some(&own.into()));
-        self.fail(removed, &expired(), common);
+        removed.prior = joined(removed.prior, Some(&own.into()));
+        self.fail(removed, &(ErrorCode::Expired, message), common);
     }
 
     /// Whether a newer map is wanted. True once, until another reason comes up.

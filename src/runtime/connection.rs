@@ -19,7 +19,6 @@
 
 use std::cell::Cell;
 use std::error::Error;
-use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -37,6 +36,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::{Runtime, unless};
+use crate::engine::TransportFailure;
 use crate::limits::ANSWER_BYTES_MAX;
 use crate::outcome::ErrorCode;
 
@@ -49,58 +49,9 @@ pub(crate) struct Target {
     pub host: Arc<str>,
 }
 
-/// What kind of failure it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TransportFailureKind {
-    /// The endpoint's name has no address.
-    Dns,
-    /// No connection came about.
-    Connect,
-    /// The connection ended before the answer did.
-    Reset,
-    /// The answer was not there in time.
-    Timeout,
-    /// What came is not HTTP, or it is too long.
-    Unreadable,
+fn unsent(code: ErrorCode, message: String) -> TransportFailure {
+    TransportFailure { code, message: message.into(), bytes_sent: false }
 }
-
-impl TransportFailureKind {
-    /// The code that an attempt gets.
-    pub(crate) fn code(self) -> ErrorCode {
-        match self {
-            TransportFailureKind::Dns => ErrorCode::Dns,
-            TransportFailureKind::Connect => ErrorCode::Connect,
-            TransportFailureKind::Reset => ErrorCode::Reset,
-            TransportFailureKind::Timeout => ErrorCode::Timeout,
-            TransportFailureKind::Unreadable => ErrorCode::UnreadableAnswer,
-        }
-    }
-}
-
-/// Why there is no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TransportFailure {
-    /// What kind of failure it was.
-    pub kind: TransportFailureKind,
-    /// What the system or the HTTP library said, with its causes.
-    pub message: String,
-    /// Whether any byte of the request reached the socket. If not, the service cannot have acted on it.
-    pub bytes_sent: bool,
-}
-
-impl TransportFailure {
-    fn unsent(kind: TransportFailureKind, message: String) -> TransportFailure {
-        TransportFailure { kind, message, bytes_sent: false }
-    }
-}
-
-impl fmt::Display for TransportFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.kind.code(), self.message)
-    }
-}
-
-impl Error for TransportFailure {}
 
 /// A whole answer.
 #[derive(Clone, Debug)]
@@ -171,7 +122,7 @@ where
             Some(connected) => connected?,
             None => {
                 let message = format!("no connection to {} within {timeout:?}", target.host);
-                return Err(TransportFailure::unsent(TransportFailureKind::Connect, message));
+                return Err(unsent(ErrorCode::Connect, message));
             }
         };
         Self::over(runtime, stream).await
@@ -186,7 +137,7 @@ where
         let stream = Counted { stream, written: written.clone() };
         let (requests, driver) = http1::handshake(stream)
             .await
-            .map_err(|error| TransportFailure::unsent(TransportFailureKind::Connect, explain(&error)))?;
+            .map_err(|error| unsent(ErrorCode::Connect, explain(&error)))?;
         let (alive, dropped) = oneshot::channel();
         runtime.spawn_local(async move {
             // The driver's error reaches the request that it concerns; an idle connection's error concerns nobody.
@@ -204,34 +155,34 @@ where
     /// origin form.
     ///
     /// # Errors
-    /// See [`TransportFailureKind`]; the connection is closed then. Every HTTP status is an answer.
+    /// See [`ErrorCode`]; the connection is closed then. Every HTTP status is an answer.
     pub(crate) async fn send(&mut self, request: Request<B>, timeout: Duration) -> Result<Answer, TransportFailure> {
         let Some(link) = &mut self.link else {
             let message = "the connection is closed".to_owned();
-            return Err(TransportFailure::unsent(TransportFailureKind::Reset, message));
+            return Err(unsent(ErrorCode::Reset, message));
         };
         let written_before = self.written.get();
         let deadline = self.runtime.now() + timeout;
         let answer = unless(self.runtime.sleep_until(deadline), exchange(&mut link.requests, request)).await;
-        let (kind, message) = match answer {
+        let (code, message) = match answer {
             Some(Ok(answer)) => return Ok(answer),
             Some(Err(failure)) => failure,
-            None => (TransportFailureKind::Timeout, format!("no answer within {timeout:?}")),
+            None => (ErrorCode::Timeout, format!("no answer within {timeout:?}")),
         };
         self.link = None;
-        Err(TransportFailure { kind, message, bytes_sent: self.written.get() != written_before })
+        Err(TransportFailure { code, message: message.into(), bytes_sent: self.written.get() != written_before })
     }
 }
 
 /// A stream to the first address that takes the connection.
 async fn connect<R: Runtime>(runtime: R, target: &Target) -> Result<R::Stream, TransportFailure> {
-    let mut failure = TransportFailure::unsent(TransportFailureKind::Dns, format!("{} has no address", target.host));
+    let mut failure = unsent(ErrorCode::Dns, format!("{} has no address", target.host));
     for &address in target.addresses.iter() {
         match runtime.connect(address).await {
             Ok(stream) => return Ok(stream),
             Err(error) => {
                 let message = format!("no connection to {} at {address}: {error}", target.host);
-                failure = TransportFailure::unsent(TransportFailureKind::Connect, message);
+                failure = unsent(ErrorCode::Connect, message);
             }
         }
     }
@@ -242,7 +193,7 @@ async fn connect<R: Runtime>(runtime: R, target: &Target) -> Result<R::Stream, T
 async fn exchange<B>(
     requests: &mut SendRequest<B>,
     request: Request<B>,
-) -> Result<Answer, (TransportFailureKind, String)>
+) -> Result<Answer, (ErrorCode, String)>
 where
     B: Body + 'static,
 {
@@ -253,12 +204,12 @@ where
         Ok(collected) => collected.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => {
             let message = format!("an answer of more than {ANSWER_BYTES_MAX} bytes");
-            return Err((TransportFailureKind::Unreadable, message));
+            return Err((ErrorCode::UnreadableAnswer, message));
         }
         Err(error) => {
             return Err(match error.downcast::<hyper::Error>() {
                 Ok(error) => classify(*error),
-                Err(error) => (TransportFailureKind::Reset, explain(error.as_ref())),
+                Err(error) => (ErrorCode::Reset, explain(error.as_ref())),
             });
         }
     };
@@ -266,8 +217,8 @@ where
 }
 
 /// Which kind an error of hyper is: what cannot be parsed is unreadable, everything else ended the connection.
-fn classify(error: hyper::Error) -> (TransportFailureKind, String) {
-    let kind = if error.is_parse() { TransportFailureKind::Unreadable } else { TransportFailureKind::Reset };
+fn classify(error: hyper::Error) -> (ErrorCode, String) {
+    let kind = if error.is_parse() { ErrorCode::UnreadableAnswer } else { ErrorCode::Reset };
     (kind, explain(&error))
 }
 

@@ -18,8 +18,10 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Instant;
 
+pub(crate) mod clock;
 pub(crate) mod connection;
-#[cfg(feature = "aws")]
+pub(crate) mod core;
+pub(crate) mod lines;
 pub(crate) mod signing;
 pub(crate) mod tokio;
 

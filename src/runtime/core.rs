@@ -1,0 +1,452 @@
+//! The core loop: drives one engine with real rings, messages, sockets and time.
+//!
+//! ```text
+//!   tick the clock ─▶ take commands, ring frames, mesh messages, ended requests ─▶ turn
+//!        ▲                                                                           │
+//!        └── rest ◀── wake callers ◀── return credit ◀── say ◀── transmit ◀── poll ──┘
+//! ```
+//!
+//! It follows the law in `engine/mod.rs`. A turn takes a bounded number of records and bytes, so that no shard waits
+//! long for another. Tails of rings are noted before commands are taken: a record is never seen before the command
+//! that opened its stream. A core with nothing to do rests on a tick while traffic flows, and parks when it does not.
+//!
+//! When the loop ends, for whatever reason, its rings, its engine and so every ticket in them are dropped: no record
+//! is left without an outcome.
+
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use crossbeam_channel as channel;
+use crossbeam_queue::ArrayQueue;
+
+use super::Runtime;
+use super::clock::Clock;
+use super::lines::{Access, AccessDenied, Ended, Lines};
+use crate::codec::read_frame;
+use crate::config::Config;
+use crate::engine::{Core, FlushToken, Message, ShardMap};
+use crate::limits::{TICK_MAX, TURN_BYTES_MAX, TURN_RECORDS_MAX};
+use crate::metrics::CoreCounters;
+use crate::outcome::Settled;
+use crate::record::{CoreId, StreamId, StreamName};
+use crate::ring::{Budget, Doorbell, Receiver, Rest};
+use crate::time::Time;
+
+/// What other threads tell a core. Whoever sends one rings the core's bell.
+pub(crate) enum Command {
+    /// A submitter's ring.
+    Ring(Receiver<Settled>),
+    /// A stream was opened.
+    Stream {
+        /// Its number.
+        id: StreamId,
+        /// Its name.
+        name: StreamName,
+        /// Its configuration.
+        config: Box<Config>,
+    },
+    /// A stream's newer shard map.
+    Map(StreamId, Arc<ShardMap>),
+    /// A stream's shards cannot be listed now; it will be tried again.
+    MapFailed(StreamId, Arc<str>),
+    /// A stream's shards cannot be listed, and trying again does not help soon.
+    MapRefused(StreamId, Arc<str>),
+    /// Where requests go and in whose name, or why that is not known.
+    Access(Result<Arc<Access>, AccessDenied>),
+    /// To core 0: flush a stream.
+    Flush(StreamId, FlushToken),
+    /// Another core has failed.
+    CoreFailed(CoreId),
+    /// How old is the oldest record? The answer comes at once.
+    Oldest(channel::Sender<Option<Time>>),
+    /// Settle everything and end.
+    Close,
+    /// End as a core ends whose invariants broke.
+    #[cfg(test)]
+    Panic,
+}
+
+/// What a core tells.
+pub(crate) enum Event {
+    /// A stream's shards are to be listed.
+    MapWanted(StreamId),
+    /// A flush is done.
+    Flushed(FlushToken),
+    /// A request failed whole.
+    RequestFailed(String),
+}
+
+/// Everything that one core has.
+pub(crate) struct Seat {
+    /// Which core it is.
+    pub(crate) id: CoreId,
+    /// The producer's configuration.
+    pub(crate) config: Arc<Config>,
+    /// The seed of its jitter.
+    pub(crate) seed: u64,
+    /// The producer's clock.
+    pub(crate) clock: Clock,
+    /// Commands for it.
+    pub(crate) commands: channel::Receiver<Command>,
+    /// The bells of all cores, by [`CoreId`].
+    pub(crate) doorbells: Arc<[Doorbell]>,
+    /// The mesh.
+    pub(crate) mesh: Arc<MeshRings>,
+    /// Where credit goes back to.
+    pub(crate) budget: Arc<Budget>,
+    /// What it counts.
+    pub(crate) counters: Arc<CoreCounters>,
+    /// Takes what it tells. Must not block.
+    pub(crate) events: Box<dyn Fn(Event) + Send>,
+}
+
+/// The rings of the mesh: one for each pair of cores and direction, with one sender and one receiver each.
+pub(crate) struct MeshRings {
+    cores: usize,
+    rings: Vec<ArrayQueue<Message>>,
+}
+
+impl MeshRings {
+    /// The mesh of `cores` cores, `messages` in each ring.
+    pub(crate) fn new(cores: usize, messages: usize) -> MeshRings {
+        MeshRings { cores, rings: (0..cores * cores).map(|_| ArrayQueue::new(messages)).collect() }
+    }
+
+    fn ring(&self, from: CoreId, to: CoreId) -> &ArrayQueue<Message> {
+        &self.rings[from.index() * self.cores + to.index()]
+    }
+
+    fn cores(&self) -> impl Iterator<Item = CoreId> + use<> {
+        (0..self.cores as u16).map(CoreId)
+    }
+}
+
+/// Runs a core to its end, which is its close.
+pub(crate) async fn run<R: Runtime>(runtime: R, seat: Seat) {
+    let mut core = Running::new(runtime, seat);
+    loop {
+        let worked = core.cycle();
+        if core.engine.is_finished() {
+            return;
+        }
+        if worked {
+            core.runtime.yield_now().await;
+        } else {
+            core.rest().await;
+        }
+    }
+}
+
+/// Messages that a cycle takes from each other core.
+const CYCLE_MESSAGES_MAX: usize = 64;
+
+struct Ring {
+    receiver: Receiver<Settled>,
+    /// Where its tail was when the cycle began.
+    tail: u64,
+    /// Where its tail was when the draining for a flush began.
+    flush_tail: u64,
+}
+
+/// Closes the core's bell when the core ends, before its rings are dropped (fields drop in their order): a put that
+/// the last drain misses is told so.
+struct Closer {
+    doorbells: Arc<[Doorbell]>,
+    id: CoreId,
+}
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        self.doorbells[self.id.index()].close();
+    }
+}
+
+struct Running<R: Runtime> {
+    _closer: Closer,
+    rings: Vec<Ring>,
+    /// Where the next cycle begins to drain.
+    next_ring: usize,
+    engine: Core,
+    lines: Lines<R>,
+    /// Not there until the control thread has found it.
+    access: Option<Result<Arc<Access>, AccessDenied>>,
+    /// Whether the rings are being drained for a flush.
+    draining: bool,
+    /// When a record was last taken from a ring.
+    last_record: Time,
+    /// How long the core rests while traffic flows.
+    tick: Duration,
+    /// Who asked for the oldest record.
+    askers: Vec<channel::Sender<Option<Time>>>,
+    seat: Seat,
+    runtime: R,
+}
+
+impl<R: Runtime> Running<R> {
+    fn new(runtime: R, seat: Seat) -> Running<R> {
+        let config = &seat.config;
+        let connections = config.max_connections_per_core;
+        Running {
+            _closer: Closer { doorbells: Arc::clone(&seat.doorbells), id: seat.id },
+            rings: Vec::new(),
+            next_ring: 0,
+            engine: Core::new(seat.clock.now(), seat.id, seat.mesh.cores as u16, config, seat.seed),
+            lines: Lines::new(runtime, connections, config.connect_timeout, config.request_timeout),
+            access: None,
+            draining: false,
+            last_record: Time::ZERO,
+            tick: (config.record_max_buffered_time / 5).min(TICK_MAX),
+            askers: Vec::new(),
+            seat,
+            runtime,
+        }
+    }
+
+    /// One cycle of the law. Answers whether there was, or still is, anything to do.
+    fn cycle(&mut self) -> bool {
+        let now = self.seat.clock.now();
+        self.bell().tick(now.as_nanos());
+        for ring in &mut self.rings {
+            ring.tail = ring.receiver.snapshot();
+        }
+        let mut worked = self.take_commands(now);
+        worked |= self.take_records(now);
+        worked |= self.take_messages(now);
+        worked |= self.take_ended(now);
+        worked |= self.drain_for_flush();
+        self.engine.handle_pressure(self.seat.budget.is_pressed());
+        self.engine.turn(now);
+        worked |= self.transmit(now);
+        worked |= self.say();
+        self.tell();
+        self.answer_askers();
+        self.settle();
+        worked
+    }
+
+    fn bell(&self) -> &Doorbell {
+        &self.seat.doorbells[self.seat.id.index()]
+    }
+
+    fn take_commands(&mut self, now: Time) -> bool {
+        let mut worked = false;
+        while let Ok(command) = self.seat.commands.try_recv() {
+            worked = true;
+            match command {
+                Command::Ring(receiver) => self.rings.push(Ring { receiver, tail: 0, flush_tail: 0 }),
+                Command::Stream { id, name, config } => self.engine.handle_stream(id, name, *config),
+                Command::Map(stream, map) => self.engine.handle_map(now, stream, map),
+                Command::MapFailed(stream, reason) => self.engine.handle_map_failed(stream, &reason),
+                Command::MapRefused(stream, reason) => self.engine.handle_map_refused(stream, &reason),
+                Command::Access(access) => self.access = Some(access),
+                Command::Flush(stream, token) => self.engine.handle_flush(stream, token),
+                Command::CoreFailed(core) => {
+                    self.engine.handle_core_failed(core);
+                    // We alone push into that ring, so nothing comes after this.
+                    while self.seat.mesh.ring(self.seat.id, core).pop().is_some() {}
+                }
+                Command::Oldest(asker) => self.askers.push(asker),
+                Command::Close => self.engine.handle_close(now),
+                #[cfg(test)]
+                Command::Panic => panic!("told to"),
+            }
+        }
+        worked
+    }
+
+    /// Takes records up to the tails that were noted, a bounded number of them.
+    fn take_records(&mut self, now: Time) -> bool {
+        let (mut records, mut bytes) = (0, 0);
+        let rings = self.rings.len();
+        for offset in 0..rings {
+            let ring = &mut self.rings[(self.next_ring + offset) % rings];
+            while records < TURN_RECORDS_MAX && bytes < TURN_BYTES_MAX {
+                let Some(frame) = ring.receiver.pop(ring.tail) else { break };
+                records += 1;
+                bytes += frame.bytes.len();
+                self.engine.handle_record(now, frame.ticket, &read_frame(frame.bytes));
+            }
+            if let Some(waker) = ring.receiver.release() {
+                contain(|| waker.wake());
+            }
+        }
+        if records > 0 {
+            self.last_record = now;
+        }
+        self.next_ring = if rings == 0 { 0 } else { (self.next_ring + 1) % rings };
+        self.rings.retain(|ring| !ring.receiver.is_disconnected());
+        records > 0
+    }
+
+    fn take_messages(&mut self, now: Time) -> bool {
+        let mut worked = false;
+        for from in self.seat.mesh.cores() {
+            for _ in 0..CYCLE_MESSAGES_MAX {
+                let Some(message) = self.seat.mesh.ring(from, self.seat.id).pop() else { break };
+                worked = true;
+                self.engine.handle_mesh(now, from, message);
+            }
+        }
+        worked
+    }
+
+    fn take_ended(&mut self, now: Time) -> bool {
+        let mut worked = false;
+        while let Some(ended) = self.lines.poll_ended() {
+            worked = true;
+            match ended {
+                Ended::Answered(request, answer) => {
+                    if let Err(error) = &answer {
+                        self.request_failed(error.to_string());
+                    }
+                    self.engine.handle_answer(now, request, answer);
+                }
+                Ended::Failed(request, failure) => {
+                    self.request_failed(format!("{}: {}", failure.code, failure.message));
+                    self.engine.handle_failure(now, request, &failure);
+                }
+            }
+        }
+        for connection in self.lines.close_idle() {
+            self.engine.handle_disconnected(connection);
+        }
+        worked
+    }
+
+    fn request_failed(&self, error: String) {
+        self.seat.counters.request_failed();
+        (self.seat.events)(Event::RequestFailed(error));
+    }
+
+    /// A flush turns its page when all that was in the rings when it came has been taken. Answers whether more is to
+    /// be drained for it.
+    fn drain_for_flush(&mut self) -> bool {
+        if !self.draining && self.engine.wants_drain() {
+            self.draining = true;
+            for ring in &mut self.rings {
+                ring.flush_tail = ring.receiver.snapshot();
+            }
+            self.engine.handle_drain_started();
+        }
+        if self.draining && self.rings.iter().all(|ring| ring.receiver.position() >= ring.flush_tail) {
+            self.draining = false;
+            self.engine.handle_drained();
+            return true;
+        }
+        self.draining
+    }
+
+    /// Sends one request; a further one has its own cycle, as writing a body takes its time.
+    fn transmit(&mut self, now: Time) -> bool {
+        let Some(access) = &self.access else { return false };
+        let Some(transmit) = self.engine.poll_transmit(now) else { return false };
+        self.seat.counters.request_begun(transmit.kinesis_records, transmit.body.len());
+        self.lines.transmit(transmit, access);
+        true
+    }
+
+    /// Says to other cores what their rings take. Answers whether something is left.
+    fn say(&mut self) -> bool {
+        let mut left = false;
+        for to in self.seat.mesh.cores() {
+            let outbox = self.engine.outbox(to);
+            let mut said = false;
+            while let Some(message) = outbox.pop_front() {
+                if let Err(message) = self.seat.mesh.ring(self.seat.id, to).push(message) {
+                    outbox.push_front(message);
+                    left = true;
+                    break;
+                }
+                said = true;
+            }
+            if said {
+                self.seat.doorbells[to.index()].ring();
+            }
+        }
+        left
+    }
+
+    fn tell(&mut self) {
+        while let Some(stream) = self.engine.poll_map_wanted() {
+            (self.seat.events)(Event::MapWanted(stream));
+        }
+        while let Some(token) = self.engine.poll_flushed() {
+            (self.seat.events)(Event::Flushed(token));
+        }
+    }
+
+    fn answer_askers(&mut self) {
+        if self.askers.is_empty() {
+            return;
+        }
+        let oldest = self.engine.oldest();
+        for asker in self.askers.drain(..) {
+            // An asker that has gone away is not missed.
+            let _ = asker.try_send(oldest);
+        }
+    }
+
+    /// Returns credit and wakes callers: their code comes last, each call contained.
+    fn settle(&mut self) {
+        let released = self.engine.released();
+        if released.records > 0 {
+            self.seat.counters.settled(released.delivered, released.failed);
+            self.seat.budget.release(released.records, released.bytes);
+        }
+        for waker in self.engine.wakers().drain(..) {
+            contain(|| waker.wake());
+        }
+    }
+
+    /// Sleeps until something happens, or until the engine's next timeout.
+    async fn rest(&mut self) {
+        let now = self.seat.clock.now();
+        let armed = now.since(self.last_record) <= self.tick * 2 && self.last_record != Time::ZERO;
+        self.bell().rest(if armed { Rest::Armed } else { Rest::Parked });
+        if !self.missed(armed) {
+            let mut wake_at = self.engine.next_timeout().unwrap_or(Time::NEVER);
+            if armed {
+                wake_at = wake_at.min(now + self.tick);
+            }
+            self.sleep_until(wake_at).await;
+        }
+        self.bell().tick(self.seat.clock.now().as_nanos());
+        self.bell().awake();
+    }
+
+    /// Whether something came before the core had said that it rests, so that nobody rang for it.
+    fn missed(&self, armed: bool) -> bool {
+        let enough = if armed { self.seat.config.ring_bytes as u64 / 2 } else { 0 };
+        let in_rings = |ring: &Ring| ring.receiver.snapshot() - ring.receiver.position() > enough;
+        !self.seat.commands.is_empty()
+            || self.rings.iter().any(in_rings)
+            || self.seat.mesh.cores().any(|from| !self.seat.mesh.ring(from, self.seat.id).is_empty())
+    }
+
+    async fn sleep_until(&self, wake_at: Time) {
+        let alarm = self.seat.clock.instant(wake_at);
+        let alarm = self.lines.next_idle().map_or(alarm, |idle| idle.min(alarm));
+        let mut sleep = pin!(self.runtime.sleep_until(alarm));
+        poll_fn(|context| {
+            if self.lines.has_ended(context.waker()) {
+                return Poll::Ready(());
+            }
+            match self.bell().poll_rung(context) {
+                Poll::Ready(()) => Poll::Ready(()),
+                Poll::Pending => sleep.as_mut().poll(context),
+            }
+        })
+        .await;
+    }
+}
+
+/// Calls foreign code; its panic is its own.
+fn contain(call: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(call)).is_err() {
+        tracing::error!("a waker panicked; it was called for a record's outcome or for room in a ring");
+    }
+}
