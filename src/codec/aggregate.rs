@@ -216,7 +216,7 @@ impl Aggregate {
             let (index, is_new) = match found {
                 Some(&index) => (index, false),
                 None => {
-                    size += field_len(Decimal::new(hash_key).as_bytes().len());
+                    size += field_len(Decimal::len_of(hash_key));
                     (self.explicit_entries.len() as u32, true)
                 }
             };
@@ -236,6 +236,7 @@ impl Aggregate {
             self.enter_explicit_key(hash_key);
         }
         let records = &mut self.records;
+        records.reserve(field_len(place.record_len));
         records.push(RECORD);
         push_varint(records, place.record_len as u64);
         records.push(RECORD_KEY);
