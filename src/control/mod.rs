@@ -16,7 +16,7 @@ pub(crate) mod endpoint;
 #[cfg(test)]
 mod testing;
 
-/// An error with its causes, in one line. AWS's errors say little without them.
+/// An error with its causes; AWS's errors say little without them.
 fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
