@@ -13,10 +13,11 @@
 pub(crate) mod credentials;
 pub(crate) mod discovery;
 pub(crate) mod endpoint;
+pub(crate) mod service;
 #[cfg(test)]
 mod testing;
 
-/// An error with its causes, in one line. AWS's errors say little without them.
+/// An error with its causes; AWS's errors say little without them.
 fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,0 +1,318 @@
+//! The control thread's loop: finds credentials and the endpoint, keeps shard maps fresh, publishes both whole.
+//!
+//! ```text
+//!   orders: stream opened, map wanted ─▶ ┌─────────┐ ─▶ notices: access, map, map failed, map refused
+//!   results of its own tasks ──────────▶ │ service │
+//!                                        └─────────┘ ─▶ tasks: find access, list shards; each bounded by a timeout
+//! ```
+//!
+//! Nothing on the data path waits for it: cores work with what was last published. A map is fetched when the stream is
+//! opened, on evidence that it is old, and on a jittered period; requests for a map that is being fetched already are
+//! one. What fails is tried again with a backoff, also what is refused for good, as streams and policies can be made
+//! good while the producer runs.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use aws_sdk_kinesis::Client;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{Instant, timeout_at};
+
+use super::credentials::{CredentialSource, resolve_region};
+use super::discovery::{DiscoveryError, ShardEntry, client, list_shards};
+use super::endpoint::{Endpoint, EndpointError, Operation, locate};
+use crate::config::Config;
+use crate::engine::{ShardInfo, ShardMap};
+use crate::outcome::ErrorCode;
+use crate::record::{StreamId, StreamName};
+
+/// First delay after a failure; it doubles.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+/// Longest delay after a failure, and the delay after a refusal.
+const RETRY_LONGEST: Duration = Duration::from_secs(5);
+/// How long before credentials expire they are asked for anew.
+const REFRESH_AHEAD: Duration = Duration::from_secs(300);
+/// How often credentials that are about to expire are asked for at most.
+const REFRESH_EVERY: Duration = Duration::from_secs(10);
+
+/// What the control thread is told.
+pub(crate) enum Order {
+    /// A stream was opened.
+    Stream(StreamId, StreamName),
+    /// A stream's map is missing or old.
+    Map(StreamId),
+    /// End.
+    Stop,
+    /// From a task of its own: what was found about access.
+    FoundAccess(Box<Result<Found, AccessError>>),
+    /// From a task of its own: what a listing came to.
+    Listed(StreamId, Result<Vec<ShardEntry>, DiscoveryError>),
+}
+
+/// What the control thread tells.
+pub(crate) enum Notice {
+    /// Where requests go, and in whose name.
+    Access(Box<Result<Grant, AccessError>>),
+    /// A stream's newer map.
+    Map(StreamId, Arc<ShardMap>),
+    /// A stream's shards could not be listed; they will be listed again soon.
+    MapFailed(StreamId, Arc<str>),
+    /// A stream's shards cannot be listed until somebody changes something.
+    MapRefused(StreamId, Arc<str>),
+}
+
+/// Where requests go, and in whose name.
+#[derive(Clone, Debug)]
+pub(crate) struct Grant {
+    /// The endpoint for PutRecords.
+    pub(crate) endpoint: Endpoint,
+    /// Credentials as of now.
+    pub(crate) credentials: Credentials,
+    /// The region that signatures name.
+    pub(crate) region: String,
+}
+
+/// A grant, and the source that it can be renewed from.
+pub(crate) struct Found {
+    grant: Grant,
+    source: CredentialSource,
+}
+
+/// Why there is no access.
+#[derive(Clone, Debug)]
+pub(crate) struct AccessError {
+    /// `Credentials` or `Dns`.
+    pub(crate) code: ErrorCode,
+    /// What is missing.
+    pub(crate) message: Arc<str>,
+}
+
+/// Starts the loop's channel.
+pub(crate) fn orders() -> (UnboundedSender<Order>, UnboundedReceiver<Order>) {
+    unbounded_channel()
+}
+
+/// Runs the control thread until it is told to stop.
+///
+/// # Errors
+/// Its runtime could not be set up.
+pub(crate) fn run(
+    config: Arc<Config>,
+    orders: (UnboundedSender<Order>, UnboundedReceiver<Order>),
+    publish: Box<dyn Fn(Notice)>,
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (own_orders, mut orders) = orders;
+    let mut service = Service {
+        config,
+        own_orders,
+        publish,
+        client: None,
+        source: None,
+        access_at: Some(Instant::now()),
+        access_failures: 0,
+        streams: BTreeMap::new(),
+    };
+    runtime.block_on(async {
+        loop {
+            service.start_due();
+            let order = match service.next_due() {
+                Some(due) => timeout_at(due, orders.recv()).await.ok(),
+                None => Some(orders.recv().await),
+            };
+            match order {
+                None => {}
+                Some(None | Some(Order::Stop)) => return,
+                Some(Some(order)) => service.obey(order),
+            }
+        }
+    });
+    Ok(())
+}
+
+struct Stream {
+    name: StreamName,
+    map: Option<Arc<ShardMap>>,
+    epoch: u64,
+    /// When to list next; nothing while a listing runs.
+    list_at: Option<Instant>,
+    /// Somebody has evidence that the map is old.
+    wanted: bool,
+    failures: u32,
+}
+
+struct Service {
+    config: Arc<Config>,
+    own_orders: UnboundedSender<Order>,
+    publish: Box<dyn Fn(Notice)>,
+    /// There once access was found.
+    client: Option<Client>,
+    source: Option<CredentialSource>,
+    /// When to look for access next; nothing while a task looks, and forever with credentials that don't expire.
+    access_at: Option<Instant>,
+    access_failures: u32,
+    streams: BTreeMap<StreamId, Stream>,
+}
+
+impl Service {
+    fn next_due(&self) -> Option<Instant> {
+        let listing = self.client.is_some();
+        let lists = self.streams.values().filter(|_| listing).filter_map(|stream| stream.list_at);
+        lists.chain(self.access_at).min()
+    }
+
+    fn start_due(&mut self) {
+        let now = Instant::now();
+        if self.access_at.take_if(|at| *at <= now).is_some() {
+            self.find_access();
+        }
+        let Some(client) = &self.client else { return };
+        for (id, stream) in &mut self.streams {
+            if stream.list_at.take_if(|at| *at <= now).is_none() {
+                continue;
+            }
+            let (id, client, name, orders) = (*id, client.clone(), stream.name.clone(), self.own_orders.clone());
+            tokio::spawn(async move {
+                // The loop outlives its tasks, unless it was told to stop.
+                let _ = orders.send(Order::Listed(id, list_shards(&client, &name).await));
+            });
+        }
+    }
+
+    fn find_access(&self) {
+        let (config, source, orders) = (Arc::clone(&self.config), self.source.clone(), self.own_orders.clone());
+        tokio::spawn(async move {
+            let found = find_access(&config, source).await;
+            let _ = orders.send(Order::FoundAccess(Box::new(found)));
+        });
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Stream(id, name) => {
+                let list_at = Some(Instant::now());
+                let stream = Stream { name, map: None, epoch: 0, list_at, wanted: false, failures: 0 };
+                self.streams.insert(id, stream);
+            }
+            Order::Map(id) => {
+                if let Some(stream) = self.streams.get_mut(&id) {
+                    stream.wanted = true;
+                    // While a listing runs, or waits out a backoff, another would tell no more.
+                    if stream.failures == 0 && stream.list_at.is_some() {
+                        stream.list_at = Some(Instant::now());
+                    }
+                }
+            }
+            Order::FoundAccess(found) => self.access_found(*found),
+            Order::Listed(id, listed) => self.listed(id, listed),
+            Order::Stop => {}
+        }
+    }
+
+    fn access_found(&mut self, found: Result<Found, AccessError>) {
+        match found {
+            Ok(Found { grant, source }) => {
+                self.access_failures = 0;
+                self.access_at = renewal(&grant.credentials);
+                if self.client.is_none() {
+                    let (url, config) = (self.config.endpoint_url.as_deref(), &self.config);
+                    let (connect, request) = (config.connect_timeout, config.request_timeout);
+                    self.client = Some(client(source.provider(), &grant.region, url, connect, request));
+                }
+                self.source = Some(source);
+                (self.publish)(Notice::Access(Box::new(Ok(grant))));
+            }
+            Err(error) => {
+                self.access_failures += 1;
+                self.access_at = Some(Instant::now() + delay(self.access_failures));
+                // Credentials that were found once are used until others are found.
+                if self.client.is_none() {
+                    for id in self.streams.keys() {
+                        (self.publish)(Notice::MapFailed(*id, Arc::clone(&error.message)));
+                    }
+                    (self.publish)(Notice::Access(Box::new(Err(error))));
+                }
+            }
+        }
+    }
+
+    fn listed(&mut self, id: StreamId, listed: Result<Vec<ShardEntry>, DiscoveryError>) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let cores = self.config.cores as u16; // limits::CORES_MAX
+        let built = listed.and_then(|entries| {
+            let open = entries.into_iter().filter(|entry| entry.open).map(info).collect();
+            ShardMap::build(stream.epoch + 1, open, cores, stream.map.as_deref())
+                .map_err(|error| DiscoveryError { code: None, message: error.to_string(), permanent: false })
+        });
+        match built {
+            Ok(map) => {
+                stream.failures = 0;
+                stream.list_at = Some(Instant::now() + jittered(self.config.map_refresh));
+                let changed = stream.map.as_ref().is_none_or(|current| current.shards() != map.shards());
+                if changed || std::mem::take(&mut stream.wanted) {
+                    stream.epoch += 1;
+                    let map = Arc::new(map);
+                    stream.map = Some(Arc::clone(&map));
+                    (self.publish)(Notice::Map(id, map));
+                }
+            }
+            Err(error) => {
+                stream.failures += 1;
+                let reason: Arc<str> = error.to_string().into();
+                let wait = if error.permanent { RETRY_LONGEST } else { delay(stream.failures) };
+                stream.list_at = Some(Instant::now() + wait);
+                let notice = if error.permanent { Notice::MapRefused } else { Notice::MapFailed };
+                (self.publish)(notice(id, reason));
+            }
+        }
+    }
+}
+
+async fn find_access(config: &Config, source: Option<CredentialSource>) -> Result<Found, AccessError> {
+    let timeout = config.connect_timeout + config.request_timeout;
+    let no_credentials =
+        |error: &dyn std::fmt::Display| AccessError { code: ErrorCode::Credentials, message: error.to_string().into() };
+    let region = resolve_region(config.region.as_deref(), timeout).await.map_err(|error| no_credentials(&error))?;
+    let source = match (source, &config.credentials) {
+        (Some(source), _) => source,
+        (None, Some(given)) => CredentialSource::given(given),
+        (None, None) => CredentialSource::default_chain(&region).await,
+    };
+    let credentials = source.resolve(timeout).await.map_err(|error| no_credentials(&error))?;
+    let url = config.endpoint_url.as_deref();
+    let location = locate(url, &region, Operation::Data, None).await.map_err(|error| no_credentials(&error))?;
+    let endpoint = location.look_up(timeout).await.map_err(|error| AccessError {
+        code: if matches!(error, EndpointError::NoAddress { .. }) { ErrorCode::Dns } else { ErrorCode::Credentials },
+        message: error.to_string().into(),
+    })?;
+    Ok(Found { grant: Grant { endpoint, credentials, region }, source })
+}
+
+/// When to ask for credentials anew.
+#[expect(clippy::disallowed_methods, reason = "an expiry is a time of day, and this is an edge")]
+fn renewal(credentials: &Credentials) -> Option<Instant> {
+    let left = credentials.expiry()?.duration_since(std::time::SystemTime::now()).unwrap_or_default();
+    Some(Instant::now() + left.saturating_sub(REFRESH_AHEAD).max(REFRESH_EVERY))
+}
+
+fn info(entry: ShardEntry) -> ShardInfo {
+    let ShardEntry { id, range: (first, last), parent, adjacent_parent, .. } = entry;
+    ShardInfo { id, first, last, parents: [parent, adjacent_parent] }
+}
+
+fn delay(failures: u32) -> Duration {
+    jittered((RETRY_FIRST * 2u32.saturating_pow(failures.saturating_sub(1).min(16))).min(RETRY_LONGEST))
+}
+
+/// 75 to 125 % of `period`, so that many producers don't ask at the same moment.
+fn jittered(period: Duration) -> Duration {
+    period.mul_f64(0.75 + (random() % 1024) as f64 / 2048.0)
+}
+
+/// Random bits of the standard library's hash seeds.
+pub(crate) fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
