@@ -1,0 +1,70 @@
+//! The emulator: `ferrokinesis` behind our door, with its limits opened and its waits shortened.
+//!
+//! It stores records in memory, in one ordered map per shard, data in base64 (so 4/3 of its size, and some 300 bytes a
+//! record beside), and forgets nothing until it is dropped: retention only hides what is older than 24 hours.
+//!
+//! Its own limits, which a client must know: 1 MiB of data in a record, 5 MiB of data and keys in a PutRecords (past it
+//! `InvalidArgumentException`), up to 10 000 records in a GetRecords answer and no bound on its bytes, iterators good
+//! for 300 s, no NextToken and no ARN in ListShards.
+
+use crate::config::{ACCOUNT_ID, EmulatorOptions};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::DefaultBodyLimit;
+use bytes::Bytes;
+use ferrokinesis::store::{Store, StoreOptions};
+use http_body_util::BodyExt;
+use hyper::http::request::Parts;
+use hyper::{Request, Response};
+use tower_service::Service;
+
+pub(crate) struct Emulator {
+    router: Router,
+    enforces_limits: bool,
+}
+
+impl Emulator {
+    pub(crate) fn new(options: &EmulatorOptions, region: &str) -> Emulator {
+        let store = Store::new(StoreOptions {
+            create_stream_ms: 0,
+            delete_stream_ms: 0,
+            update_stream_ms: options.update_ms,
+            shard_limit: u32::MAX,
+            enforce_limits: options.enforce_limits,
+            max_retained_bytes: options.retained_bytes_max,
+            aws_account_id: ACCOUNT_ID.to_owned(),
+            aws_region: region.to_owned(),
+            ..StoreOptions::default()
+        });
+        // The server bounds bodies for both kinds of endpoint; axum's own bound of 2 MiB would be in the way.
+        let router = ferrokinesis::create_router(store).layer(DefaultBodyLimit::disable());
+        Emulator { router, enforces_limits: options.enforce_limits }
+    }
+
+    /// The emulator's answer to a request.
+    pub(crate) async fn answer(&self, head: Parts, body: Bytes) -> Response<Body> {
+        let mut router = self.router.clone();
+        let request = Request::from_parts(head, Body::from(body));
+        match router.call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+
+    /// How many records of a PutRecords its answer says were not stored, and the answer again.
+    pub(crate) async fn failed_records(&self, response: Response<Body>) -> (u64, Response<Body>) {
+        // Only throttled shards refuse single records.
+        if !self.enforces_limits {
+            return (0, response);
+        }
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let answer: Option<ciborium::Value> =
+            serde_json::from_slice(&body).or_else(|_| ciborium::from_reader(&body[..])).ok();
+        let failed = answer.as_ref().and_then(ciborium::Value::as_map).and_then(|fields| {
+            let (_, count) = fields.iter().find(|(name, _)| name.as_text() == Some("FailedRecordCount"))?;
+            u64::try_from(count.as_integer()?).ok()
+        });
+        (failed.unwrap_or(0), Response::from_parts(head, Body::from(body)))
+    }
+}
