@@ -17,6 +17,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -105,6 +106,12 @@ impl Endpoint {
         self.wait(async move { create_stream(&server, &name, shards).await })
     }
 
+    /// Returns when a stream is active: after a reshard, say, and before the next.
+    pub fn wait_until_active(&self, name: &str) -> Result<(), CallError> {
+        let (server, name) = (self.server.clone(), name.to_owned());
+        self.wait(async move { wait_until_active(&server, &name).await })
+    }
+
     /// Calls an API operation in JSON, past the socket, the script and the signature: to split a shard, say.
     ///
     /// It blocks the calling thread for as long as the operation takes.
@@ -115,7 +122,7 @@ impl Endpoint {
 
     /// All records of a stream, by shard, in their order there. Of an emulator; a sink has none.
     pub fn read_stream(&self, name: &str) -> Result<Vec<StoredRecord>, CallError> {
-        let shards = self.call("ListShards", &json!({ "StreamName": name }))?;
+        let shards = self.call("ListShards", &json!({ "StreamName": name, "MaxResults": 10_000 }))?;
         let mut records = Vec::new();
         for shard in shards["Shards"].as_array().into_iter().flatten() {
             self.read_shard(name, text(&shard["ShardId"]), &mut records)?;
@@ -207,15 +214,19 @@ fn serve(
     })
 }
 
-/// Creates a stream and waits until it is active. The emulator takes one turn of its runtime to make it so.
 async fn create_stream(server: &Server, name: &str, shards: u32) -> Result<(), CallError> {
     call(server, "CreateStream", &json!({ "StreamName": name, "ShardCount": shards })).await?;
+    wait_until_active(server, name).await
+}
+
+async fn wait_until_active(server: &Server, name: &str) -> Result<(), CallError> {
     loop {
         let summary = call(server, "DescribeStreamSummary", &json!({ "StreamName": name })).await?;
         if summary["StreamDescriptionSummary"]["StreamStatus"] == "ACTIVE" {
             return Ok(());
         }
-        tokio::task::yield_now().await;
+        // The emulator has no event to wait for; it changes the status in a task of this same runtime.
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

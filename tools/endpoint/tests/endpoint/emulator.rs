@@ -36,7 +36,7 @@ fn bodies_near_the_emulators_bound_pass() {
     ] {
         assert_eq!(client.send(&call.signed()).unwrap().status, 200);
     }
-    assert_eq!(endpoint.read_stream("s").unwrap().len(), 8);
+    assert_eq!(endpoint.stats().records, 8);
 }
 
 #[test]
@@ -44,6 +44,11 @@ fn a_shard_can_be_split_behind_its_back() {
     let (endpoint, _) = emulator();
     let split = json!({ "StreamName": "s", "ShardToSplit": "shardId-000000000000", "NewStartingHashKey": "1000" });
     endpoint.call("SplitShard", &split).unwrap();
+    endpoint.wait_until_active("s").unwrap();
+    assert_eq!(
+        endpoint.call("ListShards", &json!({ "StreamName": "s" })).unwrap()["Shards"].as_array().unwrap().len(),
+        4
+    );
     assert!(endpoint.call("SplitShard", &json!({ "StreamName": "absent" })).is_err());
 }
 
@@ -62,4 +67,36 @@ fn throttled_records_are_not_counted_as_stored() {
     let stored = endpoint.read_stream("s").unwrap().len() as u64;
     assert!(stored < 4, "at most one of two fits a second");
     assert_eq!(endpoint.stats().records, stored);
+}
+
+#[test]
+fn shards_are_listed_in_pages_by_arn_and_without_closed_ones() {
+    let mut config = EndpointConfig::emulator();
+    config.streams.push(("s".to_owned(), 5));
+    let (endpoint, mut client) = start(config);
+    let split = json!({ "StreamName": "s", "ShardToSplit": "shardId-000000000000", "NewStartingHashKey": "1000" });
+    endpoint.call("SplitShard", &split).unwrap();
+    endpoint.wait_until_active("s").unwrap();
+    let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
+    let summary = Call::new("DescribeStreamSummary", JSON, json!({ "StreamARN": arn }).to_string()).signed();
+    let summary = client.send(&summary).unwrap().json();
+    assert_eq!(summary["StreamDescriptionSummary"]["StreamARN"], arn);
+
+    for (filter, expected) in [(json!(null), 7), (json!({ "Type": "AT_LATEST" }), 6)] {
+        let mut request = json!({ "StreamARN": arn, "MaxResults": 2, "ShardFilter": filter });
+        let mut ids = Vec::new();
+        loop {
+            let page = client.send(&Call::new("ListShards", JSON, request.to_string()).signed()).unwrap().json();
+            ids.extend(page["Shards"].as_array().unwrap().iter().map(|shard| shard["ShardId"].to_string()));
+            if page["NextToken"].is_null() {
+                break;
+            }
+            request = json!({ "NextToken": page["NextToken"] });
+        }
+        assert_eq!(ids.len(), expected);
+        assert!(ids.is_sorted_by(|left, right| left < right));
+    }
+    let both = json!({ "StreamName": "s", "NextToken": "{}" });
+    let refused = client.send(&Call::new("ListShards", JSON, both.to_string()).signed()).unwrap();
+    assert_eq!(refused.code(), "InvalidArgumentException");
 }

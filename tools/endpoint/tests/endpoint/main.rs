@@ -67,3 +67,18 @@ fn a_bad_start_is_an_error_and_a_dropped_endpoint_is_gone() {
     assert!(client.send(&put()).is_err());
     assert!(std::net::TcpStream::connect(address).is_err());
 }
+
+#[test]
+fn an_endpoint_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Endpoint>();
+}
+
+#[test]
+fn a_process_that_is_an_endpoint_tells_its_address() {
+    let (send, receive) = std::sync::mpsc::channel();
+    // It serves until the test's process ends.
+    std::thread::spawn(move || endpoint::run(EndpointConfig::sink(1), move |address| send.send(address).unwrap()));
+    let mut client = Client::connect(receive.recv().unwrap());
+    assert_eq!(client.send(&put()).unwrap().status, 200);
+}

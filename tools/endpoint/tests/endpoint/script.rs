@@ -55,3 +55,34 @@ fn a_script_sees_the_body() {
     });
     assert_eq!(client.send(&put()).unwrap().code(), "ValidationException");
 }
+
+#[test]
+fn some_records_fail_and_the_others_are_stored() {
+    let script = |request: &RequestInfo<'_>| match request.operation {
+        "PutRecords" if request.index < 2 => {
+            Action::FailRecords { indexes: vec![0, 2], code: "ProvisionedThroughputExceededException" }
+        }
+        "PutRecords" => Action::FailRecords { indexes: vec![0, 1, 2, 3], code: "InternalFailure" },
+        _ => Action::Pass,
+    };
+    let mut config = EndpointConfig::emulator();
+    config.streams.push(("s".to_owned(), 1));
+    config.script = Some(Box::new(script));
+    let (endpoint, mut client) = start(config);
+    let records = [b"0", b"1", b"2", b"3"].map(|data| Record { data, key: "k", hash: None });
+    let in_json = client.send(&Call::new("PutRecords", JSON, json_body("s", &records)).signed()).unwrap().json();
+    let in_cbor = read_cbor(&client.send(&Call::new("PutRecords", CBOR, cbor_body("s", &records)).signed()).unwrap());
+    for answer in [in_json, in_cbor] {
+        assert_eq!(answer["FailedRecordCount"], 2);
+        for index in 0..4 {
+            let failed = answer["Records"][index]["ErrorCode"] == "ProvisionedThroughputExceededException";
+            let stored = answer["Records"][index]["ShardId"] == "shardId-000000000000";
+            assert_eq!((failed, stored), (index % 2 == 0, index % 2 == 1));
+        }
+    }
+    let none = client.send(&Call::new("PutRecords", JSON, json_body("s", &records)).signed()).unwrap().json();
+    assert_eq!((&none["FailedRecordCount"], &none["Records"][3]["ErrorCode"]), (&4.into(), &"InternalFailure".into()));
+    let stored: Vec<_> = endpoint.read_stream("s").unwrap().into_iter().map(|record| record.data).collect();
+    assert_eq!(stored, [b"1", b"3", b"1", b"3"]);
+    assert_eq!(endpoint.stats().records, 4);
+}

@@ -5,8 +5,11 @@
 //!
 //! Its own limits, which a client must know: 1 MiB of data in a record, 5 MiB of data and keys in a PutRecords (past it
 //! `InvalidArgumentException`), up to 10 000 records in a GetRecords answer and no bound on its bytes, iterators good
-//! for 300 s, no NextToken and no ARN in ListShards.
+//! for 300 s. What its control plane lacks, [`control`] makes good.
 
+mod control;
+
+use crate::answer::JSON;
 use crate::config::{ACCOUNT_ID, EmulatorOptions};
 use axum::Router;
 use axum::body::Body;
@@ -14,8 +17,10 @@ use axum::extract::DefaultBodyLimit;
 use bytes::Bytes;
 use ferrokinesis::store::{Store, StoreOptions};
 use http_body_util::BodyExt;
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use hyper::http::request::Parts;
 use hyper::{Request, Response};
+use serde_json::Value;
 use tower_service::Service;
 
 pub(crate) struct Emulator {
@@ -41,8 +46,34 @@ impl Emulator {
         Emulator { router, enforces_limits: options.enforce_limits }
     }
 
-    /// The emulator's answer to a request.
-    pub(crate) async fn answer(&self, head: Parts, body: Bytes) -> Response<Body> {
+    /// The emulator's answer to a request for `operation`.
+    pub(crate) async fn answer(&self, operation: &str, head: Parts, body: Bytes) -> Response<Body> {
+        let in_json = head.headers.get(CONTENT_TYPE).is_some_and(|value| value == JSON);
+        if in_json && matches!(operation, "ListShards" | "DescribeStreamSummary") {
+            return self.answer_control(operation, head, body).await;
+        }
+        self.pass_on(head, body).await
+    }
+
+    async fn answer_control(&self, operation: &str, head: Parts, body: Bytes) -> Response<Body> {
+        let request: Option<Value> = serde_json::from_slice(&body).ok().filter(Value::is_object);
+        // What is malformed the emulator may name itself.
+        let Some(mut request) = request else { return self.pass_on(head, body).await };
+        let page = match control::rewrite(operation, &mut request) {
+            Ok(page) => page,
+            Err(refusal) => return refusal.into_response(),
+        };
+        let response = self.pass_on(head, Bytes::from(request.to_string())).await;
+        let Some(page) = page.filter(|_| response.status().is_success()) else { return response };
+        let (mut head, body) = response.into_parts();
+        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let Ok(mut answer) = serde_json::from_slice(&body) else { return Response::from_parts(head, Body::from(body)) };
+        control::finish(&page, &mut answer);
+        head.headers.remove(CONTENT_LENGTH);
+        Response::from_parts(head, Body::from(answer.to_string()))
+    }
+
+    async fn pass_on(&self, head: Parts, body: Bytes) -> Response<Body> {
         let mut router = self.router.clone();
         let request = Request::from_parts(head, Body::from(body));
         match router.call(request).await {
