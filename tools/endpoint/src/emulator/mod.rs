@@ -1,7 +1,7 @@
 //! The emulator: `ferrokinesis` behind our door, with its limits opened and its waits shortened.
 //!
-//! It stores records in memory, in one ordered map per shard, data in base64 (so 4/3 of its size, and some 300 bytes a
-//! record beside), and forgets nothing until it is dropped: retention only hides what is older than 24 hours.
+//! It stores records in memory, in one ordered map per shard, data in base64 (so 4/3 of its size), and keeps them until
+//! it is dropped; what is older than the retention of 24 hours is deleted when a reader comes upon it.
 //!
 //! Its own limits, which a client must know: 1 MiB of data in a record, 5 MiB of data and keys in a PutRecords (past it
 //! `InvalidArgumentException`), up to 10 000 records in a GetRecords answer and no bound on its bytes, iterators good

@@ -65,10 +65,12 @@ fn what_the_service_refuses_is_refused() {
         ),
     ];
     for (records, code, message) in &cases {
-        for call in [
-            Call::new("PutRecords", CBOR, cbor_body("s", records)),
-            Call::new("PutRecords", JSON, json_body("s", records)),
-        ] {
+        let mut calls = vec![Call::new("PutRecords", CBOR, cbor_body("s", records))];
+        // The bounds on bytes are the same code for both wires, and 10 MiB of JSON take an unoptimised build seconds.
+        if calls[0].body.len() < 1 << 20 {
+            calls.push(Call::new("PutRecords", JSON, json_body("s", records)));
+        }
+        for call in calls {
             let answer = client.send(&call).unwrap();
             assert_eq!((answer.status, answer.code().as_str()), (400, *code));
             assert!(answer.json()["message"].as_str().unwrap().contains(message), "{}", answer.json());
