@@ -117,6 +117,11 @@ pub const TURN_BYTES_MAX: usize = 256 * KIB;
 /// The longest tick of a core whose linger is armed. Ours.
 pub const TICK_MAX: Duration = Duration::from_millis(20);
 
+/// How long a question to a core may take. Ours: a turn is far shorter.
+pub const COMMAND_WAIT: Duration = Duration::from_millis(500);
+/// How long the cores may take to end once they were told to settle everything. Ours: they take a turn.
+pub const CORES_END_WAIT: Duration = Duration::from_secs(10);
+
 const KIB: usize = 1024;
 const MIB: usize = 1024 * 1024;
 
