@@ -1,0 +1,383 @@
+//! Producer: starts the threads, hands out streams and submitters, and closes.
+//!
+//! ```text
+//!   build ─▶ control thread, core threads ─▶ streams, submitters, puts ─▶ flush ─▶ close ─▶ threads end
+//! ```
+//!
+//! Dropping the last `Producer` closes it in the background; [`Producer::close_on_drop`] makes a guard that waits.
+
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel as channel;
+
+use crate::config::{Config, StreamOptions};
+use crate::control::service;
+use crate::error::{PutError, PutErrorReason, StartError, StreamError, SubmitterError};
+use crate::limits::{CORES_END_WAIT, MESH_RING_MESSAGES, POOL_SUBMITTERS, STREAMS_MAX};
+use crate::metrics::Counters;
+use crate::outcome::{Counts, Health};
+use crate::record::{CoreId, Record, StreamId, StreamName};
+use crate::ring;
+use crate::runtime::core::{Command, MeshRings, Seat, start_core};
+use crate::shared::{End, Ends, Shared, StreamState, lock};
+use crate::stream::Stream;
+use crate::submitter::Submitter;
+use crate::waiting::{Cell, Close, Flush, Outcome, block_on_for};
+
+/// A producer. Cheap to clone; the last clone's drop closes it in the background.
+#[derive(Clone)]
+pub struct Producer(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    /// The submitters behind [`Producer::put`]; each made when it is first needed.
+    pool: [OnceLock<Mutex<Submitter>>; POOL_SUBMITTERS],
+}
+
+impl Producer {
+    /// A builder with every default.
+    pub fn builder() -> crate::builder::ProducerBuilder {
+        crate::builder::ProducerBuilder::default()
+    }
+
+    /// Starts a producer: its control thread and its cores. Nothing is connected to yet.
+    ///
+    /// # Errors
+    /// Every fault of the configuration at once, or a thread that could not be started.
+    pub fn start(config: Config) -> Result<Producer, StartError> {
+        config.validate().map_err(StartError::Config)?;
+        let cores = config.cores;
+        let (commands, inboxes): (Vec<_>, Vec<_>) = (0..cores).map(|_| channel::unbounded()).unzip();
+        let (orders, order_inbox) = service::orders();
+        let seed = config.seed.unwrap_or_else(service::random);
+        let shared = Arc::new(Shared::new(config, Ends { commands, orders: orders.clone() }));
+        let mesh = Arc::new(MeshRings::new(cores, MESH_RING_MESSAGES));
+        for (number, inbox) in inboxes.into_iter().enumerate() {
+            let id = CoreId(number as u16); // limits::CORES_MAX
+            let (events, ends) = (Arc::clone(&shared), Arc::clone(&shared));
+            let seat = Seat {
+                id,
+                config: Arc::clone(&shared.config),
+                seed,
+                clock: shared.clock,
+                commands: inbox,
+                doorbells: Arc::clone(&shared.doorbells),
+                mesh: Arc::clone(&mesh),
+                budget: Arc::clone(&shared.budget),
+                counters: Arc::clone(&shared.core_counters[number]),
+                events: Box::new(move |event| events.on_event(event)),
+            };
+            let started = start_core(seat, move |failed| ends.on_core_ended(id, failed));
+            started.map_err(|error| abort(&shared, &error))?;
+        }
+        let (config, notices) = (Arc::clone(&shared.config), Arc::clone(&shared));
+        thread::Builder::new()
+            .name("kpl-control".into())
+            .spawn(move || {
+                let publish = Box::new(move |notice| notices.on_notice(notice));
+                if let Err(error) = service::run(config, (orders, order_inbox), publish) {
+                    tracing::error!(%error, "the control thread could not start; shards will not be found");
+                }
+            })
+            .map_err(|error| abort(&shared, &error))?;
+        Ok(Producer(Arc::new(Inner { shared, pool: Default::default() })))
+    }
+
+    /// Opens a stream, by name or ARN, with the producer's configuration. It returns at once; see [`Stream::ready`].
+    ///
+    /// # Errors
+    /// The name is not one, there are too many streams, or the producer is closed.
+    pub fn stream(&self, name_or_arn: &str) -> Result<Stream, StreamError> {
+        self.stream_with(name_or_arn, &StreamOptions::default())
+    }
+
+    /// Opens a stream with settings of its own. A stream that is open already is answered as it is.
+    ///
+    /// # Errors
+    /// As [`Producer::stream`], and every fault of the settings.
+    pub fn stream_with(&self, name_or_arn: &str, options: &StreamOptions) -> Result<Stream, StreamError> {
+        let shared = &self.0.shared;
+        let name = StreamName::parse(name_or_arn)?;
+        let config = shared.config.for_stream(options);
+        config.validate().map_err(StreamError::Config)?;
+        if shared.end.get().is_some() {
+            return Err(StreamError::Closed);
+        }
+        let mut streams = lock(&shared.streams);
+        if let Some(open) = streams.iter().find(|stream| stream.name == name) {
+            return Ok(Stream(Arc::clone(open)));
+        }
+        if streams.len() >= STREAMS_MAX {
+            return Err(StreamError::TooMany { max: STREAMS_MAX });
+        }
+        let id = StreamId(streams.len() as u32);
+        let state = Arc::new(StreamState::new(shared, id, name.clone(), &config));
+        streams.push(Arc::clone(&state));
+        // Under the lock, so that cores learn of streams in the order of their numbers, and before anybody can put.
+        shared.command_all(|| Command::Stream { id, name: name.clone(), config: Box::new(config.clone()) });
+        drop(streams);
+        shared.order(service::Order::Stream(id, name));
+        Ok(Stream(state))
+    }
+
+    /// A submitter of its own for a hot thread or task.
+    ///
+    /// # Errors
+    /// `max_submitters` are there, or the producer is closed.
+    pub fn submitter(&self) -> Result<Submitter, SubmitterError> {
+        // The pool's are counted from the start, so that `Producer::put` never lacks one.
+        new_submitter(&self.0.shared, self.0.shared.config.max_submitters - POOL_SUBMITTERS)
+    }
+
+    /// Puts a record from any thread, through a small pool of submitters; waits while the producer is full. It promises
+    /// no order between calls.
+    ///
+    /// # Errors
+    /// As [`Submitter::put`].
+    pub fn put<'r>(&self, stream: &Stream, record: Record<'r>) -> Result<Outcome, PutError<Record<'r>>> {
+        match self.try_put(stream, record) {
+            Err(PutError { reason: PutErrorReason::Full, .. }) => {
+                crate::waiting::block_on(self.0.put_when_possible(stream, record))
+            }
+            result => result,
+        }
+    }
+
+    /// Puts a record from any thread without waiting.
+    ///
+    /// # Errors
+    /// As [`Submitter::try_put`].
+    pub fn try_put<'r>(&self, stream: &Stream, record: Record<'r>) -> Result<Outcome, PutError<Record<'r>>> {
+        match self.0.pooled() {
+            Ok(submitter) => lock(submitter).try_put(stream, record),
+            Err(reason) => Err(PutError { record, reason }),
+        }
+    }
+
+    /// Puts a record from any task.
+    ///
+    /// # Errors
+    /// As [`Submitter::put`].
+    pub async fn put_async<'r>(&self, stream: &Stream, record: Record<'r>) -> Result<Outcome, PutError<Record<'r>>> {
+        match self.try_put(stream, record) {
+            Err(PutError { reason: PutErrorReason::Full, .. }) => self.0.put_when_possible(stream, record).await,
+            result => result,
+        }
+    }
+
+    /// Seals and sends everything that was put before, and tells when all of it has an outcome. It skips linger, never
+    /// limits or backoff. The flush begins now, whether or not the answer is waited for.
+    pub fn flush(&self) -> Flush {
+        let streams: Vec<StreamId> = lock(&self.0.shared.streams).iter().map(|stream| stream.id).collect();
+        Flush(self.0.shared.flush(&streams))
+    }
+
+    /// The same for one stream.
+    pub fn flush_stream(&self, stream: &Stream) -> Flush {
+        Flush(self.0.shared.flush(&[stream.id()]))
+    }
+
+    /// Takes no more records, flushes, and at the timeout settles what is left as `Closed`. The close begins now,
+    /// whether or not the answer is waited for; the answer comes within the timeout and some 50 ms. A later call joins
+    /// the close that runs, with that one's timeout.
+    pub fn close(&self, timeout: Duration) -> Close {
+        Close(begin_close(&self.0.shared, timeout))
+    }
+
+    /// A guard that closes the producer when it is dropped, and waits for that. For `main`.
+    pub fn close_on_drop(&self, timeout: Duration) -> CloseOnDrop {
+        CloseOnDrop { producer: self.clone(), timeout }
+    }
+
+    /// Records that were accepted and have no outcome.
+    pub fn outstanding(&self) -> u64 {
+        self.0.shared.counts().outstanding()
+    }
+
+    /// Age of the oldest record without an outcome, of those that a core has taken from its rings. Asks the cores, and
+    /// so takes up to a turn.
+    pub fn oldest_outstanding(&self) -> Option<Duration> {
+        self.0.shared.oldest_outstanding()
+    }
+
+    /// How the producer does.
+    pub fn health(&self) -> Health {
+        let shared = &self.0.shared;
+        Health {
+            counts: shared.counts(),
+            outstanding_bytes: shared.budget.used().1,
+            oldest_outstanding: self.oldest_outstanding(),
+            cores_alive: shared.cores_alive(),
+            cores: shared.commands.len(),
+            last_error: shared.last_error(),
+        }
+    }
+
+    /// What was counted since the producer was built.
+    pub fn counters(&self) -> Counters {
+        self.0.shared.counters()
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.0.shared.config
+    }
+
+    #[cfg(test)]
+    pub(crate) fn kill_core(&self, core: CoreId) {
+        self.0.shared.command(core, Command::Panic);
+    }
+}
+
+impl std::fmt::Debug for Producer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Producer").field("counts", &self.0.shared.counts()).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// A submitter of the pool: one that nobody uses at this moment, if there is one.
+    fn pooled(&self) -> Result<&Mutex<Submitter>, PutErrorReason> {
+        for place in &self.pool {
+            match place.get() {
+                Some(submitter) if submitter.try_lock().is_err() => {}
+                Some(submitter) => return Ok(submitter),
+                None => {
+                    let fresh = new_submitter(&self.shared, usize::MAX).map_err(|_closed| self.shared.refusal())?;
+                    return Ok(place.get_or_init(|| Mutex::new(fresh)));
+                }
+            }
+        }
+        // All are in use, so all are there.
+        self.pool[0].get().ok_or(PutErrorReason::Full)
+    }
+
+    /// Waits for credit and room without holding a submitter.
+    async fn put_when_possible<'r>(
+        &self,
+        stream: &Stream,
+        record: Record<'r>,
+    ) -> Result<Outcome, PutError<Record<'r>>> {
+        let refused = |reason| PutError { record, reason };
+        let shared = &self.shared;
+        let mut credit = shared.budget.purse();
+        shared.doorbells.iter().for_each(crate::ring::Doorbell::ring);
+        if credit.wait(record.size()).await.is_err() {
+            return Err(refused(shared.refusal()));
+        }
+        let len = crate::codec::frame_len(&record);
+        loop {
+            let submitter = match self.pooled() {
+                Ok(submitter) => submitter,
+                Err(reason) => {
+                    credit.refund(record.size());
+                    return Err(refused(reason));
+                }
+            };
+            match lock(submitter).push(stream, &record) {
+                Err(PutErrorReason::Full) => {}
+                Err(reason) => {
+                    credit.refund(record.size());
+                    return Err(refused(reason));
+                }
+                Ok(outcome) => return Ok(outcome),
+            }
+            std::future::poll_fn(|context| lock(submitter).ring().poll_room(context, len)).await;
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let shared = &self.shared;
+        if lock(&shared.closing).is_some() {
+            return;
+        }
+        let outstanding = shared.counts().outstanding();
+        if outstanding > 0 {
+            let ttl = shared.config.record_ttl;
+            tracing::warn!(outstanding, ?ttl, "the last Producer was dropped; it closes in the background");
+        }
+        begin_close(shared, shared.config.record_ttl);
+    }
+}
+
+/// Closes the producer when it is dropped, and waits for that.
+#[must_use = "it closes the producer when it is dropped"]
+#[derive(Debug)]
+pub struct CloseOnDrop {
+    producer: Producer,
+    timeout: Duration,
+}
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        let counts = self.producer.close(self.timeout).wait();
+        if counts.failed > 0 {
+            tracing::warn!(?counts, "records had failed when the producer was closed");
+        }
+    }
+}
+
+fn new_submitter(shared: &Arc<Shared>, most: usize) -> Result<Submitter, SubmitterError> {
+    if shared.end.get().is_some() {
+        return Err(SubmitterError::Closed);
+    }
+    let mut submitters = lock(&shared.submitters);
+    if submitters.live.len() >= most {
+        return Err(SubmitterError::TooMany { max: most });
+    }
+    let home = CoreId((submitters.ever % shared.commands.len()) as u16);
+    submitters.ever += 1;
+    drop(submitters);
+    let (sender, receiver) = ring::ring(shared.config.ring_bytes);
+    shared.command(home, Command::Ring(receiver));
+    Ok(Submitter::new(Arc::clone(shared), home, sender))
+}
+
+/// A thread could not be started: lets those end that were.
+fn abort(shared: &Arc<Shared>, error: &std::io::Error) -> StartError {
+    shared.command_all(|| Command::Close);
+    StartError::Thread { reason: error.to_string() }
+}
+
+/// Begins the close, unless it was begun before.
+fn begin_close(shared: &Arc<Shared>, timeout: Duration) -> Arc<Cell<Counts>> {
+    let mut closing = lock(&shared.closing);
+    if let Some(cell) = &*closing {
+        return Arc::clone(cell);
+    }
+    let cell = Arc::new(Cell::default());
+    *closing = Some(Arc::clone(&cell));
+    drop(closing);
+    shared.stop_accepting(End::Closed);
+    let (closer, done) = (Arc::clone(shared), Arc::clone(&cell));
+    let spawned =
+        thread::Builder::new().name("kpl-close".into()).spawn(move || done.set(run_close(&closer, timeout)));
+    if let Err(error) = spawned {
+        // Without a thread there is no time to flush in: everything is settled at once.
+        tracing::error!(%error, "no thread to close on; what is outstanding fails as closed");
+        shared.command_all(|| Command::Close);
+        shared.order(service::Order::Stop);
+        cell.set(shared.counts());
+    }
+    cell
+}
+
+#[expect(clippy::disallowed_methods, reason = "the bound of a wait")]
+fn run_close(shared: &Shared, timeout: Duration) -> Counts {
+    let streams: Vec<StreamId> = lock(&shared.streams).iter().map(|stream| stream.id).collect();
+    let flushed = block_on_for(Flush(shared.flush(&streams)), timeout);
+    if flushed != Some(Ok(())) {
+        tracing::warn!(outstanding = shared.counts().outstanding(), ?timeout, "closing before all is delivered");
+    }
+    shared.command_all(|| Command::Close);
+    if !shared.wait_for_cores(Instant::now() + CORES_END_WAIT) {
+        tracing::error!(cores = shared.cores_alive(), "cores have not ended");
+    }
+    shared.order(service::Order::Stop);
+    shared.counts()
+}
+
