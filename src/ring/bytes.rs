@@ -38,7 +38,7 @@ use std::task::{Context, Poll, Waker};
 use crossbeam_utils::CachePadded;
 
 use super::shim::{self, Arc, AtomicBool, AtomicU64, Mutex, Ordering, Watch, fence};
-use super::slots::Ticket;
+use super::slot::Ticket;
 
 /// Length, kind and ticket.
 const HEADER: usize = 16;

@@ -30,9 +30,11 @@ pub mod budget;
 pub mod bytes;
 pub mod doorbell;
 mod shim;
+pub mod slot;
 pub mod slots;
 
 pub use budget::{Budget, BudgetClosed, NoCredit, Purse, Wait};
 pub use bytes::{Drain, Frame, Receiver, Sender, ring};
 pub use doorbell::{Doorbell, Observed, Published, Rest, State};
-pub use slots::{Abandoned, Handle, Ledger, Slots, Ticket};
+pub use slot::{Abandoned, Handle, Ticket};
+pub use slots::{Ledger, Slots};
