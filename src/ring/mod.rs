@@ -29,6 +29,8 @@
 pub mod budget;
 pub mod bytes;
 pub mod doorbell;
+#[cfg(any(fuzzing, all(test, not(loom))))]
+pub mod oracle;
 mod shim;
 pub mod slot;
 pub mod slots;
@@ -38,3 +40,6 @@ pub use bytes::{Drain, Frame, Receiver, Sender, ring};
 pub use doorbell::{Doorbell, Observed, Published, Rest, State};
 pub use slot::{Abandoned, Handle, Ticket};
 pub use slots::{Ledger, Slots};
+
+#[cfg(all(test, not(loom)))]
+mod tests;

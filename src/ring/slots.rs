@@ -113,6 +113,13 @@ impl<T: Send + 'static> Slots<T> {
         Ticket(Token::new(self.take_slot(DETACHED)))
     }
 
+    /// Segments so far.
+    #[cfg(test)]
+    pub(super) fn segments(&self) -> usize {
+        // SAFETY: the pool lives as long as its owner, and the list of segments is the owner's.
+        unsafe { self.pool.as_ref().segments.with(|segments| (*segments).len()) }
+    }
+
     fn take_slot(&mut self, state: u32) -> NonNull<Slot<T>> {
         if self.local.is_null() && self.fresh_left == 0 {
             self.refill();
