@@ -114,7 +114,7 @@ impl<T: Send + 'static> Slots<T> {
     }
 
     /// Segments so far.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) fn segments(&self) -> usize {
         // SAFETY: the pool lives as long as its owner, and the list of segments is the owner's.
         unsafe { self.pool.as_ref().segments.with(|segments| (*segments).len()) }
