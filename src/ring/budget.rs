@@ -266,6 +266,7 @@ impl Purse {
     ///
     /// # Errors
     /// [`NoCredit`] if purse and pool have too little, or if the purse has and others wait for the pool.
+    #[inline]
     pub fn try_take(&mut self, bytes: usize) -> Result<(), NoCredit> {
         let wanted = Credit::of_record(bytes);
         if !self.credit.covers(wanted) {

@@ -6,7 +6,6 @@
 //!   ┌──────┬───────┬─────────────┬──────────────────┬────────────┬─────┐
 //!   │ room │ frame │ frame       │ frame            │ room       │ pad │  pad: a frame is contiguous, and what
 //!   └──────┴───────┴─────────────┴──────────────────┴────────────┴─────┘  it does not fit at the end is skipped
-//!           ├ length u32 ┬ kind u32 ┬ ticket ┬ bytes … up to 8 ┤
 //! ```
 //!
 //! Positions count bytes since the beginning and never wrap; a position's place is its remainder by the capacity.
@@ -27,7 +26,6 @@
 //!
 //! Cost of a push: one release store; of a batch: one acquire load, one release store, one fence.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
@@ -37,21 +35,14 @@ use std::task::{Context, Poll, Waker};
 
 use crossbeam_utils::CachePadded;
 
-use super::shim::{self, Arc, AtomicBool, AtomicU64, Mutex, Ordering, Watch, fence};
-use super::slots::Ticket;
+use super::memory::{Entry, HEADER, KIND_BYTES, KIND_LARGE, KIND_PAD, LARGE_FRAME, Memory, frame_size, free_large};
+use super::shim::{self, Arc, AtomicBool, AtomicU64, Mutex, Ordering, fence};
+use super::slot::Ticket;
 
-/// Length, kind and ticket.
-const HEADER: usize = 16;
-/// A frame whose bytes are elsewhere: their address and their number follow the header.
-const LARGE_FRAME: usize = HEADER + 2 * size_of::<usize>();
 /// So small a ring holds one frame by pointer and the pad before it.
 const CAPACITY_MIN: usize = 64;
 /// The length of what lies in the ring fits 32 bits.
 const CAPACITY_MAX: usize = 1 << 32;
-
-const KIND_BYTES: u32 = 1;
-const KIND_LARGE: u32 = 2;
-const KIND_PAD: u32 = 3;
 
 /// A ring of `capacity` bytes and its two ends.
 ///
@@ -135,105 +126,6 @@ impl<T: Send + 'static> Drop for Shared<T> {
     }
 }
 
-/// The bytes. Whoever calls its functions says why the range is theirs (R2).
-struct Memory {
-    base: NonNull<u8>,
-    capacity: usize,
-    watch: Watch,
-}
-
-/// What stands at a position.
-enum Entry<T: Send + 'static> {
-    Pad,
-    Frame { ticket: Ticket<T>, bytes: NonNull<[u8]>, owned: bool },
-}
-
-impl Memory {
-    fn new(capacity: usize) -> Memory {
-        let layout = Memory::layout(capacity);
-        // SAFETY: the layout is not empty.
-        let Some(base) = NonNull::new(unsafe { alloc_zeroed(layout) }) else { handle_alloc_error(layout) };
-        Memory { base, capacity, watch: Watch::new(capacity) }
-    }
-
-    fn layout(capacity: usize) -> Layout {
-        Layout::from_size_align(capacity, 128).expect("the capacity is at most 2^32")
-    }
-
-    fn offset(&self, position: u64) -> usize {
-        position as usize & (self.capacity - 1)
-    }
-
-    /// # Safety
-    /// `size_of::<V>()` bytes at the offset are in bounds, aligned and the caller's.
-    unsafe fn write<V>(&self, offset: usize, value: V) {
-        self.watch.written(offset, size_of::<V>());
-        // SAFETY: the caller's word.
-        unsafe { self.base.add(offset).cast::<V>().write(value) };
-    }
-
-    /// Writes a frame's header.
-    ///
-    /// # Safety
-    /// The frame's bytes are the caller's.
-    unsafe fn write_frame<T: Send>(&self, offset: usize, length: usize, kind: u32, ticket: Ticket<T>) {
-        // SAFETY: the caller's word.
-        unsafe {
-            self.write(offset, [length as u32, kind]);
-            self.write(offset + 8, ticket.into_raw());
-        }
-    }
-
-    /// Reads what stands at a position, and takes its ticket out. Returns the size too.
-    ///
-    /// # Safety
-    /// An entry begins at the position and is the caller's, who reads it once.
-    unsafe fn read<T: Send>(&self, position: u64) -> (Entry<T>, usize) {
-        let offset = self.offset(position);
-        self.watch.read(offset, 8);
-        // SAFETY: the caller's word, and what the sender wrote: `write_frame`, then bytes or a leaked buffer.
-        unsafe {
-            let at = self.base.add(offset);
-            let [length, kind] = at.cast::<[u32; 2]>().read();
-            if kind == KIND_PAD {
-                return (Entry::Pad, length as usize);
-            }
-            let ticket = Ticket::from_raw(at.add(8).cast::<*mut ()>().read());
-            if kind == KIND_BYTES {
-                let size = frame_size(length as usize);
-                self.watch.read(offset, size);
-                let bytes = NonNull::slice_from_raw_parts(at.add(HEADER), length as usize);
-                return (Entry::Frame { ticket, bytes, owned: false }, size);
-            }
-            assert_eq!(kind, KIND_LARGE, "an entry is of one of three kinds");
-            self.watch.read(offset, LARGE_FRAME);
-            let address = at.add(HEADER).cast::<NonNull<u8>>().read();
-            let length = at.add(HEADER + size_of::<usize>()).cast::<usize>().read();
-            let bytes = NonNull::slice_from_raw_parts(address, length);
-            (Entry::Frame { ticket, bytes, owned: true }, LARGE_FRAME)
-        }
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout.
-        unsafe { dealloc(self.base.as_ptr(), Memory::layout(self.capacity)) };
-    }
-}
-
-/// Bytes of a frame of `length` bytes in the ring.
-fn frame_size(length: usize) -> usize {
-    HEADER + length.next_multiple_of(8)
-}
-
-/// # Safety
-/// `bytes` is the buffer of a large frame, and is freed once.
-unsafe fn free_large(bytes: NonNull<[u8]>) {
-    // SAFETY: it was leaked from a box in `try_push`.
-    drop(unsafe { Box::from_raw(bytes.as_ptr()) });
-}
-
 /// Where a frame goes.
 struct Place {
     large: bool,
@@ -276,10 +168,10 @@ impl<T: Send + 'static> Sender<T> {
                 memory.write_frame(offset, 0, KIND_LARGE, ticket);
             }
         } else {
-            memory.watch.written(offset, place.size);
+            memory.will_write(offset, place.size);
             // SAFETY: R2: there is room for pad and frame, and nobody else looks at it; R3.
             unsafe {
-                fill(slice::from_raw_parts_mut(memory.base.add(offset + HEADER).as_ptr(), len));
+                fill(slice::from_raw_parts_mut(memory.at(offset + HEADER).as_ptr(), len));
                 memory.write_frame(offset, len, KIND_BYTES, ticket);
             }
         }
@@ -295,7 +187,7 @@ impl<T: Send + 'static> Sender<T> {
 
     /// Whether more than half of the ring is taken.
     pub fn is_past_half(&mut self) -> bool {
-        let half = self.shared.memory.capacity as u64 / 2;
+        let half = self.shared.memory.capacity() as u64 / 2;
         if self.tail - self.head_seen <= half {
             return false;
         }
@@ -332,16 +224,16 @@ impl<T: Send + 'static> Sender<T> {
 
     fn place(&self, len: usize) -> Place {
         let memory = &self.shared.memory;
-        let large = len > memory.capacity / 4 - HEADER;
+        let large = len > memory.capacity() / 4 - HEADER;
         let size = if large { LARGE_FRAME } else { frame_size(len) };
-        let contiguous = memory.capacity - memory.offset(self.tail);
+        let contiguous = memory.capacity() - memory.offset(self.tail);
         let pad = if size > contiguous { contiguous } else { 0 };
         Place { large, pad, size }
     }
 
     fn has_room(&mut self, place: &Place) -> bool {
         let needed = self.tail + (place.pad + place.size) as u64;
-        let capacity = self.shared.memory.capacity as u64;
+        let capacity = self.shared.memory.capacity() as u64;
         if needed - self.head_seen <= capacity {
             return true;
         }

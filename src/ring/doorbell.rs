@@ -187,6 +187,7 @@ impl Doorbell {
     }
 
     /// Caller: the time and how the core is.
+    #[inline]
     pub fn observe(&self) -> Observed {
         // Acquire: partner of `awake`; the clock read next is not older than that waking.
         let state = State(self.line.state.load(Ordering::Acquire));
@@ -196,6 +197,7 @@ impl Doorbell {
 
     /// Caller: after a push. Rings if the core must be woken for it; `past_half` says that the caller's ring is more
     /// than half full.
+    #[inline]
     pub fn published(&self, past_half: bool) -> Published {
         // Partner of the fences in `rest` and `close`: we see what they wrote, or they see our frame.
         fence(Ordering::SeqCst);

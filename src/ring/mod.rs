@@ -21,7 +21,7 @@
 //! Refusals: nothing here knows a record, a stream or a clock; nothing is retried; no thread is started. Nothing
 //! waits for another thread, except for the short locks of the wakers and of the budget's queue.
 //!
-//! All atomics, locks and cells come from [`shim`], so that loom checks exactly this code (`loom-tests/`). These
+//! All atomics, locks and cells come from `shim`, so that loom checks exactly this code (`loom-tests/`). These
 //! files alone of the crate may use `unsafe`.
 
 #![allow(unsafe_code)]
@@ -29,10 +29,18 @@
 pub mod budget;
 pub mod bytes;
 pub mod doorbell;
+mod memory;
+#[cfg(any(fuzzing, all(test, not(loom))))]
+pub mod oracle;
 mod shim;
+pub mod slot;
 pub mod slots;
 
 pub use budget::{Budget, BudgetClosed, NoCredit, Purse, Wait};
 pub use bytes::{Drain, Frame, Receiver, Sender, ring};
 pub use doorbell::{Doorbell, Observed, Published, Rest, State};
-pub use slots::{Abandoned, Handle, Ledger, Slots, Ticket};
+pub use slot::{Abandoned, Handle, Ticket};
+pub use slots::{Ledger, Slots};
+
+#[cfg(all(test, not(loom)))]
+mod tests;
