@@ -10,7 +10,7 @@
 //! path but two words that are rarely written: the budget and a stream's `refused` flag.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel as channel;
@@ -44,6 +44,8 @@ pub(crate) enum End {
 
 /// One stream, as the face knows it.
 pub(crate) struct StreamState {
+    /// The producer that it was opened on.
+    producer: Weak<Shared>,
     /// Its number.
     pub(crate) id: StreamId,
     /// Its name.
@@ -56,6 +58,33 @@ pub(crate) struct StreamState {
     pub(crate) refused: Flag,
     /// Done once its first map is there; an error while it cannot be had.
     pub(crate) readiness: Cell<Result<(), StreamError>>,
+}
+
+impl StreamState {
+    pub(crate) fn new(producer: &Arc<Shared>, id: StreamId, name: StreamName, config: &Config) -> StreamState {
+        StreamState {
+            producer: Arc::downgrade(producer),
+            id,
+            name,
+            max_record_size: config.max_record_size,
+            aggregates: config.aggregation_enabled,
+            refused: Flag::default(),
+            readiness: Cell::default(),
+        }
+    }
+
+    pub(crate) fn belongs_to(&self, producer: &Arc<Shared>) -> bool {
+        std::ptr::eq(self.producer.as_ptr(), Arc::as_ptr(producer))
+    }
+
+    /// Why puts are refused.
+    pub(crate) fn refusal(&self) -> PutErrorReason {
+        let reason = match self.readiness.get() {
+            Some(Err(StreamError::Unavailable { reason, .. })) => reason,
+            _ => String::new(),
+        };
+        PutErrorReason::StreamUnavailable { stream: self.name.as_str().to_owned(), reason }
+    }
 }
 
 /// See the essay.
@@ -88,6 +117,8 @@ pub(crate) struct Submitters {
     pub(crate) live: Vec<Arc<SubmitterCounters>>,
     /// What those accepted that are gone.
     pub(crate) accepted_by_gone: u64,
+    /// Records that puts settled themselves, as their core had ended.
+    pub(crate) settled_by_puts: u64,
     /// How many there ever were; the next one's home core follows from it.
     pub(crate) ever: usize,
 }
@@ -309,6 +340,7 @@ impl Shared {
         self.core_counters.iter().for_each(|counters| counters.add_to(&mut sums));
         sums.records_failed += self.ledger.abandoned();
         let submitters = lock(&self.submitters);
+        sums.records_failed += submitters.settled_by_puts;
         sums.records_accepted =
             submitters.accepted_by_gone + submitters.live.iter().map(|counters| counters.accepted.value()).sum::<u64>();
         sums

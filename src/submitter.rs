@@ -184,13 +184,17 @@ impl Submitter {
             _ => (ErrorCode::Closed, "the producer was closed"),
         };
         let settlement = Settlement::unattempted(code, message);
+        // The core closed its bell as the last thing before it lets go of its rings.
+        while !self.ring.is_disconnected() {
+            std::thread::yield_now();
+        }
         let mut missed = 0;
         self.ring.reclaim(|ticket| {
             missed += 1;
             let waker = ticket.settle(Settled { settlement: Arc::clone(&settlement), sub_sequence: 0 });
             waker.into_iter().for_each(std::task::Waker::wake);
         });
-        self.shared.settled_by_caller(missed);
+        lock(&self.shared.submitters).settled_by_puts += missed;
     }
 
     pub(crate) fn bell(&self) -> &Doorbell {

@@ -28,7 +28,7 @@ use md5::{Digest, Md5};
 
 use super::hash_key::Decimal;
 use crate::limits::{AGGREGATE_DIGEST_BYTES, AGGREGATE_MAGIC};
-use crate::record::HashKey;
+use crate::record::{HashKey, Record};
 
 /// Heads of the fields, number and wire type.
 const KEY_TABLE: u8 = 0x0A;
@@ -340,6 +340,17 @@ impl Members<'_> {
 /// Bytes of a length-delimited field with a head of one byte.
 fn field_len(len: usize) -> usize {
     1 + varint_len(len as u64) + len
+}
+
+/// Bytes of an aggregate whose only member is `record`, if it looks like an aggregate itself and so would be taken for
+/// one unless it were wrapped.
+pub fn wrapped_size(record: &Record<'_>) -> Option<usize> {
+    if !record.data.starts_with(&AGGREGATE_MAGIC) {
+        return None;
+    }
+    let explicit_hash_key = record.explicit_hash_key;
+    let member = Member { partition_key: record.partition_key, key_tag: 0, explicit_hash_key, data: record.data };
+    Some(Aggregate::new().size_with(member))
 }
 
 /// Bytes of a varint, seven bits in each.

@@ -7,7 +7,7 @@ mod frame;
 mod hash_key;
 mod put_records;
 
-pub use aggregate::{Aggregate, Fit, Member};
+pub use aggregate::{Aggregate, Fit, Member, wrapped_size};
 pub use answer::{EntryResult, RequestError, parse_answer};
 pub use deaggregate::{Deaggregated, UserRecord, deaggregate, starts_with_magic};
 pub use frame::{Framed, frame_len, read_frame, write_frame};

@@ -12,15 +12,6 @@ use std::time::Duration;
 use aws_sdk_kinesis::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
 use http::Uri;
 
-/// What the endpoint is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Operation {
-    /// PutRecords.
-    Data,
-    /// ListShards and DescribeStreamSummary.
-    Control,
-}
-
 /// How the endpoint is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scheme {
@@ -162,27 +153,22 @@ impl Location {
     }
 }
 
-/// The endpoint's URL: the one given, else AWS's for the region, the operation and, if there is one, the stream's ARN.
+/// The URL for PutRecords: the one given, else AWS's for the region and, if there is one, the stream's ARN.
 ///
 /// # Errors
 /// The given URL is not valid, or AWS's rules have no endpoint.
 pub(crate) async fn locate(
     given: Option<&str>,
     region: &str,
-    operation: Operation,
     stream_arn: Option<&str>,
 ) -> Result<Location, EndpointError> {
     if let Some(url) = given {
         return Location::parse(url);
     }
     let failed = |reason: String| EndpointError::NoEndpoint { region: region.to_owned(), reason };
-    let operation = match operation {
-        Operation::Data => "data",
-        Operation::Control => "control",
-    };
     let parameters = Params::builder()
         .region(region)
-        .operation_type(operation)
+        .operation_type("data")
         .set_stream_arn(stream_arn.map(str::to_owned))
         .build()
         .map_err(|error| failed(error.to_string()))?;
@@ -198,7 +184,7 @@ mod tests {
     use super::*;
     use crate::control::testing::run;
 
-    async fn host_of(region: &str, operation: Operation, arn: Option<&str>) -> String {
+    async fn host_of(region: &str, arn: Option<&str>) -> String {
         let location = locate(None, region, operation, arn).await.expect("a region of AWS");
         assert_eq!((location.scheme, location.port, location.path.as_str()), (Scheme::Https, 443, "/"));
         assert_eq!(location.host, location.host_header());
@@ -214,8 +200,7 @@ mod tests {
                 ("us-gov-west-1", "kinesis.us-gov-west-1.amazonaws.com"),
                 ("cn-north-1", "kinesis.cn-north-1.amazonaws.com.cn"),
             ] {
-                assert_eq!(host_of(region, Operation::Data, None).await, host);
-                assert_eq!(host_of(region, Operation::Control, None).await, host);
+                assert_eq!(host_of(region, None).await, host);
             }
         });
     }
@@ -224,7 +209,7 @@ mod tests {
     fn an_arn_leads_to_the_accounts_endpoints_which_differ_by_operation() {
         run(async {
             let arn = Some("arn:aws:kinesis:eu-west-1:123456789012:stream/clicks");
-            let data = host_of("eu-west-1", Operation::Data, arn).await;
+            let data = host_of("eu-west-1", arn).await;
             assert_eq!(data, "123456789012.data-kinesis.eu-west-1.amazonaws.com");
             let control = host_of("eu-west-1", Operation::Control, arn).await;
             assert_eq!(control, "123456789012.control-kinesis.eu-west-1.amazonaws.com");
@@ -235,7 +220,7 @@ mod tests {
     fn a_region_or_arn_outside_the_rules_is_an_error_that_names_the_region() {
         run(async {
             for (region, arn) in [("not a region", None), ("eu-west-1", Some("clicks"))] {
-                let error = locate(None, region, Operation::Data, arn).await.unwrap_err();
+                let error = locate(None, region, arn).await.unwrap_err();
                 assert!(matches!(error, EndpointError::NoEndpoint { .. }), "{error:?}");
                 assert!(error.to_string().contains(region), "{error}");
             }
@@ -246,7 +231,7 @@ mod tests {
     fn a_given_url_wins_over_the_rules() {
         run(async {
             let location =
-                locate(Some("http://localhost:4567"), "eu-west-1", Operation::Data, None).await.expect("a URL");
+                locate(Some("http://localhost:4567"), "eu-west-1", None).await.expect("a URL");
             assert_eq!((location.scheme, location.host.as_str(), location.port), (Scheme::Http, "localhost", 4567));
             assert_eq!(location.host_header(), "localhost:4567");
             assert_eq!(location.path, "/");

@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::credentials::{CredentialSource, resolve_region};
 use super::discovery::{DiscoveryError, ShardEntry, client, list_shards};
-use super::endpoint::{Endpoint, EndpointError, Operation, locate};
+use super::endpoint::{Endpoint, EndpointError, locate};
 use crate::config::Config;
 use crate::engine::{ShardInfo, ShardMap};
 use crate::outcome::ErrorCode;
@@ -283,7 +283,7 @@ async fn find_access(config: &Config, source: Option<CredentialSource>) -> Resul
     };
     let credentials = source.resolve(timeout).await.map_err(|error| no_credentials(&error))?;
     let url = config.endpoint_url.as_deref();
-    let location = locate(url, &region, Operation::Data, None).await.map_err(|error| no_credentials(&error))?;
+    let location = locate(url, &region, None).await.map_err(|error| no_credentials(&error))?;
     let endpoint = location.look_up(timeout).await.map_err(|error| AccessError {
         code: if matches!(error, EndpointError::NoAddress { .. }) { ErrorCode::Dns } else { ErrorCode::Credentials },
         message: error.to_string().into(),

@@ -17,11 +17,11 @@ use crate::config::Config;
 use crate::limits::OUTER_PARTITION_KEY;
 use crate::outcome::{Attempt, Settled};
 use crate::record::HashKey;
-use crate::ring::slots;
+use crate::ring;
 use crate::time::Time;
 
 /// The right and the duty to settle one record.
-pub type Ticket = slots::Ticket<Settled>;
+pub type Ticket = ring::Ticket<Settled>;
 
 /// Which of two alternating flush rounds a record was accepted under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

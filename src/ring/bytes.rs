@@ -195,8 +195,14 @@ impl<T: Send + 'static> Sender<T> {
         self.tail - self.head_seen > half
     }
 
+    /// Whether a frame of `len` bytes has room; only a push of ours takes it away again.
+    pub fn has_room_for(&mut self, len: usize) -> bool {
+        let place = self.place(len);
+        self.has_room(&place)
+    }
+
     /// Ready when a frame of `len` bytes may have room, or when the receiver is gone; else `cx`'s waker is called
-    /// when there is more room.
+    /// when there is more room. Of several wakers, those that were replaced are called too, so that none sleeps on.
     pub fn poll_room(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<()> {
         let place = self.place(len);
         if self.has_room(&place) {
@@ -208,7 +214,11 @@ impl<T: Send + 'static> Sender<T> {
         shared.room.waiting.swap(true, Ordering::SeqCst);
         // Partner of the fences in `release` and in the receiver's drop: it sees the flag, or we see the room.
         fence(Ordering::SeqCst);
-        drop(former);
+        if let Some(former) = former
+            && !former.will_wake(cx.waker())
+        {
+            shim::wake(former);
+        }
         if self.is_disconnected() || self.has_room(&place) {
             // The flag may stay: at worst the receiver calls a waker for nothing, once.
             return Poll::Ready(());
@@ -216,10 +226,37 @@ impl<T: Send + 'static> Sender<T> {
         Poll::Pending
     }
 
-    /// Whether the receiver is gone. What is pushed nevertheless is abandoned when the sender goes too.
+    /// Whether the receiver is gone, and has received all that it ever will. What is pushed nevertheless is the
+    /// sender's to [`reclaim`](Sender::reclaim), or abandoned when the sender goes too.
     pub fn is_disconnected(&self) -> bool {
         // Acquire: partner of the swap in the receiver's drop.
         self.shared.room.receiver_gone.load(Ordering::Acquire)
+    }
+
+    /// Takes the tickets of what the receiver left, once it is gone; before that, nothing.
+    pub fn reclaim(&mut self, mut take: impl FnMut(Ticket<T>)) {
+        if !self.is_disconnected() {
+            return;
+        }
+        let shared = &*self.shared;
+        // Relaxed: `is_disconnected` has acquired all that the receiver did.
+        let mut head = shared.head.load(Ordering::Relaxed);
+        while head < self.tail {
+            // SAFETY: R2, R4: the receiver is gone, so that what lies between head and tail is ours alone.
+            let (entry, size) = unsafe { shared.memory.read::<T>(head) };
+            head += size as u64;
+            // Before the ticket is handed out, so that it is taken once even if `take` panics. Relaxed: nobody else
+            // looks at it but our own drop.
+            shared.head.store(head, Ordering::Relaxed);
+            if let Entry::Frame { ticket, bytes, owned } = entry {
+                if owned {
+                    // SAFETY: a large frame owns its buffer, and nobody borrows it.
+                    unsafe { free_large(bytes) };
+                }
+                take(ticket);
+            }
+        }
+        self.head_seen = head;
     }
 
     fn place(&self, len: usize) -> Place {
@@ -371,12 +408,14 @@ impl<T: Send + 'static> Receiver<T> {
 }
 
 impl<T: Send + 'static> Drop for Receiver<T> {
-    /// Abandons what is in the ring. What is pushed later is abandoned when the sender goes.
+    /// Abandons what is in the ring. What is pushed later is the sender's to reclaim.
     fn drop(&mut self) {
-        // Partner of the load in the sender's `is_disconnected`; the fence in `publish` comes after it.
-        self.shared.room.receiver_gone.swap(true, Ordering::AcqRel);
         while self.pop(u64::MAX).is_some() {}
         self.publish();
+        // Release: we have taken what we take; partner of the load in the sender's `is_disconnected`.
+        self.shared.room.receiver_gone.swap(true, Ordering::AcqRel);
+        // Partner of the fence in `poll_room`: the sender sees that we are gone, or we see that it waits.
+        fence(Ordering::SeqCst);
         if let Some(waker) = self.shared.take_waiting() {
             shim::wake(waker);
         }

@@ -29,6 +29,7 @@
 pub mod budget;
 pub mod bytes;
 pub mod doorbell;
+mod flag;
 mod memory;
 #[cfg(any(fuzzing, all(test, not(loom))))]
 pub mod oracle;
@@ -38,6 +39,7 @@ pub mod slots;
 
 pub use budget::{Budget, BudgetClosed, NoCredit, Purse, Wait};
 pub use bytes::{Drain, Frame, Receiver, Sender, ring};
+pub use flag::Flag;
 pub use doorbell::{Doorbell, Observed, Published, Rest, State};
 pub use slot::{Abandoned, Handle, Ticket};
 pub use slots::{Ledger, Slots};

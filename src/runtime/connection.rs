@@ -74,16 +74,6 @@ impl Answer {
         self.header("x-amzn-errortype")
     }
 
-    /// The server's clock, as HTTP writes it.
-    pub(crate) fn date(&self) -> Option<&str> {
-        self.header(header::DATE.as_str())
-    }
-
-    /// The service's number of the request, for people who ask AWS about it.
-    pub(crate) fn request_id(&self) -> Option<&str> {
-        self.header("x-amzn-requestid")
-    }
-
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }

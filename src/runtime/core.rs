@@ -24,6 +24,7 @@ use crossbeam_channel as channel;
 use crossbeam_queue::ArrayQueue;
 
 use super::Runtime;
+use super::tokio::Tokio;
 use super::clock::Clock;
 use super::lines::{Access, AccessDenied, Ended, Lines};
 use crate::codec::read_frame;
@@ -131,7 +132,7 @@ pub(crate) async fn run<R: Runtime>(runtime: R, seat: Seat) {
     loop {
         let worked = core.cycle();
         if core.engine.is_finished() {
-            return;
+            return core.finish();
         }
         if worked {
             core.runtime.yield_now().await;
@@ -226,6 +227,21 @@ impl<R: Runtime> Running<R> {
         self.answer_askers();
         self.settle();
         worked
+    }
+
+    /// The last drain: puts that come after it are told that the bell is closed.
+    fn finish(mut self) {
+        self.bell().close();
+        let now = self.seat.clock.now();
+        loop {
+            for ring in &mut self.rings {
+                ring.tail = ring.receiver.snapshot();
+            }
+            if !self.take_records(now) {
+                break;
+            }
+        }
+        self.settle();
     }
 
     fn bell(&self) -> &Doorbell {
@@ -442,6 +458,33 @@ impl<R: Runtime> Running<R> {
         })
         .await;
     }
+}
+
+/// Starts a core's thread. `ended` is called on it when the core has ended; it is told whether the core failed.
+///
+/// # Errors
+/// The thread could not be started.
+pub(crate) fn start_core(seat: Seat, ended: impl FnOnce(bool) + Send + 'static) -> std::io::Result<()> {
+    let name = format!("kpl-core-{}", seat.id.0);
+    let thread = std::thread::Builder::new().name(name).spawn(move || {
+        let doorbells = Arc::clone(&seat.doorbells);
+        let id = seat.id;
+        let result = catch_unwind(AssertUnwindSafe(|| Tokio.start(|| run(Tokio, seat))));
+        // The core's own drop has closed the bell, unless its runtime could not even be set up.
+        doorbells[id.index()].close();
+        let failed = match result {
+            Ok(Ok(())) => false,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a core's runtime could not be set up");
+                true
+            }
+            Err(_panic) => true,
+        };
+        ended(failed);
+    })?;
+    // It is not joined: that it has ended is told by `ended`.
+    drop(thread);
+    Ok(())
 }
 
 /// Calls foreign code; its panic is its own.

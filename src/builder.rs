@@ -1,0 +1,99 @@
+//! The builder: one setter for each field of [`Config`].
+
+use std::time::Duration;
+
+use crate::config::{Config, RateLimit, StaticCredentials, WireFormat};
+use crate::error::StartError;
+use crate::producer::Producer;
+
+/// Builds a producer. What is not set has its default; what is wrong is reported by [`ProducerBuilder::build`], all of
+/// it at once.
+#[derive(Clone, Debug, Default)]
+pub struct ProducerBuilder {
+    config: Config,
+}
+
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident: $kind:ty = $value:expr;)*) => {
+        $(
+            $(#[$doc])*
+            #[must_use]
+            pub fn $name(mut self, $name: $kind) -> ProducerBuilder {
+                self.config.$name = $value;
+                self
+            }
+        )*
+    };
+}
+
+impl ProducerBuilder {
+    /// Starts from a configuration.
+    pub fn config(config: Config) -> ProducerBuilder {
+        ProducerBuilder { config }
+    }
+
+    /// Checks the configuration and starts the producer.
+    ///
+    /// # Errors
+    /// Every fault of the configuration at once, or a thread that could not be started.
+    pub fn build(self) -> Result<Producer, StartError> {
+        Producer::start(self.config)
+    }
+
+    setters! {
+        /// AWS region; by default the one that AWS's chain finds.
+        region: impl Into<String> = Some(region.into());
+        /// URL of the endpoint; by default AWS's for the region.
+        endpoint_url: impl Into<String> = Some(endpoint_url.into());
+        /// Credentials; by default AWS's chain.
+        credentials: StaticCredentials = Some(credentials);
+        /// Whether records are aggregated.
+        aggregation_enabled: bool = aggregation_enabled;
+        /// Most user records of an aggregate.
+        aggregation_max_count: usize = aggregation_max_count;
+        /// Most bytes of an aggregate, 64 to 10 MiB.
+        aggregation_max_size: usize = aggregation_max_size;
+        /// Most Kinesis records of a request, 1 to 500.
+        collection_max_count: usize = collection_max_count;
+        /// Most bytes of a request, data and partition keys, to 10 MiB.
+        collection_max_size: usize = collection_max_size;
+        /// By when a record's first byte is on the socket, tokens and a connection permitting.
+        record_max_buffered_time: Duration = record_max_buffered_time;
+        /// When a record that is not delivered fails with `Expired`.
+        record_ttl: Duration = record_ttl;
+        /// Share of the shards' limits to use.
+        rate_limit: RateLimit = rate_limit;
+        /// Fail throttled records at once instead of retrying them.
+        fail_if_throttled: bool = fail_if_throttled;
+        /// How long an answer may take.
+        request_timeout: Duration = request_timeout;
+        /// How long a connection may take.
+        connect_timeout: Duration = connect_timeout;
+        /// Connections that each core may open.
+        max_connections_per_core: usize = max_connections_per_core;
+        /// Most bytes of data and partition key of a record, to 10 MiB.
+        max_record_size: usize = max_record_size;
+        /// Most records that are accepted and not settled.
+        max_outstanding_records: usize = max_outstanding_records;
+        /// Most bytes of data and partition key that are accepted and not settled.
+        max_outstanding_bytes: usize = max_outstanding_bytes;
+        /// Core threads.
+        cores: usize = cores;
+        /// Bytes of each submitter's ring, a power of two.
+        ring_bytes: usize = ring_bytes;
+        /// Most submitters at once, the pool behind `Producer::put` included.
+        max_submitters: usize = max_submitters;
+        /// First backoff; it doubles, with full jitter.
+        retry_base_delay: Duration = retry_base_delay;
+        /// Longest backoff.
+        retry_delay_cap: Duration = retry_delay_cap;
+        /// How long refused credentials or a missing stream are tried again before records fail.
+        auth_grace: Duration = auth_grace;
+        /// Period of the shard map's refresh.
+        map_refresh: Duration = map_refresh;
+        /// Wire format of PutRecords.
+        wire: WireFormat = wire;
+        /// Seed of jitter. Two producers with one seed back off alike; by default it is drawn at the start.
+        seed: u64 = Some(seed);
+    }
+}
