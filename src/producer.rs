@@ -354,8 +354,7 @@ fn begin_close(shared: &Arc<Shared>, timeout: Duration) -> Arc<Cell<Counts>> {
     drop(closing);
     shared.stop_accepting(End::Closed);
     let (closer, done) = (Arc::clone(shared), Arc::clone(&cell));
-    let spawned =
-        thread::Builder::new().name("kpl-close".into()).spawn(move || done.set(run_close(&closer, timeout)));
+    let spawned = thread::Builder::new().name("kpl-close".into()).spawn(move || done.set(run_close(&closer, timeout)));
     if let Err(error) = spawned {
         // Without a thread there is no time to flush in: everything is settled at once.
         tracing::error!(%error, "no thread to close on; what is outstanding fails as closed");
@@ -380,4 +379,3 @@ fn run_close(shared: &Shared, timeout: Duration) -> Counts {
     shared.order(service::Order::Stop);
     shared.counts()
 }
-

@@ -368,8 +368,7 @@ impl Shared {
 
 fn access_of(grant: &crate::control::service::Grant) -> Access {
     let location = &grant.endpoint.location;
-    let target =
-        Target { addresses: grant.endpoint.addresses.as_slice().into(), host: location.host.as_str().into() };
+    let target = Target { addresses: grant.endpoint.addresses.as_slice().into(), host: location.host.as_str().into() };
     Access {
         target,
         host: location.host_header(),

@@ -185,7 +185,7 @@ mod tests {
     use crate::control::testing::run;
 
     async fn host_of(region: &str, arn: Option<&str>) -> String {
-        let location = locate(None, region, operation, arn).await.expect("a region of AWS");
+        let location = locate(None, region, arn).await.expect("a region of AWS");
         assert_eq!((location.scheme, location.port, location.path.as_str()), (Scheme::Https, 443, "/"));
         assert_eq!(location.host, location.host_header());
         location.host
@@ -206,13 +206,11 @@ mod tests {
     }
 
     #[test]
-    fn an_arn_leads_to_the_accounts_endpoints_which_differ_by_operation() {
+    fn an_arn_leads_to_the_accounts_own_endpoint() {
         run(async {
             let arn = Some("arn:aws:kinesis:eu-west-1:123456789012:stream/clicks");
             let data = host_of("eu-west-1", arn).await;
             assert_eq!(data, "123456789012.data-kinesis.eu-west-1.amazonaws.com");
-            let control = host_of("eu-west-1", Operation::Control, arn).await;
-            assert_eq!(control, "123456789012.control-kinesis.eu-west-1.amazonaws.com");
         });
     }
 
@@ -230,8 +228,7 @@ mod tests {
     #[test]
     fn a_given_url_wins_over_the_rules() {
         run(async {
-            let location =
-                locate(Some("http://localhost:4567"), "eu-west-1", None).await.expect("a URL");
+            let location = locate(Some("http://localhost:4567"), "eu-west-1", None).await.expect("a URL");
             assert_eq!((location.scheme, location.host.as_str(), location.port), (Scheme::Http, "localhost", 4567));
             assert_eq!(location.host_header(), "localhost:4567");
             assert_eq!(location.path, "/");

@@ -244,8 +244,11 @@ impl Service {
         let cores = self.config.cores as u16; // limits::CORES_MAX
         let built = listed.and_then(|entries| {
             let open = entries.into_iter().filter(|entry| entry.open).map(info).collect();
-            ShardMap::build(stream.epoch + 1, open, cores, stream.map.as_deref())
-                .map_err(|error| DiscoveryError { code: None, message: error.to_string(), permanent: false })
+            ShardMap::build(stream.epoch + 1, open, cores, stream.map.as_deref()).map_err(|error| DiscoveryError {
+                code: None,
+                message: error.to_string(),
+                permanent: false,
+            })
         });
         match built {
             Ok(map) => {

@@ -39,8 +39,8 @@ pub mod slots;
 
 pub use budget::{Budget, BudgetClosed, NoCredit, Purse, Wait};
 pub use bytes::{Drain, Frame, Receiver, Sender, ring};
-pub use flag::Flag;
 pub use doorbell::{Doorbell, Observed, Published, Rest, State};
+pub use flag::Flag;
 pub use slot::{Abandoned, Handle, Ticket};
 pub use slots::{Ledger, Slots};
 

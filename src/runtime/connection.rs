@@ -125,9 +125,8 @@ where
     {
         let written = Rc::new(Cell::new(0));
         let stream = Counted { stream, written: written.clone() };
-        let (requests, driver) = http1::handshake(stream)
-            .await
-            .map_err(|error| unsent(ErrorCode::Connect, explain(&error)))?;
+        let (requests, driver) =
+            http1::handshake(stream).await.map_err(|error| unsent(ErrorCode::Connect, explain(&error)))?;
         let (alive, dropped) = oneshot::channel();
         runtime.spawn_local(async move {
             // The driver's error reaches the request that it concerns; an idle connection's error concerns nobody.
@@ -180,10 +179,7 @@ async fn connect<R: Runtime>(runtime: R, target: &Target) -> Result<R::Stream, T
 }
 
 /// A request and its whole answer.
-async fn exchange<B>(
-    requests: &mut SendRequest<B>,
-    request: Request<B>,
-) -> Result<Answer, (ErrorCode, String)>
+async fn exchange<B>(requests: &mut SendRequest<B>, request: Request<B>) -> Result<Answer, (ErrorCode, String)>
 where
     B: Body + 'static,
 {

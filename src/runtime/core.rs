@@ -24,9 +24,9 @@ use crossbeam_channel as channel;
 use crossbeam_queue::ArrayQueue;
 
 use super::Runtime;
-use super::tokio::Tokio;
 use super::clock::Clock;
 use super::lines::{Access, AccessDenied, Ended, Lines};
+use super::tokio::Tokio;
 use crate::codec::read_frame;
 use crate::config::Config;
 use crate::engine::{Core, FlushToken, Message, ShardMap};

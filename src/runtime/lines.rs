@@ -19,10 +19,10 @@ use http::{Method, Request, Uri};
 use http_body_util::Full;
 use sha2::{Digest, Sha256};
 
+use super::Runtime;
 use super::clock::Clock;
 use super::connection::{Answer, Connection, Target};
 use super::signing::{Call, Signer};
-use super::Runtime;
 use crate::codec::{EntryResult, PUT_RECORDS_TARGET, RequestError, Wire, parse_answer};
 use crate::engine::{ConnectionId, RequestId, Transmit, TransportFailure};
 use crate::limits::CONNECTION_IDLE;
@@ -97,8 +97,7 @@ impl<R: Runtime> Lines<R> {
         let access = match access {
             Ok(access) => Arc::clone(access),
             Err(AccessDenied { code, message }) => {
-                let failure =
-                    TransportFailure { code: code.clone(), message: Arc::clone(message), bytes_sent: false };
+                let failure = TransportFailure { code: code.clone(), message: Arc::clone(message), bytes_sent: false };
                 return Shared::end(&self.shared, Ended::Failed(request, failure));
             }
         };
