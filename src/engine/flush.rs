@@ -117,6 +117,12 @@ impl Participant {
         seal
     }
 
+    /// Whether a record of `generation` comes after the sealing of the round that flushes it: it waited for a map or
+    /// was routed anew. It must not linger, or the flush would.
+    pub fn is_late(&self, generation: Generation) -> bool {
+        self.round > 0 && self.sealed == self.round && generation != self.generation
+    }
+
     /// What is new to the coordinator.
     pub fn report(&mut self) -> Option<Report> {
         if self.round == 0 {

@@ -360,7 +360,7 @@ impl Core {
         let (own, pressed) = (self.id, self.pressed);
         let Some((stream, common)) = self.stream(id) else { return };
         stream.expire_parked(now, common);
-        if stream.flush.should_seal(own.index()) {
+        if stream.should_seal() {
             stream.seal_all(now, common);
         } else if pressed {
             stream.seal_quiet(now, common);

@@ -99,6 +99,8 @@ pub struct Stream {
     due_alarm: Option<Alarm>,
     waiting_alarm: Option<Alarm>,
     map_wanted: bool,
+    /// A record has come in whose flush has sealed already.
+    late: bool,
     /// Why the latest listing of the shards failed.
     map_trouble: Option<Arc<str>>,
     closed: bool,
@@ -122,6 +124,7 @@ impl Stream {
             due_alarm: None,
             waiting_alarm: None,
             map_wanted: false,
+            late: false,
             map_trouble: None,
             closed: false,
         }
@@ -175,6 +178,7 @@ impl Stream {
 
     fn append(&mut self, now: Time, index: ShardIndex, record: Routed<'_>, common: &mut Common) {
         let (id, wait, bounds) = (self.id, self.collector_wait(), self.bounds);
+        self.late |= self.flush.is_late(record.member.generation);
         // The router has just predicted a shard of the present map, so there is an entry for it.
         let shard = self.shard_entry(now, index);
         let sealed = shard.aggregator.push(record, &bounds, &mut common.pool);
@@ -673,6 +677,12 @@ impl Stream {
             let reason = if code == ErrorCode::WrongShard { expired() } else { (code, stored) };
             self.settle(batch, Some(reason), common);
         }
+    }
+
+    /// Whether what is open is to be sealed now for a flush: its round is complete, or records of it have come late.
+    pub fn should_seal(&mut self) -> bool {
+        let late = std::mem::take(&mut self.late);
+        self.flush.should_seal(self.core.index()) || late
     }
 
     /// Seals every open aggregate, to be sent at once, and lets nothing queued wait for companions.
