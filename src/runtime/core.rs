@@ -222,10 +222,12 @@ impl<R: Runtime> Running<R> {
         self.engine.handle_pressure(self.seat.budget.is_pressed());
         self.engine.turn(now);
         worked |= self.transmit(now);
+        // Before anybody is told of it, here or by way of another core.
+        self.account();
         worked |= self.say();
         self.tell();
         self.answer_askers();
-        self.settle();
+        self.wake();
         worked
     }
 
@@ -241,7 +243,8 @@ impl<R: Runtime> Running<R> {
                 break;
             }
         }
-        self.settle();
+        self.account();
+        self.wake();
     }
 
     fn bell(&self) -> &Doorbell {
@@ -406,13 +409,17 @@ impl<R: Runtime> Running<R> {
         }
     }
 
-    /// Returns credit and wakes callers: their code comes last, each call contained.
-    fn settle(&mut self) {
+    /// Counts what was settled and returns its credit.
+    fn account(&mut self) {
         let released = self.engine.released();
         if released.records > 0 {
             self.seat.counters.settled(released.delivered, released.failed);
             self.seat.budget.release(released.records, released.bytes);
         }
+    }
+
+    /// Wakes callers: their code comes last, each call contained.
+    fn wake(&mut self) {
         for waker in self.engine.wakers().drain(..) {
             contain(|| waker.wake());
         }
