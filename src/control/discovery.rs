@@ -46,8 +46,19 @@ pub(crate) struct DiscoveryError {
     pub code: Option<String>,
     /// What it said, or what kept it from answering.
     pub message: String,
-    /// Asking again does not help until somebody changes the stream, the permissions or the configuration.
-    pub permanent: bool,
+    /// Whether asking again may help.
+    pub hope: Hope,
+}
+
+/// Whether asking again may help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hope {
+    /// It may.
+    Soon,
+    /// For a while, as fresh credentials may be on their way.
+    WithinGrace,
+    /// Not until somebody changes the stream, the permissions or the configuration.
+    None,
 }
 
 impl fmt::Display for DiscoveryError {
@@ -63,7 +74,7 @@ impl std::error::Error for DiscoveryError {}
 
 impl DiscoveryError {
     fn unreadable(message: String) -> DiscoveryError {
-        DiscoveryError { code: None, message, permanent: false }
+        DiscoveryError { code: None, message, hope: Hope::Soon }
     }
 }
 
@@ -76,18 +87,30 @@ impl From<SdkError<ListShardsError>> for DiscoveryError {
         };
         DiscoveryError {
             message: error.message().unwrap_or_default().to_owned(),
-            permanent: is_permanent(code),
+            hope: hope(code),
             code: Some(code.to_owned()),
         }
     }
 }
 
-/// Whether asking again is vain. Refused credentials are not in the list: fresh ones may be taken.
-fn is_permanent(code: &str) -> bool {
-    matches!(
-        code,
-        "ResourceNotFoundException" | "AccessDeniedException" | "InvalidArgumentException" | "ValidationException"
-    )
+/// What a code of the service says about asking again.
+fn hope(code: &str) -> Hope {
+    match code {
+        "ResourceNotFoundException" | "AccessDeniedException" | "InvalidArgumentException" | "ValidationException" => {
+            Hope::None
+        }
+        "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "MissingAuthenticationTokenException"
+        | "ExpiredTokenException"
+        | "ExpiredToken"
+        | "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "RequestExpired"
+        | "IncompleteSignature"
+        | "IncompleteSignatureException" => Hope::WithinGrace,
+        _ => Hope::Soon,
+    }
 }
 
 /// A client for the control plane. `endpoint_url` is AWS's own if there is none; without TLS, none is set up.
@@ -255,17 +278,17 @@ mod tests {
 
     #[test]
     fn an_error_keeps_its_code_and_says_whether_asking_again_is_vain() {
-        for (status, code, permanent) in [
-            ("400 Bad Request", "ResourceNotFoundException", true),
-            ("400 Bad Request", "AccessDeniedException", true),
-            ("400 Bad Request", "LimitExceededException", false),
-            ("400 Bad Request", "UnrecognizedClientException", false),
-            ("500 Internal Server Error", "InternalFailure", false),
+        for (status, code, hope) in [
+            ("400 Bad Request", "ResourceNotFoundException", Hope::None),
+            ("400 Bad Request", "AccessDeniedException", Hope::None),
+            ("400 Bad Request", "LimitExceededException", Hope::Soon),
+            ("400 Bad Request", "UnrecognizedClientException", Hope::WithinGrace),
+            ("500 Internal Server Error", "InternalFailure", Hope::Soon),
         ] {
             let body = format!(r#"{{"__type":"com.amazonaws.kinesis.v20131202#{code}","message":"Stream clicks …"}}"#);
             let (shards, requests) = list(&name(), &[(status, &body)]);
             let error = shards.unwrap_err();
-            assert_eq!((error.code.as_deref(), error.permanent), (Some(code), permanent));
+            assert_eq!((error.code.as_deref(), error.hope), (Some(code), hope));
             assert_eq!(error.to_string(), format!("{code}: Stream clicks …"));
             assert_eq!(requests.len(), 1, "the SDK does not retry");
         }
@@ -295,7 +318,7 @@ mod tests {
             ("502 Bad Gateway", "<html>".to_owned()),
         ] {
             let error = list(&name(), &[(status, &body)]).0.unwrap_err();
-            assert!(!error.permanent && !error.message.is_empty(), "{error:?}");
+            assert!(error.hope == Hope::Soon && !error.message.is_empty(), "{error:?}");
         }
     }
 
@@ -308,7 +331,7 @@ mod tests {
             let timeout = Duration::from_secs(10);
             let client = client(CredentialSource::given(&given).provider(), "eu-west-1", Some(&url), timeout, timeout);
             let error = list_shards(&client, &name()).await.unwrap_err();
-            assert_eq!((error.code, error.permanent), (None, false));
+            assert_eq!((error.code, error.hope), (None, Hope::Soon));
             assert!(error.message.contains("refused"), "{}", error.message);
         });
     }

@@ -22,7 +22,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, timeout_at};
 
 use super::credentials::{CredentialSource, resolve_region};
-use super::discovery::{DiscoveryError, ShardEntry, client, list_shards};
+use super::discovery::{DiscoveryError, Hope, ShardEntry, client, list_shards};
 use super::endpoint::{Endpoint, EndpointError, locate};
 use crate::config::Config;
 use crate::engine::{ShardInfo, ShardMap};
@@ -142,6 +142,8 @@ struct Stream {
     /// Somebody has evidence that the map is old.
     wanted: bool,
     failures: u32,
+    /// Since when the service refuses our credentials for it.
+    refused_since: Option<Instant>,
 }
 
 struct Service {
@@ -194,7 +196,8 @@ impl Service {
         match order {
             Order::Stream(id, name) => {
                 let list_at = Some(Instant::now());
-                let stream = Stream { name, map: None, epoch: 0, list_at, wanted: false, failures: 0 };
+                let stream =
+                    Stream { name, map: None, epoch: 0, list_at, wanted: false, failures: 0, refused_since: None };
                 self.streams.insert(id, stream);
             }
             Order::Map(id) => {
@@ -247,12 +250,13 @@ impl Service {
             ShardMap::build(stream.epoch + 1, open, cores, stream.map.as_deref()).map_err(|error| DiscoveryError {
                 code: None,
                 message: error.to_string(),
-                permanent: false,
+                hope: Hope::Soon,
             })
         });
         match built {
             Ok(map) => {
                 stream.failures = 0;
+                stream.refused_since = None;
                 stream.list_at = Some(Instant::now() + jittered(self.config.map_refresh));
                 let changed = stream.map.as_ref().is_none_or(|current| current.shards() != map.shards());
                 if changed || std::mem::take(&mut stream.wanted) {
@@ -265,9 +269,19 @@ impl Service {
             Err(error) => {
                 stream.failures += 1;
                 let reason: Arc<str> = error.to_string().into();
-                let wait = if error.permanent { RETRY_LONGEST } else { delay(stream.failures) };
-                stream.list_at = Some(Instant::now() + wait);
-                let notice = if error.permanent { Notice::MapRefused } else { Notice::MapFailed };
+                let now = Instant::now();
+                let grace_ends = match error.hope {
+                    Hope::WithinGrace => Some(*stream.refused_since.get_or_insert(now) + self.config.auth_grace),
+                    _ => {
+                        stream.refused_since = None;
+                        None
+                    }
+                };
+                let refused = error.hope == Hope::None || grace_ends.is_some_and(|end| end <= now);
+                let next = now + if refused { RETRY_LONGEST } else { delay(stream.failures) };
+                // The last try is at the end of the grace time, not a backoff later.
+                stream.list_at = Some(grace_ends.filter(|end| *end > now).map_or(next, |end| end.min(next)));
+                let notice = if refused { Notice::MapRefused } else { Notice::MapFailed };
                 (self.publish)(notice(id, reason));
             }
         }
