@@ -185,7 +185,9 @@ impl<R: Runtime> Exchange<R> {
         body: Vec<u8>,
     ) -> (Option<Connection<R>>, Result<Answer, TransportFailure>) {
         let digest = self.digest(&body).await;
-        let mut connection = match idle.filter(Connection::is_open) {
+        let kept = idle.filter(Connection::is_open);
+        let fresh = kept.is_none();
+        let mut connection = match kept {
             Some(connection) => connection,
             None => match Connection::open(self.runtime, &self.access.target, self.connect_timeout).await {
                 Ok(connection) => connection,
@@ -200,7 +202,16 @@ impl<R: Runtime> Exchange<R> {
                 return (Some(connection), Err(failure));
             }
         };
-        let result = connection.send(request, self.request_timeout).await;
+        let mut result = connection.send(request, self.request_timeout).await;
+        if let Err(failure) = &mut result
+            && fresh
+            && !failure.bytes_sent
+            && failure.code == ErrorCode::Reset
+        {
+            // Whoever hangs up on a fresh connection before it took a byte would do so again at once: it counts as no
+            // connection, which is an attempt and backs off. A kept one may just have been closed as idle.
+            failure.code = ErrorCode::Connect;
+        }
         (connection.is_open().then_some(connection), result)
     }
 
