@@ -23,7 +23,7 @@ use crate::ring;
 use crate::runtime::core::{Command, MeshRings, Seat, start_core};
 use crate::shared::{End, Ends, Shared, StreamState, lock};
 use crate::stream::Stream;
-use crate::submitter::Submitter;
+use crate::submitter::{Refund, Submitter, Use};
 use crate::waiting::{Cell, Close, Flush, Outcome, block_on_for};
 
 /// A producer. Cheap to clone; the last clone's drop closes it in the background.
@@ -102,10 +102,11 @@ impl Producer {
         let name = StreamName::parse(name_or_arn)?;
         let config = shared.config.for_stream(options);
         config.validate().map_err(StreamError::Config)?;
+        let mut streams = lock(&shared.streams);
+        // Under the lock, so that a close finds the stream, or we find the close.
         if shared.end.get().is_some() {
             return Err(StreamError::Closed);
         }
-        let mut streams = lock(&shared.streams);
         if let Some(open) = streams.iter().find(|stream| stream.name == name) {
             return Ok(Stream(Arc::clone(open)));
         }
@@ -127,8 +128,7 @@ impl Producer {
     /// # Errors
     /// `max_submitters` are there, or the producer is closed.
     pub fn submitter(&self) -> Result<Submitter, SubmitterError> {
-        // The pool's are counted from the start, so that `Producer::put` never lacks one.
-        new_submitter(&self.0.shared, self.0.shared.config.max_submitters - POOL_SUBMITTERS)
+        new_submitter(&self.0.shared, Use::Own)
     }
 
     /// Puts a record from any thread, through a small pool of submitters; waits while the producer is full. It promises
@@ -245,7 +245,7 @@ impl Inner {
                 Some(submitter) if submitter.try_lock().is_err() => {}
                 Some(submitter) => return Ok(submitter),
                 None => {
-                    let fresh = new_submitter(&self.shared, usize::MAX).map_err(|_closed| self.shared.refusal())?;
+                    let fresh = new_submitter(&self.shared, Use::Pool).map_err(|_closed| self.shared.refusal())?;
                     return Ok(place.get_or_init(|| Mutex::new(fresh)));
                 }
             }
@@ -267,22 +267,18 @@ impl Inner {
         if credit.wait(record.size()).await.is_err() {
             return Err(refused(shared.refusal()));
         }
+        // Also if this future is dropped while it waits for room.
+        let refund = Refund::new(&mut credit, record.size());
         let len = crate::codec::frame_len(&record);
         loop {
-            let submitter = match self.pooled() {
-                Ok(submitter) => submitter,
-                Err(reason) => {
-                    credit.refund(record.size());
-                    return Err(refused(reason));
-                }
-            };
+            let submitter = self.pooled().map_err(refused)?;
             match lock(submitter).push(stream, &record) {
                 Err(PutErrorReason::Full) => {}
-                Err(reason) => {
-                    credit.refund(record.size());
-                    return Err(refused(reason));
+                Err(reason) => return Err(refused(reason)),
+                Ok(outcome) => {
+                    refund.disarm();
+                    return Ok(outcome);
                 }
-                Ok(outcome) => return Ok(outcome),
             }
             std::future::poll_fn(|context| lock(submitter).ring().poll_room(context, len)).await;
         }
@@ -321,20 +317,26 @@ impl Drop for CloseOnDrop {
     }
 }
 
-fn new_submitter(shared: &Arc<Shared>, most: usize) -> Result<Submitter, SubmitterError> {
+/// A submitter. `max_submitters` bounds callers' own and the pool's together; the pool's places are kept free, so that
+/// `Producer::put` never lacks one.
+fn new_submitter(shared: &Arc<Shared>, of: Use) -> Result<Submitter, SubmitterError> {
     if shared.end.get().is_some() {
         return Err(SubmitterError::Closed);
     }
     let mut submitters = lock(&shared.submitters);
-    if submitters.live.len() >= most {
-        return Err(SubmitterError::TooMany { max: most });
+    if of == Use::Own {
+        let max = shared.config.max_submitters;
+        if submitters.own >= max - POOL_SUBMITTERS {
+            return Err(SubmitterError::TooMany { max });
+        }
+        submitters.own += 1;
     }
     let home = CoreId((submitters.ever % shared.commands.len()) as u16);
     submitters.ever += 1;
     drop(submitters);
     let (sender, receiver) = ring::ring(shared.config.ring_bytes);
     shared.command(home, Command::Ring(receiver));
-    Ok(Submitter::new(Arc::clone(shared), home, sender))
+    Ok(Submitter::new(Arc::clone(shared), of, home, sender))
 }
 
 /// A thread could not be started: lets those end that were.
@@ -360,6 +362,7 @@ fn begin_close(shared: &Arc<Shared>, timeout: Duration) -> Arc<Cell<Counts>> {
         tracing::error!(%error, "no thread to close on; what is outstanding fails as closed");
         shared.command_all(|| Command::Close);
         shared.order(service::Order::Stop);
+        shared.end_readiness();
         cell.set(shared.counts());
     }
     cell
@@ -377,5 +380,9 @@ fn run_close(shared: &Shared, timeout: Duration) -> Counts {
         tracing::error!(cores = shared.cores_alive(), "cores have not ended");
     }
     shared.order(service::Order::Stop);
+    shared.end_readiness();
     shared.counts()
 }
+
+#[cfg(test)]
+mod tests;

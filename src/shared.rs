@@ -114,6 +114,8 @@ pub(crate) struct Shared {
 /// The submitters of a producer.
 #[derive(Default)]
 pub(crate) struct Submitters {
+    /// Callers' own, which `max_submitters` bounds; the pool behind `Producer::put` has its places apart.
+    pub(crate) own: usize,
     pub(crate) live: Vec<Arc<SubmitterCounters>>,
     /// What those accepted that are gone.
     pub(crate) accepted_by_gone: u64,
@@ -125,6 +127,8 @@ pub(crate) struct Submitters {
 
 #[derive(Default)]
 struct Flushes {
+    /// No core runs, so that nothing is without an outcome and nobody is left to answer.
+    over: bool,
     next: FlushToken,
     cells: HashMap<FlushToken, Arc<FlushCell>>,
 }
@@ -185,10 +189,16 @@ impl Shared {
 
     /// Why a put is refused by a producer whose bells say that it is closing.
     pub(crate) fn refusal(&self) -> PutErrorReason {
-        match self.end.get() {
-            Some(End::CoreFailed) => PutErrorReason::CoreFailed,
-            _ => PutErrorReason::Closed,
+        match self.ended_by() {
+            End::CoreFailed => PutErrorReason::CoreFailed,
+            End::Closed => PutErrorReason::Closed,
         }
+    }
+
+    /// Why a bell says that no more is taken. A close says so before it touches a bell, so whoever finds a bell
+    /// closing and no word of it has come upon a core that died this moment.
+    pub(crate) fn ended_by(&self) -> End {
+        self.end.get().copied().unwrap_or(End::CoreFailed)
     }
 
     /// Takes no more records from now on.
@@ -240,8 +250,9 @@ impl Shared {
                     tracing::error!(stream = stream.name.as_str(), %reason, "the stream's shards cannot be listed");
                     let name = stream.name.as_str().to_owned();
                     let error = StreamError::Unavailable { stream: name, reason: reason.to_string() };
-                    stream.refused.set(true);
+                    // Whoever finds the flag raised finds the reason too.
                     stream.readiness.set(Err(error));
+                    stream.refused.set(true);
                 }
             }
         }
@@ -269,11 +280,34 @@ impl Shared {
             for other in (0..self.commands.len() as u16).map(CoreId).filter(|other| *other != core) {
                 self.command(other, Command::CoreFailed(core));
             }
-            let cells: Vec<_> = lock(&self.flushes).cells.drain().map(|(_, cell)| cell).collect();
-            cells.iter().for_each(|cell| cell.done.set(Err(FlushError::CoreFailed)));
         }
-        *lock(&self.alive) -= 1;
+        let last = {
+            let mut alive = lock(&self.alive);
+            *alive -= 1;
+            *alive == 0
+        };
+        if failed || last {
+            self.end_flushes(last, if failed { Err(FlushError::CoreFailed) } else { Ok(()) });
+        }
         self.core_ended.notify_all();
+    }
+
+    /// Ends every flush under way. After the last core's end (`over`) everything has its outcome, which is what flushes
+    /// wait for; before, a core has failed, and the others cannot bring a flush to its end without it.
+    fn end_flushes(&self, over: bool, result: Result<(), FlushError>) {
+        let cells: Vec<_> = {
+            let mut flushes = lock(&self.flushes);
+            flushes.over |= over;
+            flushes.cells.drain().map(|(_, cell)| cell).collect()
+        };
+        cells.iter().for_each(|cell| cell.done.set(result));
+    }
+
+    /// Nobody will list shards any more: tells those who wait for a stream's first map.
+    pub(crate) fn end_readiness(&self) {
+        for stream in lock(&self.streams).iter().filter(|stream| stream.readiness.get().is_none()) {
+            stream.readiness.set(Err(StreamError::Closed));
+        }
     }
 
     /// Cores that run.
@@ -305,6 +339,10 @@ impl Shared {
         let mut flushes = lock(&self.flushes);
         if self.end.get() == Some(&End::CoreFailed) {
             cell.done.set(Err(FlushError::CoreFailed));
+            return cell;
+        }
+        if flushes.over {
+            cell.done.set(Ok(()));
             return cell;
         }
         let tokens: Vec<_> = streams

@@ -26,12 +26,22 @@ use crate::stream::Stream;
 use crate::time::Time;
 use crate::waiting::{Outcome, block_on};
 
+/// Whose submitter it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// A caller's own.
+    Own,
+    /// Of the pool behind `Producer::put`.
+    Pool,
+}
+
 /// Puts records, for one thread or task at a time. It has a ring of its own and keeps the order of its puts per shard.
 ///
 /// It does not keep its producer open: once that is closed, puts are refused. Dropping a submitter loses nothing that
 /// it has put.
 pub struct Submitter {
     shared: Arc<Shared>,
+    of: Use,
     /// The core whose ring this is.
     home: CoreId,
     purse: Purse,
@@ -41,10 +51,11 @@ pub struct Submitter {
 }
 
 impl Submitter {
-    pub(crate) fn new(shared: Arc<Shared>, home: CoreId, ring: Sender<Settled>) -> Submitter {
+    pub(crate) fn new(shared: Arc<Shared>, of: Use, home: CoreId, ring: Sender<Settled>) -> Submitter {
         let counters = Arc::new(SubmitterCounters::default());
         lock(&shared.submitters).live.push(Arc::clone(&counters));
         Submitter {
+            of,
             home,
             purse: shared.budget.purse(),
             slots: Slots::new(Arc::clone(&shared.ledger)),
@@ -105,7 +116,7 @@ impl Submitter {
             return Err(refused(self.shared.refusal()));
         }
         let len = frame_len(&record);
-        let mut room = Refund { purse: &mut self.purse, bytes: record.size(), armed: true };
+        let refund = Refund::new(&mut self.purse, record.size());
         while !self.ring.has_room_for(len) {
             self.shared.doorbells[self.home.index()].ring();
             poll_fn(|context| self.ring.poll_room(context, len)).await;
@@ -113,8 +124,7 @@ impl Submitter {
                 break;
             }
         }
-        room.armed = false;
-        drop(room);
+        refund.disarm();
         self.push_or_refund(stream, &record).map_err(refused)
     }
 
@@ -179,9 +189,9 @@ impl Submitter {
 
     /// The core has ended. Settles what its last drain has missed (P2).
     fn settle_missed(&mut self) {
-        let (code, message) = match self.shared.end.get() {
-            Some(End::CoreFailed) => (ErrorCode::CoreFailed, "the core of this submitter has ended"),
-            _ => (ErrorCode::Closed, "the producer was closed"),
+        let (code, message) = match self.shared.ended_by() {
+            End::CoreFailed => (ErrorCode::CoreFailed, "the core of this submitter has ended"),
+            End::Closed => (ErrorCode::Closed, "the producer was closed"),
         };
         let settlement = Settlement::unattempted(code, message);
         // The core closed its bell as the last thing before it lets go of its rings.
@@ -210,6 +220,7 @@ impl Drop for Submitter {
     fn drop(&mut self) {
         let mut submitters = lock(&self.shared.submitters);
         submitters.live.retain(|counters| !Arc::ptr_eq(counters, &self.counters));
+        submitters.own -= usize::from(self.of == Use::Own);
         submitters.accepted_by_gone += self.counters.accepted.value();
         drop(submitters);
         // The core lets go of the ring when it has drained it.
@@ -224,10 +235,21 @@ impl std::fmt::Debug for Submitter {
 }
 
 /// Gives credit back if the wait that follows it is abandoned.
-struct Refund<'a> {
+pub(crate) struct Refund<'a> {
     purse: &'a mut Purse,
     bytes: usize,
     armed: bool,
+}
+
+impl<'a> Refund<'a> {
+    pub(crate) fn new(purse: &'a mut Purse, bytes: usize) -> Refund<'a> {
+        Refund { purse, bytes, armed: true }
+    }
+
+    /// The credit is somebody else's now.
+    pub(crate) fn disarm(mut self) {
+        self.armed = false;
+    }
 }
 
 impl Drop for Refund<'_> {
