@@ -1,0 +1,20 @@
+//! The public face against the embedded endpoint, whole: each test is a claim that a user relies on.
+//!
+//! ```text
+//!   test ─▶ kpl (its own threads) ─▶ loopback ─▶ endpoint: script of faults ─▶ emulator ─▶ read back (`reader`)
+//! ```
+//!
+//! What was delivered is read back from the emulator and taken apart by `reader`, which shares no code with the
+//! library. Nothing sleeps: tests wait for events, and every wait is bounded (`world`), so that a hang is a failure.
+
+mod close;
+mod delivery;
+mod faults;
+mod flush;
+mod handles;
+mod input;
+mod looking;
+mod outages;
+mod pressure;
+mod reader;
+mod world;
