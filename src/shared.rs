@@ -56,6 +56,8 @@ pub(crate) struct StreamState {
     pub(crate) aggregates: bool,
     /// Its shards cannot be listed, so that puts are refused.
     pub(crate) refused: Flag,
+    /// Why, written before the flag is raised.
+    refusal: Mutex<String>,
     /// Done once its first map is there; an error while it cannot be had.
     pub(crate) readiness: Cell<Result<(), StreamError>>,
 }
@@ -69,6 +71,7 @@ impl StreamState {
             max_record_size: config.max_record_size,
             aggregates: config.aggregation_enabled,
             refused: Flag::default(),
+            refusal: Mutex::default(),
             readiness: Cell::default(),
         }
     }
@@ -79,11 +82,17 @@ impl StreamState {
 
     /// Why puts are refused.
     pub(crate) fn refusal(&self) -> PutErrorReason {
-        let reason = match self.readiness.get() {
-            Some(Err(StreamError::Unavailable { reason, .. })) => reason,
-            _ => String::new(),
-        };
+        let reason = lock(&self.refusal).clone();
         PutErrorReason::StreamUnavailable { stream: self.name.as_str().to_owned(), reason }
+    }
+
+    /// Puts are refused from now on. In this order, so that a refusal has its reason, and that no put is accepted
+    /// after somebody has learned it.
+    fn refuse(&self, reason: &str) {
+        reason.clone_into(&mut lock(&self.refusal));
+        self.refused.set(true);
+        let (stream, reason) = (self.name.as_str().to_owned(), reason.to_owned());
+        self.readiness.set(Err(StreamError::Unavailable { stream, reason }));
     }
 }
 
@@ -129,8 +138,21 @@ pub(crate) struct Submitters {
 struct Flushes {
     /// No core runs, so that nothing is without an outcome and nobody is left to answer.
     over: bool,
+    /// A core has failed, and the others cannot bring a flush to its end without it.
+    failed: bool,
     next: FlushToken,
     cells: HashMap<FlushToken, Arc<FlushCell>>,
+}
+
+impl Flushes {
+    /// How every flush ends from now on, if the cores can run none.
+    fn result(&self) -> Option<Result<(), FlushError>> {
+        match (self.failed, self.over) {
+            (true, _) => Some(Err(FlushError::CoreFailed)),
+            (false, true) => Some(Ok(())),
+            (false, false) => None,
+        }
+    }
 }
 
 /// One call of `flush`.
@@ -248,11 +270,7 @@ impl Shared {
                     && stream.readiness.get() != Some(Ok(()))
                 {
                     tracing::error!(stream = stream.name.as_str(), %reason, "the stream's shards cannot be listed");
-                    let name = stream.name.as_str().to_owned();
-                    let error = StreamError::Unavailable { stream: name, reason: reason.to_string() };
-                    // Whoever finds the flag raised finds the reason too.
-                    stream.readiness.set(Err(error));
-                    stream.refused.set(true);
+                    stream.refuse(&reason);
                 }
             }
         }
@@ -287,18 +305,19 @@ impl Shared {
             *alive == 0
         };
         if failed || last {
-            self.end_flushes(last, if failed { Err(FlushError::CoreFailed) } else { Ok(()) });
+            self.end_flushes(last, failed);
         }
         self.core_ended.notify_all();
     }
 
-    /// Ends every flush under way. After the last core's end (`over`) everything has its outcome, which is what flushes
-    /// wait for; before, a core has failed, and the others cannot bring a flush to its end without it.
-    fn end_flushes(&self, over: bool, result: Result<(), FlushError>) {
-        let cells: Vec<_> = {
+    /// Ends every flush under way, and those to come: a core has failed, or the last one has ended.
+    fn end_flushes(&self, over: bool, failed: bool) {
+        let (cells, result): (Vec<_>, _) = {
             let mut flushes = lock(&self.flushes);
             flushes.over |= over;
-            flushes.cells.drain().map(|(_, cell)| cell).collect()
+            flushes.failed |= failed;
+            let cells = flushes.cells.drain().map(|(_, cell)| cell).collect();
+            (cells, flushes.result().unwrap_or(Ok(())))
         };
         cells.iter().for_each(|cell| cell.done.set(result));
     }
@@ -337,12 +356,8 @@ impl Shared {
             return cell;
         }
         let mut flushes = lock(&self.flushes);
-        if self.end.get() == Some(&End::CoreFailed) {
-            cell.done.set(Err(FlushError::CoreFailed));
-            return cell;
-        }
-        if flushes.over {
-            cell.done.set(Ok(()));
+        if let Some(result) = flushes.result() {
+            cell.done.set(result);
             return cell;
         }
         let tokens: Vec<_> = streams
