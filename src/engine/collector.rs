@@ -32,8 +32,11 @@ impl Default for Collector {
 }
 
 impl Collector {
-    /// Lists a shard whose queue holds `count` batches of `bytes`; the first to be sent by `send_by`.
+    /// Lists a shard; what its queue holds is told by [`Collector::grew`].
     pub fn list(&mut self, shard: ShardIndex) {
+        if self.ready.is_empty() {
+            self.due = Time::NEVER;
+        }
         self.ready.push_back(shard);
     }
 
