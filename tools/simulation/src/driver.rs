@@ -287,9 +287,9 @@ impl World {
         let request = &mut self.requests[index];
         let (entries, stream) = (Rc::clone(&request.entries), &mut self.streams[request.stream]);
         if self.faults.planted(Canary::AppliesTwice, 5) {
-            stream.put_records(self.now, &entries, &mut self.faults);
+            stream.put_records(&entries, &mut self.faults);
         }
-        request.told = stream.put_records(self.now, &entries, &mut self.faults);
+        request.told = stream.put_records(&entries, &mut self.faults);
         self.trace.say(self.now, format_args!("request {index} is applied"));
     }
 

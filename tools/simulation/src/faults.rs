@@ -133,11 +133,6 @@ impl Faults {
         strikes
     }
 
-    /// Whether a fault of this kind can strike at all.
-    pub fn may(&self, kind: Kind) -> bool {
-        self.rates[kind as usize] > 0
-    }
-
     /// Whether `canary` is planted, and strikes now, one time in `odds`.
     pub fn planted(&mut self, canary: Canary, odds: u64) -> bool {
         self.canary == Some(canary) && self.rng.between(1, odds) == 1

@@ -46,8 +46,9 @@ struct Bucket {
 /// What the wire's watcher remembers.
 #[derive(Default)]
 pub struct Inspector {
-    /// By core and stream: ranges, ids and owners of the map that it was last told.
+    /// By core and stream: first hash keys, ids and owners of the newest map that it was told.
     maps: BTreeMap<(usize, usize), Vec<(u128, String, usize)>>,
+    epochs: BTreeMap<(usize, usize), u64>,
     /// Maps told, by stream: with the second one the order of puts is no longer promised.
     changed: BTreeMap<usize, bool>,
     buckets: BTreeMap<(usize, usize, String), Bucket>,
@@ -58,6 +59,11 @@ pub struct Inspector {
 impl Inspector {
     /// A core is told a map.
     pub fn map(&mut self, core: usize, stream: usize, map: &ShardMap) {
+        let epoch = self.epochs.entry((core, stream)).or_default();
+        if map.epoch <= *epoch {
+            return;
+        }
+        *epoch = map.epoch;
         let shards = map.shards().iter();
         let shards = shards.map(|shard| (shard.range.0.0, shard.id.to_string(), shard.owner.index())).collect();
         let old = self.maps.insert((core, stream), shards);

@@ -23,8 +23,6 @@ use crate::wire::{Entry, Told};
 pub struct Stored {
     /// Its sequence number.
     pub sequence: u64,
-    /// When it was stored.
-    pub at: Time,
     /// What was stored.
     pub entry: Entry,
 }
@@ -112,11 +110,11 @@ impl ServiceStream {
     }
 
     /// Applies a request: stores its entries, one by one, as far as no fault strikes.
-    pub fn put_records(&mut self, now: Time, entries: &Rc<Vec<Entry>>, faults: &mut Faults) -> Vec<Told> {
-        entries.iter().map(|entry| self.put_one(now, entry, faults)).collect()
+    pub fn put_records(&mut self, entries: &Rc<Vec<Entry>>, faults: &mut Faults) -> Vec<Told> {
+        entries.iter().map(|entry| self.put_one(entry, faults)).collect()
     }
 
-    fn put_one(&mut self, now: Time, entry: &Entry, faults: &mut Faults) -> Told {
+    fn put_one(&mut self, entry: &Entry, faults: &mut Faults) -> Told {
         if faults.strikes(Kind::RecordThrottled) {
             return Told::Refused("ProvisionedThroughputExceededException", "Rate exceeded for shard.");
         }
@@ -136,7 +134,7 @@ impl ServiceStream {
         }
         let dropped = faults.planted(Canary::LosesRecord, 20) || faults.planted(Canary::AnswersWithoutStoring, 20);
         if !dropped {
-            shard.records.push(Stored { sequence, at: now, entry: kept });
+            shard.records.push(Stored { sequence, entry: kept });
         }
         if faults.strikes(Kind::RecordFailedStored) {
             return Told::Refused("InternalFailure", "Internal service failure.");

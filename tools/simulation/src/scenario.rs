@@ -114,6 +114,15 @@ impl Scenario {
     }
 }
 
+const RATE_LIMITS: [RateLimit; 6] = [
+    RateLimit::Off,
+    RateLimit::Off,
+    RateLimit::Percent(150),
+    RateLimit::Percent(150),
+    RateLimit::Percent(10),
+    RateLimit::Percent(1),
+];
+
 fn draw_config(rng: &mut Rng, calm: bool) -> Config {
     let max_record_size = rng.pick(&[4_096, 65_536, 300_000, 1_048_576]) as usize;
     let aggregation_max_size =
@@ -130,11 +139,7 @@ fn draw_config(rng: &mut Rng, calm: bool) -> Config {
         collection_max_size: (aggregation_max_size + 1 + request).min(10 << 20),
         record_max_buffered_time: Duration::from_millis(linger),
         record_ttl: Duration::from_millis(ttl),
-        rate_limit: if calm && rng.chance(7000) {
-            RateLimit::Off
-        } else {
-            rng.pick(&[RateLimit::Off, RateLimit::Percent(1), RateLimit::Percent(10), RateLimit::Percent(150)])
-        },
+        rate_limit: if calm && rng.chance(7000) { RateLimit::Off } else { rng.pick(&RATE_LIMITS) },
         fail_if_throttled: rng.chance(2000),
         request_timeout: Duration::from_millis(rng.pick(&[1_000, 6_000])),
         connect_timeout: Duration::from_millis(rng.pick(&[500, 6_000])),
