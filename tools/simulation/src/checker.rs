@@ -22,6 +22,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use kpl::config::Config;
 use kpl::outcome::{AttemptResult, Delivered, Failure, Settled};
@@ -73,13 +74,13 @@ pub struct Checker {
     pub codes: BTreeMap<String, u64>,
     /// What was broken; the first counts.
     pub broken: Vec<String>,
-    /// How long an outcome may be late.
-    patience: std::time::Duration,
+    /// How long an outcome may be late, of a record that was never sent and of one that was.
+    patience: [Duration; 2],
 }
 
 impl Checker {
     /// A checker that has seen nothing.
-    pub fn new(configs: Vec<Config>, patience: std::time::Duration) -> Checker {
+    pub fn new(configs: Vec<Config>, patience: [Duration; 2]) -> Checker {
         Checker {
             configs,
             records: BTreeMap::new(),
@@ -138,7 +139,7 @@ impl Checker {
         self.outstanding -= 1;
         self.outstanding_bytes -= record.draft.size();
         let ttl = self.configs[record.draft.stream].record_ttl;
-        let latest = record.arrival + ttl + self.patience;
+        let latest = record.arrival + ttl + self.patience[usize::from(record.first_sent.is_some())];
         let late = now > latest;
         match result {
             Ok(settled) => {

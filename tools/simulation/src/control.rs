@@ -15,6 +15,9 @@ use crate::world::{Event, World};
 /// How old a list may be that the service gives.
 const STALENESS_MAX: Duration = Duration::from_millis(800);
 
+/// How late a map may be at a core, in microseconds.
+const MAP_LATE_US_MAX: u64 = 4_000_000;
+
 impl World {
     /// A core wants the shards of a stream listed.
     pub(crate) fn list_wanted(&mut self, stream: usize) {
@@ -51,7 +54,7 @@ impl World {
         self.trace.say(self.now, format_args!("stream {stream} has map {epoch} of {} shards", map.len()));
         for core in 0..self.nodes.len() {
             let late = self.faults.strikes(Kind::MapLate);
-            let delay = if late { self.faults.rng().micros(0, 500_000) } else { self.rng.micros(0, 100) };
+            let delay = if late { self.faults.rng().micros(0, MAP_LATE_US_MAX) } else { self.rng.micros(0, 100) };
             self.schedule(self.now + delay, Event::Tell(core, Input::Map(stream, Arc::clone(&map))));
         }
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kpl::codec::{parse_answer, read_frame};
-use kpl::engine::{Core, Message, RequestId, ShardMap, Transmit, TransportFailure};
+use kpl::engine::{ConnectionId, Core, Message, RequestId, ShardMap, Transmit, TransportFailure};
 use kpl::record::{CoreId, StreamId};
 use kpl::time::Time;
 
@@ -42,6 +42,8 @@ pub struct Node {
     wake_at: Time,
     /// By connection: whether it is open.
     open: Vec<bool>,
+    /// By connection: whether a request is on it.
+    carries: Vec<bool>,
     busy: usize,
     last_busy: Time,
     last_full: Time,
@@ -68,6 +70,7 @@ impl Node {
             inbox: VecDeque::new(),
             wake_at: Time::NEVER,
             open: vec![false; connections],
+            carries: vec![false; connections],
             busy: 0,
             last_busy: Time::ZERO,
             last_full: Time::ZERO,
@@ -77,6 +80,11 @@ impl Node {
             done: false,
             settled: 0,
         }
+    }
+
+    /// Arrival of the oldest record that its engine keeps.
+    pub fn oldest(&mut self) -> Option<Time> {
+        self.core.oldest()
     }
 
     fn note_busy(&mut self, now: Time) {
@@ -136,8 +144,21 @@ impl World {
         self.rest(core, worked || sent);
     }
 
+    /// Closes an idle connection, as a driver does after a while.
+    fn close_idle(&mut self, core: usize) {
+        let node = &mut self.nodes[core];
+        let idle = (0..node.open.len()).find(|&index| node.open[index] && !node.carries[index]);
+        if let Some(index) = idle
+            && self.faults.strikes(Kind::IdleClosed)
+        {
+            node.open[index] = false;
+            node.core.handle_disconnected(ConnectionId(index as u16));
+        }
+    }
+
     /// Tells the core what happened. Answers whether anything did.
     fn handle(&mut self, core: usize) -> bool {
+        self.close_idle(core);
         let pressed = self.budget.is_pressed();
         self.nodes[core].core.handle_pressure(pressed);
         let mut worked = false;
@@ -256,6 +277,8 @@ impl World {
         let (now, stream) = (self.now, transmit.stream.index());
         let node = &mut self.nodes[core];
         let connection = usize::from(transmit.connection.0);
+        let doubly = std::mem::replace(&mut node.carries[connection], true);
+        self.checker.holds(!doubly, || format!("I8: two requests on connection {connection} of core {core}"));
         let fresh = !std::mem::replace(&mut node.open[connection], true);
         let departure = Departure { now, core, stream, busy: (node.last_busy, node.last_full), calm: self.plan.calm };
         node.note_busy(now);
@@ -306,6 +329,7 @@ impl World {
         let node = &mut self.nodes[core];
         node.note_busy(self.now);
         node.busy -= 1;
+        node.carries[usize::from(id.connection.0)] = false;
         self.trace.say(self.now, format_args!("request {index} ends"));
         match end {
             End::Answer(status, header, body) => self.tell(core, Input::Answer(id, status, header, body)),

@@ -59,6 +59,8 @@ kinds! {
     RecordFailed,
     /// One record fails inside the service, but is stored.
     RecordFailedStored,
+    /// An idle connection is closed.
+    IdleClosed,
     /// A core stands still for a while.
     CoreStall,
     /// A shard map takes its time to reach a core.

@@ -108,9 +108,11 @@ impl Scenario {
         }
     }
 
-    /// How long a record may take to its outcome past its expiration: a request may just have begun, a core may stand still.
-    pub fn patience(&self) -> Duration {
-        self.config.connect_timeout + self.config.request_timeout + Duration::from_millis(1500)
+    /// How long a record may take to its outcome past its expiration, if it was never sent and if it was: a request may
+    /// just have begun, and a core may stand still some times in a row.
+    pub fn patience(&self) -> [Duration; 2] {
+        let stalls = Duration::from_millis(if self.calm { 1 } else { 700 });
+        [stalls, self.config.connect_timeout + self.config.request_timeout + stalls]
     }
 }
 

@@ -365,6 +365,11 @@ impl World {
         let quiet = self.checker.outstanding == 0 && !self.checker.flush_waits();
         if self.closed.is_none() && quiet && (self.closing || !self.submitters.iter().any(putting)) {
             self.closing = true;
+            for node in &mut self.nodes {
+                let kept = node.oldest();
+                self.checker
+                    .holds(kept.is_none(), || format!("E1: all is settled, but a core keeps a record of {kept:?}"));
+            }
             self.close_now(true);
         }
     }
