@@ -46,7 +46,8 @@ impl Collector {
         self.bytes += bytes;
         let aim = COLLECTION_BYTES_AIM.min(config.collection_max_size);
         let enough = self.bytes >= aim || self.count >= config.collection_max_count;
-        self.due = self.due.min(if enough { now } else { send_by });
+        // What is overdue stays so when there is enough for a request: its age decides whether a connection is opened.
+        self.due = self.due.min(if enough { send_by.min(now) } else { send_by });
     }
 
     /// A listed shard's queue has shrunk, or the shard is listed no more.

@@ -42,7 +42,7 @@ pub enum Timer {
     Release(StreamId, ShardIndex),
     /// A queued batch of the shard has a member that expires.
     Expire(StreamId, ShardIndex),
-    /// A record that waits for a map expires.
+    /// A record that waits for the first or for a newer map expires.
     ExpireWaiting(StreamId),
     /// A request is due, or a further connection may be opened for it.
     Due,
@@ -146,6 +146,9 @@ impl Stream {
     pub fn accept_parcel(&mut self, now: Time, epoch: u64, parcel: Parcel, common: &mut Common) {
         // Under an older map than the sender's we might send them straight back.
         if epoch > self.router.epoch() && !self.closed {
+            if let Some(oldest) = parcel.oldest() {
+                self.arm_waiting(oldest, common);
+            }
             self.early.push((epoch, parcel));
             return;
         }
@@ -160,8 +163,7 @@ impl Stream {
             Route::Owned(shard) => self.append(now, shard, record, common),
             Route::Pass(core) => common.mesh.pass(core, self.id, self.router.epoch(), record),
             Route::Wait => {
-                let expiration = record.member.arrival + self.bounds.ttl;
-                set_earlier(&mut self.waiting_alarm, expiration, Timer::ExpireWaiting(self.id), common);
+                self.arm_waiting(record.member.arrival, common);
                 self.map_wanted = true;
                 self.router.wait(record);
             }
@@ -171,6 +173,12 @@ impl Stream {
                 self.fail(removed, &(ErrorCode::StreamUnavailable, reason), common);
             }
         }
+    }
+
+    /// Sets the alarm for the expiration of a record that arrived at `arrival` and waits for a map.
+    fn arm_waiting(&mut self, arrival: Time, common: &mut Common) {
+        let expiration = arrival + self.bounds.ttl;
+        set_earlier(&mut self.waiting_alarm, expiration, Timer::ExpireWaiting(self.id), common);
     }
 
     fn append(&mut self, now: Time, index: ShardIndex, record: Routed<'_>, common: &mut Common) {
@@ -546,9 +554,6 @@ impl Stream {
         self.map_wanted = false;
         let reason: Reason = (ErrorCode::StreamUnavailable, reason.into());
         let waited = self.router.refuse(&reason.1);
-        if self.router.map().is_none() {
-            cancel(&mut self.waiting_alarm, common);
-        }
         waited.unpack(|record| {
             self.fail(Removed { member: record.member, prior: record.prior }, &reason, common);
         });
@@ -652,8 +657,9 @@ impl Stream {
         for removed in expired {
             self.fail_expired(now, removed, Arc::clone(&message), common);
         }
-        if let Some(oldest) = self.router.waiting().oldest() {
-            set_earlier(&mut self.waiting_alarm, oldest + ttl, Timer::ExpireWaiting(self.id), common);
+        let early = self.early.iter().filter_map(|(_, parcel)| parcel.oldest()).min();
+        for oldest in [self.router.waiting().oldest(), early].into_iter().flatten() {
+            self.arm_waiting(oldest, common);
         }
     }
 
