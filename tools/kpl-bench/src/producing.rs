@@ -31,6 +31,8 @@ use crate::workload::{Generator, KEY_BYTES, Plan};
 
 /// The core runtime that the producer is built on.
 pub const RUNTIME: &str = "tokio";
+/// How long the producer may take to list the stream's shards.
+const READY_MAX: Duration = Duration::from_secs(60);
 /// How long lanes and flush wait past the records' time to live for an outcome that must come.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How much data may be outstanding, as time that the rate limit needs for it.
@@ -153,7 +155,12 @@ impl Job {
         let bounds = self.bounds();
         let producer = self.producer(&bounds)?;
         let stream = producer.stream(&self.stream).map_err(fault)?;
-        stream.ready().wait().map_err(fault)?;
+        match stream.ready().wait_timeout(READY_MAX) {
+            Some(ready) => ready.map_err(fault)?,
+            None => {
+                return Err(fault(format_args!("the shards of {:?} are not known after {READY_MAX:?}", self.stream)));
+            }
+        }
         let lanes: Vec<_> = (0..self.submitters as u64)
             .map(|lane| Ok((producer.submitter().map_err(fault)?, feed.lane(lane))))
             .collect::<Result<_, ProducerFault>>()?;

@@ -2,14 +2,16 @@
 //!
 //! All by AWS's own client, on a runtime of its own and on the main thread; nothing of it runs while records are put.
 
+use std::error::Error;
 use std::fmt::{self, Display};
+use std::io;
 use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
-use aws_sdk_kinesis::error::DisplayErrorContext;
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::types::{StreamDescriptionSummary, StreamStatus};
 use kpl::config::StaticCredentials;
 use tokio::runtime::Runtime;
@@ -36,9 +38,25 @@ impl StreamFault {
         StreamFault(format!("{doing} of stream {stream:?}: {error}"))
     }
 
-    /// The same, of the client's error with all its causes.
-    pub fn of_client(doing: &str, stream: &str, error: impl std::error::Error) -> StreamFault {
-        StreamFault::new(doing, stream, DisplayErrorContext(error))
+    /// The same, of an error of AWS's client: what the service said, or else the error with all its causes.
+    pub fn of_client<E>(doing: &str, stream: &str, error: SdkError<E>) -> StreamFault
+    where
+        E: Error + ProvideErrorMetadata + 'static,
+    {
+        if let (Some(code), message) = (error.code(), error.message()) {
+            return StreamFault::new(doing, stream, format_args!("{code}: {}", message.unwrap_or("no message")));
+        }
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            // Some wrappers repeat the cause in their own text.
+            let cause_text = cause.to_string();
+            if !text.contains(&cause_text) {
+                text = format!("{text}: {cause_text}");
+            }
+            source = cause.source();
+        }
+        StreamFault::new(doing, stream, text)
     }
 }
 
@@ -68,8 +86,8 @@ impl Service {
     /// Connects nothing yet; finds region and credentials if they are not given.
     ///
     /// # Errors
-    /// No runtime could be made.
-    pub fn new(access: &Access) -> std::io::Result<Service> {
+    /// No region is given and none is found, or no runtime could be made.
+    pub fn new(access: &Access) -> io::Result<Service> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let config = match &access.credentials {
             // The chain looks into files and the network; with everything given it is not asked.
@@ -85,7 +103,11 @@ impl Service {
                 if let Some(region) = &access.region {
                     chain = chain.region(Region::new(region.clone()));
                 }
-                aws_sdk_kinesis::config::Builder::from(&runtime.block_on(chain.load()))
+                let found = runtime.block_on(chain.load());
+                if found.region().is_none() {
+                    return Err(io::Error::other("AWS's chain finds no region: give one with --region"));
+                }
+                aws_sdk_kinesis::config::Builder::from(&found)
             }
         };
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_MAX).build();
