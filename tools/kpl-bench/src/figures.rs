@@ -2,7 +2,7 @@
 //!
 //! Where a figure is a quotient of nothing it is 0.
 
-use kpl::config::RateLimit;
+use kpl::config::{RateLimit, WireFormat};
 
 use crate::args::{Options, Target};
 use crate::clock::Clock;
@@ -65,7 +65,11 @@ pub fn report(options: &Options, shards: u32, produced: &Produced, read: Option<
             RateLimit::Percent(percent) => RateLimitShown::Percent(percent),
         },
         runtime: producing::RUNTIME,
-        wire: counters.wire,
+        wire: match options.wire {
+            WireFormat::Auto => "auto",
+            WireFormat::Cbor => "cbor",
+            WireFormat::Json => "json",
+        },
         submitters: options.submitters,
         cores: options.cores,
         record_size: options.input.is_none().then_some(options.record_size),
