@@ -456,13 +456,25 @@ impl Stream {
         let Some(shard) = self.shards[index.index()].as_deref_mut() else { return };
         let (size, expiration, send_by) = (batch.size(), batch.expiration, batch.not_before);
         batch.send_by = send_by;
+        let seal = batch.seal;
         shard.requeue(batch);
+        let leads = shard.front().is_some_and(|front| front.seal == seal);
         set_earlier(&mut shard.expire_alarm, expiration, Timer::Expire(self.id, index), common);
         if shard.listed {
             self.collector.grew(now, &self.config, 1, size, send_by);
         } else {
-            self.list(now, index);
+            self.list_anew(now, index, leads, common);
         }
+    }
+
+    /// Lists a shard. What it was held for was its front's; under a new front (`leads`) that is to be asked anew.
+    fn list_anew(&mut self, now: Time, index: ShardIndex, leads: bool, common: &mut Common) {
+        if let Some(shard) = self.shards[index.index()].as_deref_mut()
+            && leads
+        {
+            cancel(&mut shard.hold_alarm, common);
+        }
+        self.list(now, index);
     }
 
     fn route_anew(&mut self, now: Time, mut batch: Box<Batch>, common: &mut Common) {
@@ -589,6 +601,7 @@ impl Stream {
     fn expire_queued(&mut self, now: Time, index: ShardIndex, common: &mut Common) {
         let Some(shard) = self.shards[index.index()].as_deref_mut() else { return };
         let (count, bytes) = (shard.queued(), shard.queued_bytes());
+        let led = shard.front().map(|front| front.seal);
         for batch in shard.take_expired(now) {
             if let Some(rest) = self.expire(now, batch, common)
                 && let Some(shard) = self.shards[index.index()].as_deref_mut()
@@ -602,10 +615,12 @@ impl Stream {
             let send_by = shard.front().map_or(Time::NEVER, |front| front.send_by);
             self.collector.grew(now, &self.config, shard.queued(), shard.queued_bytes(), send_by);
         }
+        let leads = shard.front().map(|front| front.seal) != led;
         let next = shard.earliest_expiration();
         if next != Time::NEVER {
             set_earlier(&mut shard.expire_alarm, next, Timer::Expire(self.id, index), common);
         }
+        self.list_anew(now, index, leads, common);
     }
 
     /// Fails the members of `batch` that have expired; the rest is sealed again under the same number.
