@@ -38,6 +38,9 @@ pub struct Departure {
     pub calm: bool,
 }
 
+/// First hash key, id and owner of each shard, ascending.
+type Shards = Vec<(u128, String, usize)>;
+
 /// One shard's two buckets, by an oracle in floating point.
 struct Bucket {
     at: Time,
@@ -49,7 +52,7 @@ struct Bucket {
 #[derive(Default)]
 pub struct Inspector {
     /// By core and stream: first hash keys, ids and owners of the newest map that it was told.
-    maps: BTreeMap<(usize, usize), Vec<(u128, String, usize)>>,
+    maps: BTreeMap<(usize, usize), Shards>,
     epochs: BTreeMap<(usize, usize), u64>,
     /// Maps told, by stream: with the second one the order of puts is no longer promised.
     changed: BTreeMap<usize, bool>,
@@ -74,8 +77,7 @@ impl Inspector {
             self.changed.insert(stream, true);
             // A shard that a core does not keep gets a new limiter.
             let kept = |id: &str| {
-                let own =
-                    |shards: &[(u128, String, usize)]| shards.iter().any(|shard| shard.1 == id && shard.2 == core);
+                let own = |shards: &Shards| shards.iter().any(|shard| shard.1 == id && shard.2 == core);
                 own(old) && own(new)
             };
             self.buckets.retain(|(at, of, id), _| (*at, *of) != (core, stream) || kept(id));
