@@ -104,7 +104,7 @@ impl StreamName {
             let parts: Vec<&str> = text.splitn(6, ':').collect();
             let name = parts.get(5).and_then(|resource| resource.strip_prefix("stream/"));
             let well_formed = parts.get(2) == Some(&"kinesis")
-                && parts[1..5].iter().all(|part| !part.is_empty())
+                && parts.iter().all(|part| !part.is_empty())
                 && name.is_some_and(is_stream_name);
             return if well_formed {
                 Ok(StreamName::Arn(text.to_owned()))
