@@ -383,6 +383,8 @@ impl Core {
     /// The next request to send, if one is due and a connection is free for it.
     pub fn poll_transmit(&mut self, now: Time) -> Option<Transmit> {
         let streams = self.streams.len();
+        // A stream may have to wait for a further connection while another has waited long enough for it.
+        let mut widen_at = Time::NEVER;
         for offset in 0..streams {
             let index = (self.next_stream + offset) % streams;
             let Some(stream) = self.streams[index].as_mut() else { continue };
@@ -400,15 +402,13 @@ impl Core {
                     self.next_stream = index + 1;
                     return Some(self.transmit(now, connection, StreamId(index as u32), batches));
                 }
-                Pull::At(at) => {
-                    if at != self.widen_at {
-                        self.widen_at = at;
-                        self.common.wheel.insert(at, Timer::Due);
-                    }
-                    return None;
-                }
+                Pull::At(at) => widen_at = widen_at.min(at),
                 Pull::WhenFree => return None,
             }
+        }
+        if widen_at != Time::NEVER && widen_at != self.widen_at {
+            self.widen_at = widen_at;
+            self.common.wheel.insert(widen_at, Timer::Due);
         }
         None
     }

@@ -99,6 +99,13 @@ impl Shard {
         self.queue.insert(place, batch);
     }
 
+    /// Lets nothing queued wait for companions any more.
+    pub fn hurry(&mut self, now: Time) {
+        for batch in &mut self.queue {
+            batch.send_by = batch.send_by.min(now);
+        }
+    }
+
     /// The batch that goes next.
     pub fn front(&self) -> Option<&Batch> {
         self.queue.front().map(|batch| &**batch)

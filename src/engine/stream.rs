@@ -300,6 +300,10 @@ impl Stream {
     pub fn seal_all(&mut self, now: Time, common: &mut Common) {
         for index in (0..self.shards.len() as u32).map(ShardIndex) {
             self.seal_now(now, index, common);
+            // One request may not hold it all, and what is left must not wait again.
+            if let Some(shard) = self.shards[index.index()].as_deref_mut() {
+                shard.hurry(now);
+            }
         }
         self.collector.grew(now, &self.config, 0, 0, now);
     }

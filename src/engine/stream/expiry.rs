@@ -7,6 +7,7 @@ impl Stream {
     pub(super) fn expire_queued(&mut self, now: Time, index: ShardIndex, common: &mut Common) {
         let Some(shard) = self.shards[index.index()].as_deref_mut() else { return };
         let (count, bytes) = (shard.queued(), shard.queued_bytes());
+        let led = shard.front().map(|front| front.seal);
         for batch in shard.take_expired(now) {
             if let Some(rest) = self.expire(now, batch, common)
                 && let Some(shard) = self.shards[index.index()].as_deref_mut()
@@ -20,10 +21,12 @@ impl Stream {
             let send_by = shard.front().map_or(Time::NEVER, |front| front.send_by);
             self.collector.grew(now, &self.config, shard.queued(), shard.queued_bytes(), send_by);
         }
+        let leads = shard.front().map(|front| front.seal) != led;
         let next = shard.earliest_expiration();
         if next != Time::NEVER {
             set_earlier(&mut shard.expire_alarm, next, Timer::Expire(self.id, index), common);
         }
+        self.list_anew(now, index, leads, common);
     }
 
     /// Fails the members of `batch` that have expired; the rest is sealed again under the same number.

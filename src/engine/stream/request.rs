@@ -208,13 +208,25 @@ impl Stream {
         let Some(shard) = self.shards[index.index()].as_deref_mut() else { return };
         let (size, expiration, send_by) = (batch.size(), batch.expiration, batch.not_before);
         batch.send_by = send_by;
+        let seal = batch.seal;
         shard.requeue(batch);
+        let leads = shard.front().is_some_and(|front| front.seal == seal);
         set_earlier(&mut shard.expire_alarm, expiration, Timer::Expire(self.id, index), common);
         if shard.listed {
             self.collector.grew(now, &self.config, 1, size, send_by);
         } else {
-            self.list(now, index);
+            self.list_anew(now, index, leads, common);
         }
+    }
+
+    /// Lists a shard. What it was held for was its front's; under a new front (`leads`) that is to be asked anew.
+    pub(super) fn list_anew(&mut self, now: Time, index: ShardIndex, leads: bool, common: &mut Common) {
+        if let Some(shard) = self.shards[index.index()].as_deref_mut()
+            && leads
+        {
+            cancel(&mut shard.hold_alarm, common);
+        }
+        self.list(now, index);
     }
 }
 

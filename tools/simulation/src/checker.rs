@@ -14,7 +14,7 @@
 //! | I9 | a shard is sent no more than its rate limit allows, retries included |
 //! | I10 | no record is sent after its expiration |
 //! | I11 | per submitter and shard, first transmissions happen in the order of the puts, until the map changes |
-//! | I12 | in calm, a record is first sent by its deadline |
+//! | I12 | in calm, a record is first sent by its deadline, or at once when it is flushed |
 //! | I13 | no outcome comes later than the expiration and a last request allow |
 //! | I14 | a core neither spins nor sleeps for ever |
 //! | E2 | a core sends records of its own shards only |
@@ -45,6 +45,8 @@ pub struct Accepted {
     pub outcome: Option<Result<Delivered, Failure>>,
     /// When it was first sent.
     pub first_sent: Option<Time>,
+    /// When the first flush that began at once and covers it was called for.
+    pub flushed: Option<Time>,
 }
 
 /// Tells which records have been woken.
@@ -69,7 +71,8 @@ pub struct Checker {
     pub outstanding: usize,
     outstanding_bytes: usize,
     woken: Arc<Mutex<Vec<u64>>>,
-    flushes: BTreeMap<u64, Vec<u64>>,
+    /// By token: the stream, and the records that it waits for.
+    flushes: BTreeMap<u64, (usize, Vec<u64>)>,
     /// Outcomes by code.
     pub codes: BTreeMap<String, u64>,
     /// What was broken; the first counts.
@@ -118,7 +121,7 @@ impl Checker {
         let within = self.outstanding <= records_max && self.outstanding_bytes <= bytes_max;
         self.holds(within, || "I5: more is accepted and not settled than the budget allows".to_owned());
         let handle = Some(handle);
-        let record = Accepted { draft, submitter, arrival, handle, outcome: None, first_sent: None };
+        let record = Accepted { draft, submitter, arrival, handle, outcome: None, first_sent: None, flushed: None };
         self.records.insert(number, record);
     }
 
@@ -161,15 +164,24 @@ impl Checker {
     }
 
     /// A flush was called for.
-    pub fn flush_begins(&mut self, token: u64, stream: usize) {
-        let waits = |record: &Accepted| record.draft.stream == stream && record.handle.is_some();
-        let open = self.records.iter().filter(|(_, record)| waits(record)).map(|(number, _)| *number).collect();
-        self.flushes.insert(token, open);
+    pub fn flush_begins(&mut self, now: Time, token: u64, stream: usize) {
+        // One that comes during another waits for it to be done.
+        let at_once = !self.flushes.values().any(|(of, _)| *of == stream);
+        let mut open = Vec::new();
+        for (number, record) in &mut self.records {
+            if record.draft.stream == stream && record.handle.is_some() {
+                open.push(*number);
+                if at_once {
+                    record.flushed.get_or_insert(now);
+                }
+            }
+        }
+        self.flushes.insert(token, (stream, open));
     }
 
     /// A flush is said to be done.
     pub fn flush_done(&mut self, now: Time, token: u64) {
-        let Some(open) = self.flushes.remove(&token) else {
+        let Some((_, open)) = self.flushes.remove(&token) else {
             return self.breaks(format!("I6: flush {token} is done twice"));
         };
         for number in open {

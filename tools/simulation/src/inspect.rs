@@ -19,7 +19,9 @@ use crate::wire::Entry;
 const SHARD_BYTES_MAX: usize = 256 * 1024;
 /// What timers and a cycle may add to a deadline in calm: a few ticks of the wheel and the way over the mesh.
 const LATENESS: Duration = Duration::from_micros(500);
-/// How long a core waits before it opens a further connection, for each stream that wants one.
+/// What a flush takes in calm until the last aggregate is sealed: three ways over the mesh.
+const FLUSH: Duration = Duration::from_millis(1);
+/// How long a core waits before it opens a further connection.
 const WIDEN: Duration = Duration::from_millis(5);
 
 /// Whence and when a request leaves.
@@ -154,7 +156,7 @@ impl Inspector {
         };
         let same = record.draft.key == key && record.draft.data == data && record.draft.stream == at.stream;
         let settled = record.outcome.is_some();
-        let (arrival, submitter) = (record.arrival, record.submitter);
+        let (arrival, submitter, flushed) = (record.arrival, record.submitter, record.flushed);
         let first = record.first_sent.is_none();
         record.first_sent.get_or_insert(now);
         checker.holds(same, || format!("I3: record {number} is sent, but not as it was put"));
@@ -172,10 +174,12 @@ impl Inspector {
             });
         }
         let deadline = arrival + config.record_max_buffered_time;
+        // A flush skips the linger.
+        let deadline = flushed.map_or(deadline, |flushed| deadline.min(flushed + FLUSH));
         let (busy, full) = at.busy;
         if at.calm && config.rate_limit == RateLimit::Off && full + WIDEN < deadline {
-            let waits = if busy + WIDEN < deadline { 0 } else { checker.configs.len() as u32 };
-            let latest = deadline + LATENESS + WIDEN * waits;
+            let widen = if busy + WIDEN < deadline { Duration::ZERO } else { WIDEN };
+            let latest = deadline + LATENESS + widen;
             checker.holds(now <= latest, || format!("I12: record {number} is first sent at {now:?}, due {deadline:?}"));
         }
     }

@@ -356,7 +356,7 @@ impl World {
         let token = self.flushes;
         self.flushes += 1;
         self.trace.say(self.now, format_args!("flush {token} of stream {stream}"));
-        self.checker.flush_begins(token, stream);
+        self.checker.flush_begins(self.now, token, stream);
         self.schedule(self.now, Event::Tell(0, Input::Flush(stream, token)));
     }
 
