@@ -57,8 +57,11 @@ fn next_root(code: &str, from: usize) -> Option<(usize, Root, usize)> {
     [in_crate, above].into_iter().flatten().min_by_key(|(at, ..)| *at)
 }
 
-/// The name that `rest` begins with, or the first name of each member if it begins with a group.
+/// The name that `rest` begins with, or the first name of each member if it begins with a group; `*` for everything.
 fn first_names(rest: &str) -> Vec<String> {
+    if rest.starts_with('*') {
+        return vec!["*".to_owned()];
+    }
     let name = |text: &str| text.trim_start().chars().take_while(|c| is_word(*c)).collect::<String>();
     if !rest.starts_with('{') {
         return vec![name(rest)];
