@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::control::service::{Notice, Order};
 use crate::engine::FlushToken;
 use crate::error::{FlushError, PutErrorReason, StreamError};
-use crate::limits::COMMAND_WAIT;
+use crate::limits::{COMMAND_WAIT, OUTCOMES_POLL};
 use crate::metrics::{CoreCounters, Counters, SubmitterCounters};
 use crate::outcome::Counts;
 use crate::record::{CoreId, StreamId, StreamName};
@@ -196,6 +196,9 @@ impl Shared {
         let _ = self.end.set(end);
         self.doorbells.iter().for_each(Doorbell::set_closing);
         self.budget.close();
+        for stream in lock(&self.streams).iter().filter(|stream| stream.readiness.get().is_none()) {
+            stream.readiness.set(Err(StreamError::Closed));
+        }
     }
 
     /// What a core tells; called on its thread.
@@ -272,13 +275,30 @@ impl Shared {
             let cells: Vec<_> = lock(&self.flushes).cells.drain().map(|(_, cell)| cell).collect();
             cells.iter().for_each(|cell| cell.done.set(Err(FlushError::CoreFailed)));
         }
-        *lock(&self.alive) -= 1;
+        let all_ended = {
+            let mut alive = lock(&self.alive);
+            *alive -= 1;
+            *alive == 0
+        };
         self.core_ended.notify_all();
+        if all_ended {
+            // Everything has its outcome, so whatever is still being flushed is.
+            let cells: Vec<_> = lock(&self.flushes).cells.drain().map(|(_, cell)| cell).collect();
+            cells.iter().for_each(|cell| cell.done.set(Ok(())));
+        }
     }
 
     /// Cores that run.
     pub(crate) fn cores_alive(&self) -> usize {
         *lock(&self.alive)
+    }
+
+    /// Waits until nothing is outstanding, or until `deadline`. For when no flush can tell, as a core has failed.
+    #[expect(clippy::disallowed_methods, reason = "the bound of a wait")]
+    pub(crate) fn wait_for_outcomes(&self, deadline: Instant) {
+        while self.counts().outstanding() > 0 && Instant::now() < deadline {
+            self.wait_for_cores(deadline.min(Instant::now() + OUTCOMES_POLL));
+        }
     }
 
     /// Waits until no core runs, or until `deadline`.
@@ -305,6 +325,10 @@ impl Shared {
         let mut flushes = lock(&self.flushes);
         if self.end.get() == Some(&End::CoreFailed) {
             cell.done.set(Err(FlushError::CoreFailed));
+            return cell;
+        }
+        if self.cores_alive() == 0 {
+            cell.done.set(Ok(()));
             return cell;
         }
         let tokens: Vec<_> = streams

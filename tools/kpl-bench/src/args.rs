@@ -40,7 +40,8 @@ With no options it starts an embedded endpoint as a child process, with a stream
 Where to
   --endpoint URL        an endpoint that is there already; credentials come from AWS's default chain
   --region NAME         region to sign for (default: AWS's chain; us-east-1 where the endpoint is embedded)
-  --stream NAME         the stream (default kpl-bench); created if it is not there, and deleted afterwards if so
+  --stream NAME         the stream (default kpl-bench); created if it is not there, and deleted afterwards if so;
+                        one that is there gets a marker record in each shard, behind which it is read back
   --shards N            shards of a stream that is created (default 4)
   --sink                an embedded endpoint that stores nothing: the client's own cost; with --no-verify
 

@@ -3,7 +3,7 @@
 //! A reading costs some 25 ns where the kernel shares its clock and far more where it does not, so that
 //! [`Clock::reading_ns`] measures it and the report states it beside the figures.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -49,12 +49,6 @@ impl Clock {
 #[expect(clippy::disallowed_methods, reason = "a bench measures from outside the producer, with a clock of its own")]
 fn now() -> Instant {
     Instant::now()
-}
-
-/// The time of day, from which a stream that was there before is read.
-#[expect(clippy::disallowed_methods, reason = "the service knows a place in a stream by the time of day")]
-pub fn time_of_day() -> SystemTime {
-    SystemTime::now()
 }
 
 /// How long something took, over many times: three significant digits, 1 ns to an hour.

@@ -42,7 +42,7 @@ use producing::{Feed, Job};
 use progress::Progress;
 use reader::{ReadCounts, Reader};
 use report::Report;
-use stream::{Access, Service};
+use stream::{Access, Marks, Service};
 use verify::{Findings, Ledger, Reading};
 use workload::{Keys, Plan};
 
@@ -152,10 +152,14 @@ fn put_and_read(
         }
     };
     // Of a stream that was there before only what is written from now on is ours.
-    let since = (!created).then(clock::time_of_day);
+    let marks = match created || !options.verify {
+        true => Marks::new(),
+        false => service.runtime.block_on(stream::mark(&service.client, &options.stream)).map_err(text)?,
+    };
     let produced = job(options, access, shards).run(&feed, &ledger).map_err(text)?;
     let remote = matches!(options.target, Target::Url(_));
-    let reader = Reader { client: service.client.clone(), stream: options.stream.clone(), since, remote };
+    let reader =
+        Reader { client: service.client.clone(), stream: options.stream.clone(), marks: Arc::new(marks), remote };
     let expected = produced.settled.delivered;
     let read = match ledger.into_reading(produced.tried_by_lane.clone()) {
         None => None,

@@ -12,7 +12,8 @@
 //! Memory: eight pages of about 4 MiB, since each shard's page size follows the size of its records.
 
 use std::collections::VecDeque;
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
@@ -21,7 +22,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::deaggregate::{Contents, HashRange, deaggregate};
-use crate::stream::{StreamFault, shards};
+use crate::stream::{Marks, Shard, StreamFault, shards};
 
 /// Shards that are read at once.
 const SHARDS_AT_ONCE: usize = 8;
@@ -41,8 +42,8 @@ const TIP_POLL: Duration = Duration::from_millis(500);
 pub struct Reader {
     pub client: Client,
     pub stream: String,
-    /// Where to begin: at the oldest record, or at this time in a stream that was there before.
-    pub since: Option<SystemTime>,
+    /// Where to begin in shards that were there before.
+    pub marks: Arc<Marks>,
     /// Whether what was acknowledged may show late.
     pub remote: bool,
 }
@@ -65,6 +66,9 @@ pub struct ReadCounts {
 struct Cursor {
     shard_id: String,
     range: HashRange,
+    /// The sequence number after which to begin.
+    after: Option<String>,
+    /// Where to go on.
     iterator: Option<String>,
     limit: i32,
     /// It was at its tip, so the next page is not asked for at once.
@@ -85,8 +89,15 @@ impl Reader {
     ) -> Result<ReadCounts, StreamFault> {
         let mut counts = ReadCounts::default();
         let mut waiting: VecDeque<Cursor> = VecDeque::new();
-        for (shard_id, range) in shards(&self.client, &self.stream).await? {
-            waiting.push_back(Cursor { shard_id, range, iterator: None, limit: LIMIT_FIRST, at_tip: false });
+        for Shard { id, range, .. } in shards(&self.client, &self.stream).await? {
+            let after = match self.marks.get(&id) {
+                // Closed before the run: nothing of ours is in it.
+                Some(None) => continue,
+                Some(after) => after.clone(),
+                None => None,
+            };
+            let cursor = Cursor { shard_id: id, range, after, iterator: None, limit: LIMIT_FIRST, at_tip: false };
+            waiting.push_back(cursor);
         }
         let mut fetches = JoinSet::new();
         // Runs from when a shard was first found at its tip before enough was read.
@@ -122,7 +133,7 @@ async fn fetch(reader: Reader, mut cursor: Cursor) -> Result<(Cursor, GetRecords
     }
     let iterator = match cursor.iterator.take() {
         Some(iterator) => Some(iterator),
-        None => first_iterator(&reader, &cursor.shard_id).await?,
+        None => first_iterator(&reader, &cursor).await?,
     };
     let request = reader.client.get_records().set_shard_iterator(iterator).limit(cursor.limit);
     let page = request.send().await.map_err(|error| StreamFault::of_client("reading", &reader.stream, error))?;
@@ -130,11 +141,13 @@ async fn fetch(reader: Reader, mut cursor: Cursor) -> Result<(Cursor, GetRecords
     Ok((cursor, page))
 }
 
-async fn first_iterator(reader: &Reader, shard_id: &str) -> Result<Option<String>, StreamFault> {
-    let request = reader.client.get_shard_iterator().stream_name(&reader.stream).shard_id(shard_id);
-    let request = match reader.since {
+async fn first_iterator(reader: &Reader, cursor: &Cursor) -> Result<Option<String>, StreamFault> {
+    let request = reader.client.get_shard_iterator().stream_name(&reader.stream).shard_id(&cursor.shard_id);
+    let request = match &cursor.after {
         None => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
-        Some(since) => request.shard_iterator_type(ShardIteratorType::AtTimestamp).timestamp(since.into()),
+        Some(number) => {
+            request.shard_iterator_type(ShardIteratorType::AfterSequenceNumber).starting_sequence_number(number)
+        }
     };
     let answer = request.send().await.map_err(|error| StreamFault::of_client("reading", &reader.stream, error))?;
     Ok(answer.shard_iterator)
@@ -195,7 +208,7 @@ mod tests {
 
     fn cursor(limit: i32) -> Cursor {
         let range = HashRange { first: 0, last: u128::MAX };
-        Cursor { shard_id: "shardId-000000000000".to_owned(), range, iterator: None, limit, at_tip: false }
+        Cursor { shard_id: "shardId-000000000000".to_owned(), range, after: None, iterator: None, limit, at_tip: false }
     }
 
     #[test]

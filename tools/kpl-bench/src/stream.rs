@@ -1,7 +1,9 @@
-//! The stream that is written and read back: made if it is not there, its shards listed, deleted if it was made here.
+//! The stream that is written and read back: made if it is not there, marked if it is, its shards listed, deleted if
+//! it was made here.
 //!
 //! All by AWS's own client, on a runtime of its own and on the main thread; nothing of it runs while records are put.
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::fmt::{self, Display};
 use std::io;
@@ -12,8 +14,10 @@ use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_kinesis::types::{StreamDescriptionSummary, StreamStatus};
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::{PutRecordsRequestEntry, StreamDescriptionSummary, StreamStatus};
 use kpl::config::StaticCredentials;
+use kpl::limits;
 use tokio::runtime::Runtime;
 
 use crate::clock::Clock;
@@ -171,11 +175,18 @@ impl Service {
     }
 }
 
+/// A shard as the service lists it.
+pub struct Shard {
+    pub id: String,
+    pub range: HashRange,
+    pub open: bool,
+}
+
 /// Every shard of the stream, closed ones too.
 ///
 /// # Errors
 /// The shards cannot be listed, or one has no range of decimal numbers.
-pub async fn shards(client: &Client, stream: &str) -> Result<Vec<(String, HashRange)>, StreamFault> {
+pub async fn shards(client: &Client, stream: &str) -> Result<Vec<Shard>, StreamFault> {
     let mut shards = Vec::new();
     let mut next: Option<String> = None;
     loop {
@@ -193,11 +204,44 @@ pub async fn shards(client: &Client, stream: &str) -> Result<Vec<(String, HashRa
                 let unreadable = format!("{} has no readable hash range", shard.shard_id());
                 StreamFault::new("shard list", stream, unreadable)
             })?;
-            shards.push((shard.shard_id().to_owned(), range));
+            let open = shard.sequence_number_range().is_none_or(|range| range.ending_sequence_number().is_none());
+            shards.push(Shard { id: shard.shard_id().to_owned(), range, open });
         }
         next = page.next_token;
         if next.is_none() {
             return Ok(shards);
         }
     }
+}
+
+/// Where in a stream that was there before the run the run begins: for each shard that there was, the sequence number
+/// after which to read, or nothing if it was closed already. A shard that is not in it is read from its beginning.
+pub type Marks = HashMap<String, Option<String>>;
+
+/// Puts a marker into every open shard. A mark needs no clock, and a clock would not do: the service's is another one,
+/// and some emulators keep arrival times in whole seconds.
+///
+/// # Errors
+/// The shards cannot be listed, or a marker cannot be put.
+pub async fn mark(client: &Client, stream: &str) -> Result<Marks, StreamFault> {
+    let shards = shards(client, stream).await?;
+    let mut marks: Marks = shards.iter().map(|shard| (shard.id.clone(), None)).collect();
+    let open: Vec<_> = shards.iter().filter(|shard| shard.open).collect();
+    for some in open.chunks(limits::REQUEST_RECORDS_MAX) {
+        let markers = some.iter().map(|shard| {
+            let marker =
+                PutRecordsRequestEntry::builder().partition_key("kpl-bench").data(Blob::new("kpl-bench begins"));
+            marker.explicit_hash_key(shard.range.first.to_string()).build()
+        });
+        let markers = markers.collect::<Result<_, _>>().map_err(|error| StreamFault::new("marking", stream, error))?;
+        let request = client.put_records().stream_name(stream).set_records(Some(markers));
+        let answer = request.send().await.map_err(|error| StreamFault::of_client("marking", stream, error))?;
+        for entry in answer.records() {
+            match (entry.shard_id(), entry.sequence_number()) {
+                (Some(id), Some(number)) => drop(marks.insert(id.to_owned(), Some(number.to_owned()))),
+                _ => return Err(StreamFault::new("marking", stream, entry.error_code().unwrap_or("no error code"))),
+            }
+        }
+    }
+    Ok(marks)
 }

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use serde_json::Value;
+use endpoint::{Endpoint, EndpointConfig};
+use serde_json::{Value, json};
 
 /// A file of this test alone, removed when it is dropped.
 struct Scratch(PathBuf);
@@ -28,6 +29,8 @@ impl Drop for Scratch {
 
 fn bench(args: &[&str], input: &[u8]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kpl-bench"));
+    // The credentials of an endpoint that a test starts itself, in the first place where AWS's chain looks.
+    command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test").env_remove("AWS_SESSION_TOKEN");
     let command = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the program starts");
     // A run that does not read its input closes it.
@@ -98,6 +101,31 @@ fn a_run_of_a_duration_puts_what_it_can() {
 fn a_sink_takes_everything_and_is_not_read() {
     let figures = figures("sink", &["--sink", "--no-verify", "--records", "20000", "--cores", "2"], b"", 0);
     assert_eq!((&figures["verified"], &figures["rate_limit"]), (&false.into(), &"off".into()), "{figures}");
+}
+
+#[test]
+fn a_stream_that_was_there_is_used_again_and_kept_and_one_that_was_not_is_made_and_deleted() {
+    let config = EndpointConfig { streams: vec![("there".to_owned(), 2)], ..EndpointConfig::emulator() };
+    let endpoint = Endpoint::start(config).expect("an endpoint");
+    let url = endpoint.url();
+    let args = |stream| ["--endpoint", &*url, "--region", "us-east-1", "--records", "2000", "--stream", stream];
+    for (name, stream, shards) in [("first", "there", 2), ("second", "there", 2), ("made", "not-there", 4)] {
+        let figures = figures(name, &args(stream), b"", 0);
+        assert_eq!(figures["shards"], shards, "{name}: {figures}");
+    }
+    let streams = endpoint.call("ListStreams", &json!({})).expect("a list");
+    assert_eq!(streams["StreamNames"], json!(["there"]), "{streams}");
+}
+
+#[test]
+fn an_endpoint_that_refuses_is_said_with_its_cause() {
+    let endpoint = Endpoint::start(EndpointConfig::emulator()).expect("an endpoint");
+    let (url, region) = (endpoint.url(), "eu-north-1");
+    let refused = refusal(&["--endpoint", &url, "--region", region], b"");
+    assert!(refused.contains("stream \"kpl-bench\"") && refused.contains("Exception"), "{refused}");
+    drop(endpoint);
+    let gone = refusal(&["--endpoint", &url, "--region", "us-east-1"], b"");
+    assert!(gone.contains("Connection refused"), "{gone}");
 }
 
 #[test]
