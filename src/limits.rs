@@ -119,6 +119,8 @@ pub const TICK_MAX: Duration = Duration::from_millis(20);
 
 /// How long a question to a core may take. Ours: a turn is far shorter.
 pub const COMMAND_WAIT: Duration = Duration::from_millis(500);
+/// How often a close after a core's failure looks whether the other cores' records have their outcomes. Ours.
+pub const OUTCOMES_POLL: Duration = Duration::from_millis(10);
 /// How long the cores may take to end once they were told to settle everything. Ours: they take a turn.
 pub const CORES_END_WAIT: Duration = Duration::from_secs(10);
 

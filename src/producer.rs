@@ -14,7 +14,7 @@ use crossbeam_channel as channel;
 
 use crate::config::{Config, StreamOptions};
 use crate::control::service;
-use crate::error::{PutError, PutErrorReason, StartError, StreamError, SubmitterError};
+use crate::error::{FlushError, PutError, PutErrorReason, StartError, StreamError, SubmitterError};
 use crate::limits::{CORES_END_WAIT, MESH_RING_MESSAGES, POOL_SUBMITTERS, STREAMS_MAX};
 use crate::metrics::Counters;
 use crate::outcome::{Counts, Health};
@@ -362,7 +362,6 @@ fn begin_close(shared: &Arc<Shared>, timeout: Duration) -> Arc<Cell<Counts>> {
         tracing::error!(%error, "no thread to close on; what is outstanding fails as closed");
         shared.command_all(|| Command::Close);
         shared.order(service::Order::Stop);
-        shared.end_readiness();
         cell.set(shared.counts());
     }
     cell
@@ -371,7 +370,13 @@ fn begin_close(shared: &Arc<Shared>, timeout: Duration) -> Arc<Cell<Counts>> {
 #[expect(clippy::disallowed_methods, reason = "the bound of a wait")]
 fn run_close(shared: &Shared, timeout: Duration) -> Counts {
     let streams: Vec<StreamId> = lock(&shared.streams).iter().map(|stream| stream.id).collect();
+    let deadline = Instant::now().checked_add(timeout);
     let flushed = block_on_for(Flush(shared.flush(&streams)), timeout);
+    if flushed == Some(Err(FlushError::CoreFailed)) {
+        // The other cores go on delivering what they have.
+        let far = Instant::now() + shared.config.record_ttl;
+        shared.wait_for_outcomes(deadline.map_or(far, |deadline| deadline.min(far)));
+    }
     if flushed != Some(Ok(())) {
         tracing::warn!(outstanding = shared.counts().outstanding(), ?timeout, "closing before all is delivered");
     }
@@ -380,7 +385,6 @@ fn run_close(shared: &Shared, timeout: Duration) -> Counts {
         tracing::error!(cores = shared.cores_alive(), "cores have not ended");
     }
     shared.order(service::Order::Stop);
-    shared.end_readiness();
     shared.counts()
 }
 

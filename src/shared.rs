@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::control::service::{Notice, Order};
 use crate::engine::FlushToken;
 use crate::error::{FlushError, PutErrorReason, StreamError};
-use crate::limits::COMMAND_WAIT;
+use crate::limits::{COMMAND_WAIT, OUTCOMES_POLL};
 use crate::metrics::{CoreCounters, Counters, SubmitterCounters};
 use crate::outcome::Counts;
 use crate::record::{CoreId, StreamId, StreamName};
@@ -228,6 +228,9 @@ impl Shared {
         let _ = self.end.set(end);
         self.doorbells.iter().for_each(Doorbell::set_closing);
         self.budget.close();
+        for stream in lock(&self.streams).iter().filter(|stream| stream.readiness.get().is_none()) {
+            stream.readiness.set(Err(StreamError::Closed));
+        }
     }
 
     /// What a core tells; called on its thread.
@@ -299,13 +302,13 @@ impl Shared {
                 self.command(other, Command::CoreFailed(core));
             }
         }
-        let last = {
+        let all_ended = {
             let mut alive = lock(&self.alive);
             *alive -= 1;
             *alive == 0
         };
-        if failed || last {
-            self.end_flushes(last, failed);
+        if failed || all_ended {
+            self.end_flushes(all_ended, failed);
         }
         self.core_ended.notify_all();
     }
@@ -322,16 +325,17 @@ impl Shared {
         cells.iter().for_each(|cell| cell.done.set(result));
     }
 
-    /// Nobody will list shards any more: tells those who wait for a stream's first map.
-    pub(crate) fn end_readiness(&self) {
-        for stream in lock(&self.streams).iter().filter(|stream| stream.readiness.get().is_none()) {
-            stream.readiness.set(Err(StreamError::Closed));
-        }
-    }
-
     /// Cores that run.
     pub(crate) fn cores_alive(&self) -> usize {
         *lock(&self.alive)
+    }
+
+    /// Waits until nothing is outstanding, or until `deadline`. For when no flush can tell, as a core has failed.
+    #[expect(clippy::disallowed_methods, reason = "the bound of a wait")]
+    pub(crate) fn wait_for_outcomes(&self, deadline: Instant) {
+        while self.counts().outstanding() > 0 && Instant::now() < deadline {
+            self.wait_for_cores(deadline.min(Instant::now() + OUTCOMES_POLL));
+        }
     }
 
     /// Waits until no core runs, or until `deadline`.

@@ -134,6 +134,9 @@ impl Submitter {
         if !state.belongs_to(&self.shared) {
             return Err(PutErrorReason::ForeignStream { stream: stream.name().to_owned() });
         }
+        if self.bell().observe().state.is_closing() {
+            return Err(self.shared.refusal());
+        }
         check_key(record.partition_key)?;
         let size = record.size();
         if size > state.max_record_size {

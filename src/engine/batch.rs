@@ -165,6 +165,8 @@ pub struct Bounds {
     pub aggregates: bool,
     /// `aggregation_max_size`.
     pub max_size: usize,
+    /// `max_record_size`.
+    pub max_record: usize,
     /// `aggregation_max_count`.
     pub max_count: usize,
     /// `record_max_buffered_time`.
@@ -179,6 +181,7 @@ impl Bounds {
         Bounds {
             aggregates: config.aggregation_enabled,
             max_size: config.aggregation_max_size,
+            max_record: config.max_record_size,
             max_count: config.aggregation_max_count,
             buffered_time: config.record_max_buffered_time,
             ttl: config.record_ttl,
@@ -257,7 +260,6 @@ impl Batch {
         if first {
             self.first_hash = record.hash;
             self.explicit = record.explicit;
-            self.wrapped = bounds.aggregates && starts_with_magic(record.data);
         } else if record.explicit && !self.explicit {
             return Err(record);
         }
@@ -269,6 +271,11 @@ impl Batch {
         });
         if !first && fit.size() > bounds.max_size {
             return Err(record);
+        }
+        if first {
+            // One so large that no wrapping fits goes as it is: refused for its size, it would be lost for certain.
+            let wrappable = fit.size() + OUTER_PARTITION_KEY.len() <= bounds.max_record;
+            self.wrapped = bounds.aggregates && wrappable && starts_with_magic(record.data);
         }
         fit.append();
         if let Some(prior) = record.prior {

@@ -32,8 +32,11 @@ impl Default for Collector {
 }
 
 impl Collector {
-    /// Lists a shard whose queue holds `count` batches of `bytes`; the first to be sent by `send_by`.
+    /// Lists a shard; what its queue holds is told by [`Collector::grew`].
     pub fn list(&mut self, shard: ShardIndex) {
+        if self.ready.is_empty() {
+            self.due = Time::NEVER;
+        }
         self.ready.push_back(shard);
     }
 
@@ -43,7 +46,8 @@ impl Collector {
         self.bytes += bytes;
         let aim = COLLECTION_BYTES_AIM.min(config.collection_max_size);
         let enough = self.bytes >= aim || self.count >= config.collection_max_count;
-        self.due = self.due.min(if enough { now } else { send_by });
+        // What is overdue stays so when there is enough for a request: its age decides whether a connection is opened.
+        self.due = self.due.min(if enough { send_by.min(now) } else { send_by });
     }
 
     /// A listed shard's queue has shrunk, or the shard is listed no more.

@@ -85,6 +85,11 @@ impl Mesh {
         !std::mem::replace(&mut self.failed[core.index()], true)
     }
 
+    /// Whether a core has failed, so that the producer takes no more records.
+    pub fn is_bereft(&self) -> bool {
+        self.failed.contains(&true)
+    }
+
     /// Says to every other core what `message` makes.
     pub fn say_all(&mut self, message: impl Fn() -> Message) {
         for to in self.others() {

@@ -28,6 +28,11 @@
 //! E1: a record that was handled has exactly one outcome, at last when the core is dropped, since every ticket is.
 //! E2: a shard's batches exist on one core only, that which the adopted map names.
 
+#![expect(
+    clippy::vec_box,
+    reason = "batches move between queues and requests; a move of a box is 8 bytes, of a batch 300"
+)]
+
 mod aggregator;
 mod batch;
 mod collector;
@@ -192,7 +197,7 @@ impl Core {
         }
     }
 
-    /// Another core has failed. Records of its shards are abandoned from now on.
+    /// Another core has failed. Records of its shards are abandoned from now on; ours need not linger for company.
     pub fn handle_core_failed(&mut self, core: CoreId) {
         if self.common.mesh.fail(core) {
             self.closed_others += 1;
@@ -360,7 +365,7 @@ impl Core {
         let (own, pressed) = (self.id, self.pressed);
         let Some((stream, common)) = self.stream(id) else { return };
         stream.expire_parked(now, common);
-        if stream.should_seal() {
+        if stream.should_seal() || common.mesh.is_bereft() {
             stream.seal_all(now, common);
         } else if pressed {
             stream.seal_quiet(now, common);
@@ -378,6 +383,8 @@ impl Core {
     /// The next request to send, if one is due and a connection is free for it.
     pub fn poll_transmit(&mut self, now: Time) -> Option<Transmit> {
         let streams = self.streams.len();
+        // A stream may have to wait for a further connection while another has waited long enough for it.
+        let mut widen_at = Time::NEVER;
         for offset in 0..streams {
             let index = (self.next_stream + offset) % streams;
             let Some(stream) = self.streams[index].as_mut() else { continue };
@@ -395,15 +402,13 @@ impl Core {
                     self.next_stream = index + 1;
                     return Some(self.transmit(now, connection, StreamId(index as u32), batches));
                 }
-                Pull::At(at) => {
-                    if at != self.widen_at {
-                        self.widen_at = at;
-                        self.common.wheel.insert(at, Timer::Due);
-                    }
-                    return None;
-                }
+                Pull::At(at) => widen_at = widen_at.min(at),
                 Pull::WhenFree => return None,
             }
+        }
+        if widen_at != Time::NEVER && widen_at != self.widen_at {
+            self.widen_at = widen_at;
+            self.common.wheel.insert(widen_at, Timer::Due);
         }
         None
     }

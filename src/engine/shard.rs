@@ -10,7 +10,8 @@
 //! younger records don't overtake it.
 //!
 //! H1: the queue is ascending by seal number. H2: `queued_bytes` is the sum of the queue's sizes.
-//! H3: a held shard is not listed in the collector; `listed` says whether it is.
+//! H3: a held shard is not listed in the collector; `listed` says whether it is. H4: `send_by` ascends along the queue:
+//! what must leave soon takes along what stands before it. So the front's is the earliest.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -78,15 +79,31 @@ impl Shard {
         batch.seal = self.next_seal;
         batch.predicted = Some(Arc::clone(&self.id));
         batch.send_by = send_by;
-        self.queued_bytes += batch.size();
-        self.queue.push_back(batch);
+        self.insert(self.queue.len(), batch);
     }
 
     /// Queues a batch that was sent before, at its old place.
     pub fn requeue(&mut self, batch: Box<Batch>) {
         let place = self.queue.partition_point(|queued| queued.seal < batch.seal);
+        self.insert(place, batch);
+    }
+
+    fn insert(&mut self, place: usize, mut batch: Box<Batch>) {
+        if let Some(next) = self.queue.get(place) {
+            batch.send_by = batch.send_by.min(next.send_by);
+        }
+        for earlier in self.queue.range_mut(..place).rev().take_while(|earlier| earlier.send_by > batch.send_by) {
+            earlier.send_by = batch.send_by;
+        }
         self.queued_bytes += batch.size();
         self.queue.insert(place, batch);
+    }
+
+    /// Lets nothing queued wait for companions any more.
+    pub fn hurry(&mut self, now: Time) {
+        for batch in &mut self.queue {
+            batch.send_by = batch.send_by.min(now);
+        }
     }
 
     /// The batch that goes next.

@@ -12,6 +12,10 @@
 //! T1: every member that comes in leaves through the settler or over the mesh.
 //! T2: a batch is in exactly one of: an aggregator, a shard's queue, a request, `parked`.
 
+mod expiry;
+mod remap;
+mod request;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,7 +46,7 @@ pub enum Timer {
     Release(StreamId, ShardIndex),
     /// A queued batch of the shard has a member that expires.
     Expire(StreamId, ShardIndex),
-    /// A record that waits for a map expires.
+    /// A record that waits for the first or for a newer map expires.
     ExpireWaiting(StreamId),
     /// A request is due, or a further connection may be opened for it.
     Due,
@@ -149,6 +153,9 @@ impl Stream {
     pub fn accept_parcel(&mut self, now: Time, epoch: u64, parcel: Parcel, common: &mut Common) {
         // Under an older map than the sender's we might send them straight back.
         if epoch > self.router.epoch() && !self.closed {
+            if let Some(oldest) = parcel.oldest() {
+                self.arm_waiting(oldest, common);
+            }
             self.early.push((epoch, parcel));
             return;
         }
@@ -163,8 +170,7 @@ impl Stream {
             Route::Owned(shard) => self.append(now, shard, record, common),
             Route::Pass(core) => common.mesh.pass(core, self.id, self.router.epoch(), record),
             Route::Wait => {
-                let expiration = record.member.arrival + self.bounds.ttl;
-                set_earlier(&mut self.waiting_alarm, expiration, Timer::ExpireWaiting(self.id), common);
+                self.arm_waiting(record.member.arrival, common);
                 self.map_wanted = true;
                 self.router.wait(record);
             }
@@ -174,6 +180,12 @@ impl Stream {
                 self.fail(removed, &(ErrorCode::StreamUnavailable, reason), common);
             }
         }
+    }
+
+    /// Sets the alarm for the expiration of a record that arrived at `arrival` and waits for a map.
+    fn arm_waiting(&mut self, arrival: Time, common: &mut Common) {
+        let expiration = arrival + self.bounds.ttl;
+        set_earlier(&mut self.waiting_alarm, expiration, Timer::ExpireWaiting(self.id), common);
     }
 
     fn append(&mut self, now: Time, index: ShardIndex, record: Routed<'_>, common: &mut Common) {
@@ -257,312 +269,6 @@ impl Stream {
         }
     }
 
-    /// The batches of a request that leaves now; none, if all shards turn out to be held. A request is about
-    /// [`COLLECTION_BYTES_AIM`] large while there is a connection for the next one (`spare`).
-    pub fn assemble(&mut self, now: Time, spare: bool, common: &mut Common) -> Vec<Box<Batch>> {
-        let max = self.config.collection_max_size;
-        let mut request =
-            Assembly { limit: if spare { max.min(COLLECTION_BYTES_AIM) } else { max }, bytes: 0, batches: Vec::new() };
-        for _ in 0..self.collector.len() {
-            let Some(index) = self.collector.next() else { break };
-            match self.draw(now, index, &mut request, common) {
-                Drawn::All => {}
-                Drawn::ShardFull => self.collector.list(index),
-                Drawn::RequestFull => {
-                    self.collector.put_back(index);
-                    break;
-                }
-            }
-        }
-        let fronts = self.collector.listed().filter_map(|index| self.shards[index.index()].as_ref()?.front());
-        let earliest = fronts.map(|batch| batch.send_by).min().unwrap_or(Time::NEVER);
-        self.collector.reset_due(now, &self.config, earliest);
-        request.batches
-    }
-
-    /// Moves what it can from one shard's queue into the request.
-    fn draw(&mut self, now: Time, index: ShardIndex, request: &mut Assembly, common: &mut Common) -> Drawn {
-        let mut drawn_bytes = 0;
-        loop {
-            let Some(shard) = self.shards[index.index()].as_deref_mut() else { return Drawn::All };
-            let Some(front) = shard.front() else {
-                shard.listed = false;
-                return Drawn::All;
-            };
-            let size = front.size();
-            if front.expiration <= now {
-                self.expire_queued(now, index, common);
-                continue;
-            }
-            if request.batches.len() >= self.config.collection_max_count {
-                return Drawn::RequestFull;
-            }
-            if !request.batches.is_empty() && request.bytes + size > request.limit {
-                return Drawn::RequestFull;
-            }
-            if drawn_bytes > 0 && drawn_bytes + size > REQUEST_BYTES_PER_SHARD_MAX {
-                return Drawn::ShardFull;
-            }
-            let wait = if front.not_before > now {
-                Some(front.not_before)
-            } else {
-                shard.limiter.try_take(now, size as u64).err()
-            };
-            if let Some(until) = wait {
-                self.hold(index, until, common);
-                return Drawn::All;
-            }
-            if let Some(batch) = shard.pop() {
-                shard.in_flight += 1;
-                drawn_bytes += size;
-                request.bytes += size;
-                self.collector.shrank(1, size);
-                request.batches.push(batch);
-            }
-        }
-    }
-
-    /// Holds a shard that was taken from the collector's list.
-    fn hold(&mut self, index: ShardIndex, until: Time, common: &mut Common) {
-        let Some(shard) = self.shards[index.index()].as_deref_mut() else { return };
-        shard.listed = false;
-        self.collector.shrank(shard.queued(), shard.queued_bytes());
-        set_earlier(&mut shard.hold_alarm, until, Timer::Release(self.id, index), common);
-    }
-
-    /// A request of ours has ended.
-    pub fn finish(
-        &mut self,
-        now: Time,
-        began: Time,
-        batches: Vec<Box<Batch>>,
-        end: RequestEnd<'_>,
-        common: &mut Common,
-    ) {
-        match end {
-            RequestEnd::Failed(trouble) => {
-                for batch in batches {
-                    self.troubled(now, began, batch, &trouble, common);
-                }
-            }
-            RequestEnd::Answered(entries) => {
-                for (batch, entry) in batches.into_iter().zip(entries) {
-                    match entry {
-                        EntryResult::Stored { shard_id, sequence_number } => {
-                            self.stored(now, began, batch, (shard_id, sequence_number), common);
-                        }
-                        EntryResult::Failed { code, message } => {
-                            let trouble = Trouble::Entry { code: &code, message: &message };
-                            self.troubled(now, began, batch, &trouble, common);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn stored(
-        &mut self,
-        now: Time,
-        began: Time,
-        mut batch: Box<Batch>,
-        (shard_id, sequence_number): (Arc<str>, Arc<str>),
-        common: &mut Common,
-    ) {
-        self.landed(&batch);
-        let result = AttemptResult::Stored { shard_id: Arc::clone(&shard_id), sequence_number };
-        let attempt = Attempt { began, ended: now, result };
-        let placement = match (&batch.predicted, self.router.map()) {
-            (Some(predicted), Some(map)) => judge_placement(&batch, predicted, &shard_id, map),
-            // A batch is sealed under a map, and a map is never lost.
-            _ => Placement::Unknown,
-        };
-        match placement {
-            Placement::Right { stale_map } => {
-                self.map_wanted |= stale_map;
-                batch.attempts.push(attempt);
-                self.settle(batch, None, common);
-            }
-            Placement::Wrong | Placement::Unknown => {
-                self.map_wanted = true;
-                common.wheel.insert(batch.expiration, Timer::Due);
-                self.parked.push(Parked { batch, placement, stored: shard_id, attempt });
-            }
-        }
-    }
-
-    fn troubled(&mut self, now: Time, began: Time, mut batch: Box<Batch>, trouble: &Trouble<'_>, common: &mut Common) {
-        let verdict = classify(trouble, &self.config);
-        if let Some(shard) = self.landed(&batch)
-            && verdict.throttled
-        {
-            shard.limiter.throttled(now, now.since(began));
-        }
-        if verdict.action == Action::Resend && !self.closed {
-            batch.not_before = now;
-            return self.requeue(now, batch, common);
-        }
-        let (code, message, ambiguous) = (verdict.code, verdict.message, verdict.ambiguous);
-        let failure = (code.clone(), Arc::clone(&message));
-        let result = AttemptResult::Failed { code, message, ambiguous };
-        batch.attempts.push(Attempt { began, ended: now, result });
-        if self.closed {
-            return self.settle(batch, Some(closed()), common);
-        }
-        let gives_up = match verdict.action {
-            Action::Fail => true,
-            Action::RetryWithinGrace => {
-                let since = *batch.refused_since.get_or_insert(now);
-                now.since(since) >= self.config.auth_grace
-            }
-            Action::Retry | Action::Resend => {
-                batch.refused_since = None;
-                false
-            }
-        };
-        if gives_up {
-            return self.settle(batch, Some(failure), common);
-        }
-        if matches!(&failure.0, ErrorCode::Service(code) if &**code == "ResourceNotFoundException") {
-            self.map_wanted = true;
-        }
-        batch.not_before = now + common.backoff.draw(batch.attempts.len(), &self.config);
-        self.requeue(now, batch, common);
-    }
-
-    /// A batch has come back from a request; its shard, if it is still here.
-    fn landed(&mut self, batch: &Batch) -> Option<&mut Shard> {
-        let index = self.locate(batch)?;
-        let shard = self.shards[index.index()].as_deref_mut()?;
-        shard.in_flight = shard.in_flight.saturating_sub(1);
-        Some(shard)
-    }
-
-    /// Where a batch that was sealed belongs now, if its shard is still ours.
-    fn locate(&self, batch: &Batch) -> Option<ShardIndex> {
-        let map = self.router.map()?;
-        let index = map.find(batch.predicted.as_ref()?)?;
-        self.shards[index.index()].as_ref().map(|_| index)
-    }
-
-    /// Puts a batch back to its old place, or its records to wherever they belong now.
-    fn requeue(&mut self, now: Time, mut batch: Box<Batch>, common: &mut Common) {
-        if batch.expiration <= now {
-            let Some(rest) = self.expire(now, batch, common) else { return };
-            batch = rest;
-        }
-        let Some(index) = self.locate(&batch) else { return self.route_anew(now, batch, common) };
-        let Some(shard) = self.shards[index.index()].as_deref_mut() else { return };
-        let (size, expiration, send_by) = (batch.size(), batch.expiration, batch.not_before);
-        batch.send_by = send_by;
-        shard.requeue(batch);
-        set_earlier(&mut shard.expire_alarm, expiration, Timer::Expire(self.id, index), common);
-        if shard.listed {
-            self.collector.grew(now, &self.config, 1, size, send_by);
-        } else {
-            self.list(now, index);
-        }
-    }
-
-    fn route_anew(&mut self, now: Time, mut batch: Box<Batch>, common: &mut Common) {
-        batch.dissolve(|record| self.take_in(now, record, common));
-        common.pool.give(batch);
-    }
-
-    /// Takes a newer map: shards that it still has for us stay as they are; the records of the others go where it
-    /// says, in the order of their shards' sealing.
-    pub fn adopt(&mut self, now: Time, map: Arc<ShardMap>, common: &mut Common) {
-        let Adoption::Adopted { replaced, waited } = self.router.adopt(Arc::clone(&map)) else { return };
-        self.map_wanted = false;
-        self.map_trouble = None;
-        cancel(&mut self.waiting_alarm, common);
-        self.collector.clear();
-        let old = std::mem::take(&mut self.shards);
-        self.shards.resize_with(map.len(), || None);
-        let mut homeless = Vec::new();
-        for (index, shard) in old.into_iter().enumerate() {
-            let Some(mut shard) = shard else { continue };
-            cancel(&mut shard.seal_alarm, common);
-            cancel(&mut shard.hold_alarm, common);
-            cancel(&mut shard.expire_alarm, common);
-            shard.listed = false;
-            let range = replaced.as_ref().map(|map| map.shard(ShardIndex(index as u32)).range);
-            let kept = map.find(&shard.id).filter(|at| {
-                let now_has = map.shard(*at);
-                Some(now_has.range) == range && now_has.owner == self.core
-            });
-            match kept {
-                Some(at) => self.reinstate(now, at, shard, common),
-                None => homeless.push(shard),
-            }
-        }
-        for shard in homeless {
-            for batch in shard.dismantle() {
-                self.route_anew(now, batch, common);
-            }
-        }
-        waited.unpack(|record| self.take_in(now, record, common));
-        for (epoch, parcel) in std::mem::take(&mut self.early) {
-            self.accept_parcel(now, epoch, parcel, common);
-        }
-        self.judge_parked(now, common);
-    }
-
-    /// A shard that keeps its core and range under a new map has a new index.
-    fn reinstate(&mut self, now: Time, at: ShardIndex, mut shard: Box<Shard>, common: &mut Common) {
-        let wait = self.collector_wait();
-        if let Some(open) = shard.aggregator.open() {
-            set_earlier(&mut shard.seal_alarm, open.deadline - wait, Timer::Seal(self.id, at), common);
-        }
-        let expiration = shard.earliest_expiration();
-        if expiration != Time::NEVER {
-            set_earlier(&mut shard.expire_alarm, expiration, Timer::Expire(self.id, at), common);
-        }
-        self.shards[at.index()] = Some(shard);
-        self.list(now, at);
-    }
-
-    fn judge_parked(&mut self, now: Time, common: &mut Common) {
-        for Parked { mut batch, placement, stored, attempt } in std::mem::take(&mut self.parked) {
-            let verdict = match (placement, &batch.predicted, self.router.map()) {
-                (Placement::Unknown, Some(predicted), Some(map)) => judge_placement(&batch, predicted, &stored, map),
-                _ => placement,
-            };
-            match verdict {
-                Placement::Right { .. } => {
-                    batch.attempts.push(attempt);
-                    self.settle(batch, None, common);
-                }
-                Placement::Unknown => {
-                    self.map_wanted = true;
-                    self.parked.push(Parked { batch, placement: verdict, stored, attempt });
-                }
-                Placement::Wrong => {
-                    batch.attempts.push(misplaced(&attempt, ErrorCode::WrongShard, &stored));
-                    self.route_anew(now, batch, common);
-                }
-            }
-        }
-    }
-
-    /// The shards cannot be listed. Records that wait for the first map fail; a known map stays in use.
-    pub fn refuse(&mut self, reason: &str, common: &mut Common) {
-        self.map_wanted = false;
-        let reason: Reason = (ErrorCode::StreamUnavailable, reason.into());
-        let waited = self.router.refuse(&reason.1);
-        if self.router.map().is_none() {
-            cancel(&mut self.waiting_alarm, common);
-        }
-        waited.unpack(|record| {
-            self.fail(Removed { member: record.member, prior: record.prior }, &reason, common);
-        });
-    }
-
-    /// The shards could not be listed this time.
-    pub fn map_failed(&mut self, reason: &str) {
-        self.map_trouble = Some(reason.into());
-    }
-
     /// A timer of this stream has fired.
     pub fn fire(&mut self, now: Time, timer: Timer, common: &mut Common) {
         match timer {
@@ -594,91 +300,6 @@ impl Stream {
         }
     }
 
-    fn expire_queued(&mut self, now: Time, index: ShardIndex, common: &mut Common) {
-        let Some(shard) = self.shards[index.index()].as_deref_mut() else { return };
-        let (count, bytes) = (shard.queued(), shard.queued_bytes());
-        for batch in shard.take_expired(now) {
-            if let Some(rest) = self.expire(now, batch, common)
-                && let Some(shard) = self.shards[index.index()].as_deref_mut()
-            {
-                shard.requeue(rest);
-            }
-        }
-        let Some(shard) = self.shards[index.index()].as_deref_mut() else { return };
-        if shard.listed {
-            self.collector.shrank(count, bytes);
-            let send_by = shard.front().map_or(Time::NEVER, |front| front.send_by);
-            self.collector.grew(now, &self.config, shard.queued(), shard.queued_bytes(), send_by);
-        }
-        let next = shard.earliest_expiration();
-        if next != Time::NEVER {
-            set_earlier(&mut shard.expire_alarm, next, Timer::Expire(self.id, index), common);
-        }
-    }
-
-    /// Fails the members of `batch` that have expired; the rest is sealed again under the same number.
-    fn expire(&mut self, now: Time, mut batch: Box<Batch>, common: &mut Common) -> Option<Box<Batch>> {
-        let (ttl, bounds) = (self.bounds.ttl, self.bounds);
-        if batch.members.iter().all(|member| member.arrival + ttl <= now) {
-            batch.attempts.push(expired_attempt(now));
-            self.settle(batch, Some(expired()), common);
-            return None;
-        }
-        let mut rest = common.pool.take();
-        rest.predicted = batch.predicted.clone();
-        (rest.seal, rest.send_by, rest.not_before) = (batch.seal, batch.send_by, batch.not_before);
-        rest.refused_since = batch.refused_since;
-        let bounds = Bounds { max_size: usize::MAX, ..bounds };
-        batch.dissolve(|record| {
-            if record.member.arrival + ttl <= now {
-                let removed = Removed { member: record.member, prior: record.prior };
-                self.fail_expired(now, removed, expired().1, common);
-            } else {
-                let appended = rest.try_append(record, &bounds);
-                assert!(appended.is_ok(), "what was one batch fits one batch");
-            }
-        });
-        common.pool.give(batch);
-        Some(rest)
-    }
-
-    fn expire_waiting(&mut self, now: Time, common: &mut Common) {
-        let ttl = self.bounds.ttl;
-        let gone = |member: &Member| member.arrival + ttl <= now;
-        let mut expired = self.router.waiting().remove(gone);
-        for (_, parcel) in &mut self.early {
-            expired.append(&mut parcel.remove(gone));
-        }
-        let message = match &self.map_trouble {
-            Some(trouble) => format!("record_ttl has passed without a shard map: {trouble}").into(),
-            None => "record_ttl has passed without a shard map".into(),
-        };
-        for removed in expired {
-            self.fail_expired(now, removed, Arc::clone(&message), common);
-        }
-        if let Some(oldest) = self.router.waiting().oldest() {
-            set_earlier(&mut self.waiting_alarm, oldest + ttl, Timer::ExpireWaiting(self.id), common);
-        }
-    }
-
-    /// Fails parked batches that have expired, whole: where they are stored can't be told.
-    pub fn expire_parked(&mut self, now: Time, common: &mut Common) {
-        for Parked { mut batch, placement, stored, attempt } in std::mem::take(&mut self.parked) {
-            if batch.expiration > now {
-                self.parked.push(Parked { batch, placement, stored, attempt });
-                continue;
-            }
-            let code = match placement {
-                Placement::Unknown => ErrorCode::UnverifiedShard,
-                _ => ErrorCode::WrongShard,
-            };
-            let attempt = misplaced(&attempt, code.clone(), &stored);
-            batch.attempts.push(attempt);
-            let reason = if code == ErrorCode::WrongShard { expired() } else { (code, stored) };
-            self.settle(batch, Some(reason), common);
-        }
-    }
-
     /// Whether what is open is to be sealed now for a flush: its round is complete, or records of it have come late.
     pub fn should_seal(&mut self) -> bool {
         let late = std::mem::take(&mut self.late);
@@ -689,6 +310,10 @@ impl Stream {
     pub fn seal_all(&mut self, now: Time, common: &mut Common) {
         for index in (0..self.shards.len() as u32).map(ShardIndex) {
             self.seal_now(now, index, common);
+            // One request may not hold it all, and what is left must not wait again.
+            if let Some(shard) = self.shards[index.index()].as_deref_mut() {
+                shard.hurry(now);
+            }
         }
         self.collector.grew(now, &self.config, 0, 0, now);
     }
@@ -750,12 +375,6 @@ impl Stream {
         common.settler.fail(removed, reason);
     }
 
-    fn fail_expired(&mut self, now: Time, mut removed: Removed, message: Arc<str>, common: &mut Common) {
-        let own = [expired_attempt(now)];
-        removed.prior = joined(removed.prior, Some(&own.into()));
-        self.fail(removed, &(ErrorCode::Expired, message), common);
-    }
-
     /// Whether a newer map is wanted. True once, until another reason comes up.
     pub fn take_map_wanted(&mut self) -> bool {
         std::mem::take(&mut self.map_wanted)
@@ -769,23 +388,6 @@ impl Stream {
         let parked = self.parked.iter().map(|parked| &*parked.batch);
         batches.chain(parked).map(|batch| batch.oldest).chain(waiting).chain(early).min()
     }
-}
-
-/// A request that is being put together.
-struct Assembly {
-    limit: usize,
-    bytes: usize,
-    batches: Vec<Box<Batch>>,
-}
-
-/// What became of a shard that a request drew from.
-enum Drawn {
-    /// It is listed no more: empty, or held.
-    All,
-    /// It had its part of the request and has more.
-    ShardFull,
-    /// The request is full.
-    RequestFull,
 }
 
 fn set_earlier(alarm: &mut Option<Alarm>, at: Time, timer: Timer, common: &mut Common) {
@@ -804,15 +406,6 @@ fn cancel(alarm: &mut Option<Alarm>, common: &mut Common) {
 
 fn closed() -> Reason {
     (ErrorCode::Closed, "the producer was closed".into())
-}
-
-fn expired() -> Reason {
-    (ErrorCode::Expired, "record_ttl has passed".into())
-}
-
-fn expired_attempt(now: Time) -> Attempt {
-    let (code, message) = expired();
-    Attempt { began: now, ended: now, result: AttemptResult::Failed { code, message, ambiguous: false } }
 }
 
 fn misplaced(attempt: &Attempt, code: ErrorCode, stored: &Arc<str>) -> Attempt {

@@ -222,8 +222,7 @@ impl<R: Runtime> Running<R> {
         self.engine.handle_pressure(self.seat.budget.is_pressed());
         self.engine.turn(now);
         worked |= self.transmit(now);
-        // Before anybody is told of it, here or by way of another core.
-        self.account();
+        self.settle(); // before anybody is told of it, here or by way of another core
         worked |= self.say();
         self.tell();
         self.answer_askers();
@@ -243,7 +242,7 @@ impl<R: Runtime> Running<R> {
                 break;
             }
         }
-        self.account();
+        self.settle();
         self.wake();
     }
 
@@ -410,7 +409,7 @@ impl<R: Runtime> Running<R> {
     }
 
     /// Counts what was settled and returns its credit.
-    fn account(&mut self) {
+    fn settle(&mut self) {
         let released = self.engine.released();
         if released.records > 0 {
             self.seat.counters.settled(released.delivered, released.failed);
@@ -420,9 +419,7 @@ impl<R: Runtime> Running<R> {
 
     /// Wakes callers: their code comes last, each call contained.
     fn wake(&mut self) {
-        for waker in self.engine.wakers().drain(..) {
-            contain(|| waker.wake());
-        }
+        self.engine.wakers().drain(..).for_each(|waker| contain(|| waker.wake()));
     }
 
     /// Sleeps until something happens, or until the engine's next timeout.

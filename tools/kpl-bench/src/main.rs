@@ -1,3 +1,241 @@
-//! The load generator.
+//! The load generator: puts records into a stream, reads them back, and says what it cost and whether all arrived.
+//!
+//! ```text
+//!  args ─▶ endpoint child ─▶ stream ─▶ producing: lanes put, outcomes come back ─▶ reader ─▶ ledger ─▶ report
+//!           (if embedded)    (if not     workload.rs or lines.rs ─▶ lane.rs         reader.rs  verify.rs
+//!                             there)                                outcomes.rs     deaggregate.rs
+//! ```
+//!
+//! Exit status 0: all that was requested was put, delivered, and read back once and unharmed. 1: it was not. 2: the
+//! run could not be made as asked. Without arguments it needs nothing but this binary.
 
-fn main() {}
+mod args;
+mod clock;
+mod cpu;
+mod deaggregate;
+mod endpoint_child;
+mod figures;
+mod json_key;
+mod lane;
+mod lines;
+mod outcomes;
+mod producing;
+mod progress;
+mod reader;
+mod report;
+mod stream;
+mod verify;
+mod workload;
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use args::{Command, Input, Options, Target};
+use endpoint_child::{Embedded, EndpointChild};
+use lines::KeySource;
+use producing::{Feed, Job};
+use progress::Progress;
+use reader::{ReadCounts, Reader};
+use report::Report;
+use stream::{Access, Marks, Service};
+use verify::{Findings, Ledger, Reading};
+use workload::{Keys, Plan};
+
+/// The exit status of a run that could not be made.
+const NOT_MADE: u8 = 2;
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let Some((embedded, region)) = endpoint_child::asked_to_serve(&args) {
+        return match endpoint_child::serve(embedded, region) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => not_made(format_args!("the embedded endpoint cannot be started: {error}")),
+        };
+    }
+    let text = match args::parse(args) {
+        Ok(Command::Run(options)) => return run(&options),
+        Ok(Command::Help) => args::HELP.to_owned(),
+        Ok(Command::Version) => format!("kpl-bench {}\n", env!("CARGO_PKG_VERSION")),
+        Err(error) => return not_made(format_args!("{error} (--help tells the options)")),
+    };
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(NOT_MADE),
+    }
+}
+
+fn not_made(error: impl Display) -> ExitCode {
+    eprintln!("kpl-bench: {error}");
+    ExitCode::from(NOT_MADE)
+}
+
+fn run(options: &Options) -> ExitCode {
+    // Opened before anything runs: a run whose figures cannot be written should not be made.
+    let json = match options.json.as_deref().map(create).transpose() {
+        Ok(json) => json,
+        Err(error) => return not_made(error),
+    };
+    let (report, input_fault) = match bench(options) {
+        Ok(done) => done,
+        Err(error) => return not_made(error),
+    };
+    // The report goes to nobody if standard output is closed; the status still tells.
+    let _ = writeln!(io::stdout(), "{report}");
+    if let Some(mut file) = json {
+        let written = serde_json::to_writer_pretty(&file, &report).map_err(io::Error::from);
+        if let Err(error) = written.and_then(|()| file.write_all(b"\n")) {
+            return not_made(format_args!("--json: {error}"));
+        }
+    }
+    match input_fault {
+        Some(fault) => not_made(fault),
+        None if report.passed => ExitCode::SUCCESS,
+        None => ExitCode::FAILURE,
+    }
+}
+
+fn create(path: &Path) -> Result<File, String> {
+    File::create(path).map_err(|error| format!("--json is {path:?}, which cannot be written: {error}"))
+}
+
+/// The whole run; with the report comes the fault that ended the input early, if one did.
+fn bench(options: &Options) -> Result<(Report, Option<lines::InputError>), String> {
+    let input = options.input.as_ref().map(open).transpose()?;
+    let child = start_endpoint(options).map_err(|error| format!("the embedded endpoint cannot be started: {error}"))?;
+    let access = access(options, child.as_ref());
+    let service = Service::new(&access).map_err(text)?;
+    let (created, shards) = match options.target {
+        // A sink knows no streams: it takes every name.
+        Target::Sink => (false, options.shards),
+        _ => service.ensure(&options.stream, options.shards).map_err(text)?,
+    };
+    let done = put_and_read(options, &access, &service, created, shards, input);
+    if created && child.is_none() {
+        // A run that went wrong still cleans up behind itself, and its own fault is the one to tell.
+        let deleted = service.delete(&options.stream).map_err(text);
+        return done.and_then(|done| deleted.map(|()| done));
+    }
+    done
+}
+
+fn put_and_read(
+    options: &Options,
+    access: &Access,
+    service: &Service,
+    created: bool,
+    shards: u32,
+    input: Option<Box<dyn Read + Send>>,
+) -> Result<(Report, Option<lines::InputError>), String> {
+    let keys = Arc::new(Keys::new(options.keys, options.seed));
+    let plan = Plan {
+        keys: keys.clone(),
+        seed: options.seed,
+        record_size: options.record_size,
+        lanes: options.submitters as u64,
+    };
+    let ledger = match (&input, options.verify) {
+        (_, false) => Ledger::Off,
+        (None, true) => Ledger::generated(plan.clone()),
+        (Some(_), true) => Ledger::lines(),
+    };
+    let feed = match input {
+        None => Feed::Generated { plan, records: options.records },
+        Some(input) => {
+            let field = options.key_field.as_deref();
+            let keys = field.map_or(KeySource::Drawn(keys), |field| KeySource::Field(field.into()));
+            Feed::Lines { blocks: lines::start_reader(input, options.records).map_err(text)?, keys }
+        }
+    };
+    // Of a stream that was there before only what is written from now on is ours.
+    let marks = match created || !options.verify {
+        true => Marks::new(),
+        false => service.runtime.block_on(stream::mark(&service.client, &options.stream)).map_err(text)?,
+    };
+    let produced = job(options, access, shards).run(&feed, &ledger).map_err(text)?;
+    let remote = matches!(options.target, Target::Url(_));
+    let reader =
+        Reader { client: service.client.clone(), stream: options.stream.clone(), marks: Arc::new(marks), remote };
+    let expected = produced.settled.delivered;
+    let read = match ledger.into_reading(produced.tried_by_lane.clone()) {
+        None => None,
+        Some(reading) => Some(read_back(service, &reader, reading, expected)?),
+    };
+    let report = figures::report(options, shards, &produced, read);
+    Ok((report, produced.input_fault))
+}
+
+fn text(error: impl Display) -> String {
+    error.to_string()
+}
+
+fn open(input: &Input) -> Result<Box<dyn Read + Send>, String> {
+    match input {
+        Input::Stdin => Ok(Box::new(io::stdin())),
+        Input::File(path) => match File::open(path) {
+            Ok(file) => Ok(Box::new(file)),
+            Err(error) => Err(format!("--input is {path:?}, which cannot be opened: {error}")),
+        },
+    }
+}
+
+fn start_endpoint(options: &Options) -> io::Result<Option<EndpointChild>> {
+    let embedded = match options.target {
+        Target::Url(_) => return Ok(None),
+        Target::Emulator => Embedded::Emulator,
+        Target::Sink => Embedded::Sink { shards: options.shards },
+    };
+    let region = options.region.as_deref().unwrap_or(endpoint_child::REGION);
+    EndpointChild::start(embedded, region).map(Some)
+}
+
+fn access(options: &Options, child: Option<&EndpointChild>) -> Access {
+    match (child, &options.target) {
+        (Some(child), _) => {
+            let region = options.region.clone().unwrap_or_else(|| endpoint_child::REGION.to_owned());
+            let credentials = Some(endpoint_child::credentials());
+            Access { url: child.url().to_owned(), region: Some(region), credentials }
+        }
+        (None, Target::Url(url)) => Access { url: url.clone(), region: options.region.clone(), credentials: None },
+        (None, _) => unreachable!("an embedded endpoint has its child"),
+    }
+}
+
+fn job(options: &Options, access: &Access, shards: u32) -> Job {
+    // Lines may be as long as the stream takes records; the producer refuses what is longer.
+    let record_size = if options.input.is_some() { 0 } else { options.record_size };
+    Job {
+        access: access.clone(),
+        stream: options.stream.clone(),
+        shards,
+        submitters: options.submitters,
+        cores: options.cores,
+        rate_limit: options.rate_limit,
+        wire: options.wire,
+        seed: options.seed,
+        record_size,
+        duration: options.duration,
+    }
+}
+
+/// Reads the stream, a second time if the first leaves doubt.
+fn read_back(
+    service: &Service,
+    reader: &Reader,
+    mut reading: Reading,
+    expected: u64,
+) -> Result<(Findings, ReadCounts), String> {
+    let progress = Progress::begin("reading", Some(expected));
+    let at = |count| progress.at(count);
+    let mut on_record = |key: &str, data: &[u8]| reading.read(key, data);
+    let counts = service.runtime.block_on(reader.read(expected, &at, &mut on_record)).map_err(text)?;
+    if reading.needs_second_reading() {
+        let mut on_record = |key: &str, data: &[u8]| reading.reread(key, data);
+        service.runtime.block_on(reader.read(expected, &at, &mut on_record)).map_err(text)?;
+    }
+    Ok((reading.findings(), counts))
+}

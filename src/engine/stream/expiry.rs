@@ -1,0 +1,110 @@
+//! A stream's records expire: in a shard's queue, waiting for a map, or parked. What is in a request is let be, as a
+//! late success is a success.
+
+use super::*;
+
+impl Stream {
+    pub(super) fn expire_queued(&mut self, now: Time, index: ShardIndex, common: &mut Common) {
+        let Some(shard) = self.shards[index.index()].as_deref_mut() else { return };
+        let (count, bytes) = (shard.queued(), shard.queued_bytes());
+        let led = shard.front().map(|front| front.seal);
+        for batch in shard.take_expired(now) {
+            if let Some(rest) = self.expire(now, batch, common)
+                && let Some(shard) = self.shards[index.index()].as_deref_mut()
+            {
+                shard.requeue(rest);
+            }
+        }
+        let Some(shard) = self.shards[index.index()].as_deref_mut() else { return };
+        if shard.listed {
+            self.collector.shrank(count, bytes);
+            let send_by = shard.front().map_or(Time::NEVER, |front| front.send_by);
+            self.collector.grew(now, &self.config, shard.queued(), shard.queued_bytes(), send_by);
+        }
+        let leads = shard.front().map(|front| front.seal) != led;
+        let next = shard.earliest_expiration();
+        if next != Time::NEVER {
+            set_earlier(&mut shard.expire_alarm, next, Timer::Expire(self.id, index), common);
+        }
+        self.list_anew(now, index, leads, common);
+    }
+
+    /// Fails the members of `batch` that have expired; the rest is sealed again under the same number.
+    pub(super) fn expire(&mut self, now: Time, mut batch: Box<Batch>, common: &mut Common) -> Option<Box<Batch>> {
+        let (ttl, bounds) = (self.bounds.ttl, self.bounds);
+        if batch.members.iter().all(|member| member.arrival + ttl <= now) {
+            batch.attempts.push(expired_attempt(now));
+            self.settle(batch, Some(expired()), common);
+            return None;
+        }
+        let mut rest = common.pool.take();
+        rest.predicted = batch.predicted.clone();
+        (rest.seal, rest.send_by, rest.not_before) = (batch.seal, batch.send_by, batch.not_before);
+        rest.refused_since = batch.refused_since;
+        let bounds = Bounds { max_size: usize::MAX, ..bounds };
+        batch.dissolve(|record| {
+            if record.member.arrival + ttl <= now {
+                let removed = Removed { member: record.member, prior: record.prior };
+                self.fail_expired(now, removed, expired().1, common);
+            } else {
+                let appended = rest.try_append(record, &bounds);
+                assert!(appended.is_ok(), "what was one batch fits one batch");
+            }
+        });
+        common.pool.give(batch);
+        Some(rest)
+    }
+
+    pub(super) fn expire_waiting(&mut self, now: Time, common: &mut Common) {
+        let ttl = self.bounds.ttl;
+        let gone = |member: &Member| member.arrival + ttl <= now;
+        let mut expired = self.router.waiting().remove(gone);
+        for (_, parcel) in &mut self.early {
+            expired.append(&mut parcel.remove(gone));
+        }
+        let message = match &self.map_trouble {
+            Some(trouble) => format!("record_ttl has passed without a shard map: {trouble}").into(),
+            None => "record_ttl has passed without a shard map".into(),
+        };
+        for removed in expired {
+            self.fail_expired(now, removed, Arc::clone(&message), common);
+        }
+        let early = self.early.iter().filter_map(|(_, parcel)| parcel.oldest()).min();
+        for oldest in [self.router.waiting().oldest(), early].into_iter().flatten() {
+            self.arm_waiting(oldest, common);
+        }
+    }
+
+    /// Fails parked batches that have expired, whole: where they are stored can't be told.
+    pub fn expire_parked(&mut self, now: Time, common: &mut Common) {
+        for Parked { mut batch, placement, stored, attempt } in std::mem::take(&mut self.parked) {
+            if batch.expiration > now {
+                self.parked.push(Parked { batch, placement, stored, attempt });
+                continue;
+            }
+            let code = match placement {
+                Placement::Unknown => ErrorCode::UnverifiedShard,
+                _ => ErrorCode::WrongShard,
+            };
+            let attempt = misplaced(&attempt, code.clone(), &stored);
+            batch.attempts.push(attempt);
+            let reason = if code == ErrorCode::WrongShard { expired() } else { (code, stored) };
+            self.settle(batch, Some(reason), common);
+        }
+    }
+
+    pub(super) fn fail_expired(&mut self, now: Time, mut removed: Removed, message: Arc<str>, common: &mut Common) {
+        let own = [expired_attempt(now)];
+        removed.prior = joined(removed.prior, Some(&own.into()));
+        self.fail(removed, &(ErrorCode::Expired, message), common);
+    }
+}
+
+pub(super) fn expired() -> Reason {
+    (ErrorCode::Expired, "record_ttl has passed".into())
+}
+
+pub(super) fn expired_attempt(now: Time) -> Attempt {
+    let (code, message) = expired();
+    Attempt { began: now, ended: now, result: AttemptResult::Failed { code, message, ambiguous: false } }
+}

@@ -1,0 +1,403 @@
+//! What the command line says: names, defaults, bounds, and the relations between options.
+//!
+//! Every refusal names the option, the value and the bound. An option that would have no effect beside another is
+//! refused too, since a figure that was measured under a setting nobody applied is worse than none.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use kpl::config::{RateLimit, WireFormat};
+use kpl::limits;
+use lexopt::ValueExt;
+
+use crate::workload::{KEY_BYTES, STAMP_BYTES};
+
+/// Records put when neither `--records` nor `--duration` nor `--input` says otherwise.
+pub const RECORDS_DEFAULT: u64 = 1_000_000;
+/// Most `--records`: their bitmap of one bit each is then 128 GiB, so the machine says no first.
+const RECORDS_MAX: u64 = 1 << 40;
+/// Most `--record-size`: with its key it is the largest record of the service.
+const RECORD_SIZE_MAX: usize = limits::RECORD_BYTES_MAX - KEY_BYTES;
+/// Most `--keys`: they are a table of 8 bytes each.
+const KEYS_MAX: u32 = 10_000_000;
+/// Most `--shards`.
+const SHARDS_MAX: u32 = 1000;
+/// Most `--submitters`: with the pool of the producer they are the most that it takes.
+const SUBMITTERS_MAX: usize = limits::SUBMITTERS_MAX - limits::POOL_SUBMITTERS;
+/// Longest `--duration`.
+const DURATION_MAX: Duration = limits::DURATION_MAX;
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+kpl-bench: puts records into a Kinesis stream, reads them back, and says what it cost and whether all arrived
+
+Usage: kpl-bench [OPTIONS]
+With no options it starts an embedded endpoint as a child process, with a stream of 4 shards of its own.
+
+Where to
+  --endpoint URL        an endpoint that is there already; credentials come from AWS's default chain
+  --region NAME         region to sign for (default: AWS's chain; us-east-1 where the endpoint is embedded)
+  --stream NAME         the stream (default kpl-bench); created if it is not there, and deleted afterwards if so;
+                        one that is there gets a marker record in each shard, behind which it is read back
+  --shards N            shards of a stream that is created (default 4)
+  --sink                an embedded endpoint that stores nothing: the client's own cost; with --no-verify
+
+What
+  --records N           records to put (default 1000000 without --duration and --input)
+  --duration TIME       stop putting after TIME: 500ms, 30s, 5m, 1h; with --records, whichever comes first
+  --record-size BYTES   data of a generated record (default 100, at least 16)
+  --keys N              distinct partition keys that are drawn (default 10000)
+  --input FILE|-        each line is a record, without its line feed; an empty line is an empty record
+  --key-field NAME      each line is a JSON object, and its field NAME, a string or a number, is the partition key
+  --seed N              of keys, data and backoff (default 1)
+
+How
+  --submitters N        threads that put (default 2)
+  --cores N             core threads of the producer (default 1)
+  --rate-limit PERCENT|off
+                        share of the shards' limits to use (default 150; off with --sink)
+  --wire auto|cbor|json form of PutRecords (default auto)
+
+Afterwards
+  --no-verify           do not read the stream back
+  --json FILE           write the figures as one JSON object
+  -h, --help            this text
+  -V, --version         the version
+
+Exit status: 0 if every record requested was put, delivered and read back once and unharmed; 1 if not; 2 if the
+run could not be made as asked.
+";
+
+/// Where the records go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The emulator, as a child process.
+    Emulator,
+    /// The sink, as a child process.
+    Sink,
+    /// An endpoint that is there already.
+    Url(String),
+}
+
+/// Where lines come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Standard input.
+    Stdin,
+    /// A file.
+    File(PathBuf),
+}
+
+/// A run, as asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    pub target: Target,
+    pub region: Option<String>,
+    pub stream: String,
+    pub shards: u32,
+    /// Most records to put; `None` leaves it to the duration or the input.
+    pub records: Option<u64>,
+    pub duration: Option<Duration>,
+    pub record_size: usize,
+    pub keys: u32,
+    pub input: Option<Input>,
+    pub key_field: Option<String>,
+    pub submitters: usize,
+    pub cores: usize,
+    pub rate_limit: RateLimit,
+    pub wire: WireFormat,
+    pub verify: bool,
+    pub seed: u64,
+    pub json: Option<PathBuf>,
+}
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    Run(Box<Options>),
+    Help,
+    Version,
+}
+
+/// Why the command line is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArgsError(String);
+
+impl fmt::Display for ArgsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<lexopt::Error> for ArgsError {
+    fn from(error: lexopt::Error) -> ArgsError {
+        ArgsError(error.to_string())
+    }
+}
+
+/// Options as they were given, before defaults and relations.
+#[derive(Default)]
+struct Given {
+    endpoint: Option<String>,
+    region: Option<String>,
+    stream: Option<String>,
+    shards: Option<u32>,
+    records: Option<u64>,
+    duration: Option<Duration>,
+    record_size: Option<usize>,
+    keys: Option<u32>,
+    input: Option<Input>,
+    key_field: Option<String>,
+    submitters: Option<usize>,
+    cores: Option<usize>,
+    rate_limit: Option<RateLimit>,
+    wire: Option<WireFormat>,
+    sink: bool,
+    no_verify: bool,
+    seed: Option<u64>,
+    json: Option<PathBuf>,
+}
+
+/// Reads the command line, without the program's name.
+///
+/// # Errors
+/// The first fault, with option, value and bound.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, ArgsError> {
+    use lexopt::Arg::{Long, Short, Value};
+    let mut parser = lexopt::Parser::from_args(args);
+    let mut given = Given::default();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Short('h') | Long("help") => return Ok(Command::Help),
+            Short('V') | Long("version") => return Ok(Command::Version),
+            Long("endpoint") => given.endpoint = Some(url(&parser.value()?.string()?)?),
+            Long("region") => given.region = Some(parser.value()?.string()?),
+            Long("stream") => given.stream = Some(stream(parser.value()?.string()?)?),
+            Long("shards") => given.shards = Some(number("--shards", &mut parser, 1, SHARDS_MAX)?),
+            Long("records") => given.records = Some(number("--records", &mut parser, 1, RECORDS_MAX)?),
+            Long("duration") => given.duration = Some(duration(&parser.value()?.string()?)?),
+            Long("record-size") => {
+                given.record_size = Some(number("--record-size", &mut parser, STAMP_BYTES, RECORD_SIZE_MAX)?);
+            }
+            Long("keys") => given.keys = Some(number("--keys", &mut parser, 1, KEYS_MAX)?),
+            Long("input") => given.input = Some(input(parser.value()?)),
+            Long("key-field") => given.key_field = Some(parser.value()?.string()?),
+            Long("submitters") => given.submitters = Some(number("--submitters", &mut parser, 1, SUBMITTERS_MAX)?),
+            Long("cores") => given.cores = Some(number("--cores", &mut parser, 1, limits::CORES_MAX)?),
+            Long("rate-limit") => given.rate_limit = Some(rate_limit(&parser.value()?.string()?)?),
+            Long("wire") => given.wire = Some(wire(&parser.value()?.string()?)?),
+            Long("sink") => given.sink = true,
+            Long("no-verify") => given.no_verify = true,
+            Long("seed") => given.seed = Some(number("--seed", &mut parser, 0, u64::MAX)?),
+            Long("json") => given.json = Some(parser.value()?.into()),
+            Value(_) | Long(_) | Short(_) => return Err(arg.unexpected().into()),
+        }
+    }
+    given.check_relations()?;
+    Ok(Command::Run(Box::new(given.with_defaults())))
+}
+
+impl Given {
+    fn check_relations(&self) -> Result<(), ArgsError> {
+        let no_effect = |with: bool, option: &str, because: &str| {
+            if with { Err(ArgsError(format!("{option} has no effect with {because}"))) } else { Ok(()) }
+        };
+        no_effect(self.sink && self.endpoint.is_some(), "--endpoint", "--sink, which is an endpoint itself")?;
+        no_effect(self.input.is_some() && self.record_size.is_some(), "--record-size", "--input: a record is a line")?;
+        no_effect(self.key_field.is_some() && self.keys.is_some(), "--keys", "--key-field: keys come from the lines")?;
+        no_effect(self.key_field.is_some() && self.input.is_none(), "--key-field", "generated records: add --input")?;
+        if self.sink && !self.no_verify {
+            return Err(ArgsError("--sink stores nothing that could be read back: add --no-verify".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn with_defaults(self) -> Options {
+        let rate_limit = if self.sink { RateLimit::Off } else { RateLimit::Percent(limits::RATE_LIMIT_DEFAULT) };
+        let unbounded = self.duration.is_some() || self.input.is_some();
+        let target = match self.endpoint {
+            Some(url) => Target::Url(url),
+            None if self.sink => Target::Sink,
+            None => Target::Emulator,
+        };
+        Options {
+            target,
+            region: self.region,
+            stream: self.stream.unwrap_or_else(|| "kpl-bench".to_owned()),
+            shards: self.shards.unwrap_or(4),
+            records: self.records.or((!unbounded).then_some(RECORDS_DEFAULT)),
+            duration: self.duration,
+            record_size: self.record_size.unwrap_or(100),
+            keys: self.keys.unwrap_or(10_000),
+            input: self.input,
+            key_field: self.key_field,
+            submitters: self.submitters.unwrap_or(2),
+            cores: self.cores.unwrap_or(1),
+            rate_limit: self.rate_limit.unwrap_or(rate_limit),
+            wire: self.wire.unwrap_or_default(),
+            verify: !self.no_verify,
+            seed: self.seed.unwrap_or(1),
+            json: self.json,
+        }
+    }
+}
+
+fn refuse<T>(option: &str, value: &str, bound: impl fmt::Display) -> Result<T, ArgsError> {
+    Err(ArgsError(format!("{option} is {value:?}, but must be {bound}")))
+}
+
+/// A whole number, in which `_` may group digits.
+fn number<T>(option: &str, parser: &mut lexopt::Parser, min: T, max: T) -> Result<T, ArgsError>
+where
+    T: FromStr + PartialOrd + fmt::Display,
+{
+    let text = parser.value()?.string()?;
+    match text.replace('_', "").parse::<T>() {
+        Ok(value) if value >= min && value <= max => Ok(value),
+        _ => refuse(option, &text, format_args!("a whole number from {min} to {max}")),
+    }
+}
+
+fn rate_limit(text: &str) -> Result<RateLimit, ArgsError> {
+    if text == "off" {
+        return Ok(RateLimit::Off);
+    }
+    match text.parse::<u32>() {
+        Ok(percent @ 1..=limits::RATE_LIMIT_MAX) => Ok(RateLimit::Percent(percent)),
+        _ => refuse("--rate-limit", text, format_args!("a percentage from 1 to {}, or off", limits::RATE_LIMIT_MAX)),
+    }
+}
+
+fn wire(text: &str) -> Result<WireFormat, ArgsError> {
+    match text {
+        "auto" => Ok(WireFormat::Auto),
+        "cbor" => Ok(WireFormat::Cbor),
+        "json" => Ok(WireFormat::Json),
+        _ => refuse("--wire", text, "auto, cbor or json"),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, ArgsError> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit_ms = match &text[digits.len()..] {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => 0,
+    };
+    let ms = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(unit_ms));
+    match ms.map(Duration::from_millis) {
+        Some(duration) if !duration.is_zero() && duration <= DURATION_MAX => Ok(duration),
+        _ => refuse("--duration", text, "a whole number of ms, s, m or h, from 1ms to 24h"),
+    }
+}
+
+fn url(text: &str) -> Result<String, ArgsError> {
+    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    match host {
+        Some(host) if !host.is_empty() && !host.starts_with('/') => Ok(text.to_owned()),
+        _ => refuse("--endpoint", text, "http://HOST[:PORT] or https://HOST[:PORT]"),
+    }
+}
+
+fn stream(text: String) -> Result<String, ArgsError> {
+    let of_a_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    if text.is_empty() || text.len() > limits::STREAM_NAME_MAX || !text.bytes().all(of_a_name) {
+        let bound = format!("1 to {} of a-z, A-Z, 0-9, _, . and -", limits::STREAM_NAME_MAX);
+        return refuse("--stream", &text, bound);
+    }
+    Ok(text)
+}
+
+fn input(value: OsString) -> Input {
+    if value == "-" { Input::Stdin } else { Input::File(value.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(line: &str) -> Result<Options, String> {
+        match parse(line.split_whitespace().map(OsString::from)) {
+            Ok(Command::Run(options)) => Ok(*options),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn without_options_the_default_job_is_run() {
+        let options = run("").unwrap();
+        assert_eq!(options.target, Target::Emulator);
+        assert_eq!((options.shards, options.records, options.record_size), (4, Some(1_000_000), 100));
+        assert_eq!((options.submitters, options.cores, options.verify), (2, 1, true));
+        assert_eq!(options.rate_limit, RateLimit::Percent(150));
+    }
+
+    #[test]
+    fn every_option_of_the_issue_is_known() {
+        let options = run(
+            "--endpoint http://127.0.0.1:4567 --region eu-west-1 --stream s --shards 8 --records 1_000 --duration 5m \
+             --record-size 1024 --keys 7 --submitters 3 --cores 2 --rate-limit off --wire json --no-verify \
+             --seed 9 --json out.json",
+        )
+        .unwrap();
+        assert_eq!(options.target, Target::Url("http://127.0.0.1:4567".to_owned()));
+        assert_eq!((options.records, options.duration), (Some(1000), Some(Duration::from_secs(300))));
+        assert_eq!((options.wire, options.rate_limit, options.seed), (WireFormat::Json, RateLimit::Off, 9));
+        let options = run("--input - --key-field user --records 10").unwrap();
+        assert_eq!((options.input, options.key_field.as_deref()), (Some(Input::Stdin), Some("user")));
+        assert_eq!(run("--sink --no-verify").unwrap().rate_limit, RateLimit::Off);
+        assert_eq!(run("--sink --no-verify --rate-limit 100").unwrap().rate_limit, RateLimit::Percent(100));
+    }
+
+    #[test]
+    fn a_duration_or_an_input_takes_the_place_of_the_default_count() {
+        assert_eq!(run("--duration 2s").unwrap().records, None);
+        assert_eq!(run("--input f").unwrap().records, None);
+        assert_eq!(run("--input f --records 5").unwrap().records, Some(5));
+    }
+
+    #[test]
+    fn a_refusal_names_option_value_and_bound() {
+        for (line, parts) in [
+            ("--records 0", ["--records", "\"0\"", "from 1 to 1099511627776"]),
+            ("--records many", ["--records", "\"many\"", "whole number"]),
+            ("--record-size 15", ["--record-size", "\"15\"", "from 16 to 10485752"]),
+            ("--shards 1001", ["--shards", "\"1001\"", "from 1 to 1000"]),
+            ("--keys -1", ["--keys", "\"-1\"", "from 1 to 10000000"]),
+            ("--submitters 5000", ["--submitters", "\"5000\"", "from 1 to 4092"]),
+            ("--cores 0", ["--cores", "\"0\"", "from 1 to 256"]),
+            ("--rate-limit 0", ["--rate-limit", "\"0\"", "from 1 to 100000, or off"]),
+            ("--wire xml", ["--wire", "\"xml\"", "auto, cbor or json"]),
+            ("--duration 3d", ["--duration", "\"3d\"", "from 1ms to 24h"]),
+            ("--duration 0s", ["--duration", "\"0s\"", "from 1ms to 24h"]),
+            ("--endpoint kinesis", ["--endpoint", "\"kinesis\"", "http://HOST"]),
+            ("--stream a/b", ["--stream", "\"a/b\"", "1 to 128"]),
+        ] {
+            let error = run(line).unwrap_err();
+            assert!(parts.iter().all(|part| error.contains(part)), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_option_without_effect_is_refused() {
+        for (line, option) in [
+            ("--sink --no-verify --endpoint http://h", "--endpoint"),
+            ("--sink", "--no-verify"),
+            ("--key-field user", "--key-field"),
+            ("--input f --record-size 20", "--record-size"),
+            ("--input f --key-field user --keys 3", "--keys"),
+            ("--frobnicate", "--frobnicate"),
+            ("stray", "stray"),
+            ("--records", "--records"),
+        ] {
+            let error = run(line).unwrap_err();
+            assert!(error.contains(option), "{line}: {error}");
+        }
+    }
+}

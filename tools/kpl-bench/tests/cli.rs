@@ -1,0 +1,150 @@
+//! The program as its user runs it, against the endpoint it embeds.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use endpoint::{Endpoint, EndpointConfig};
+use serde_json::{Value, json};
+
+/// A file of this test alone, removed when it is dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Scratch {
+        Scratch(std::env::temp_dir().join(format!("kpl-bench-{}-{name}", std::process::id())))
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("a temporary directory with a name in UTF-8")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // A test that failed early may not have made it.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn bench(args: &[&str], input: &[u8]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kpl-bench"));
+    // The credentials of an endpoint that a test starts itself, in the first place where AWS's chain looks.
+    command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test").env_remove("AWS_SESSION_TOKEN");
+    let command = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program starts");
+    // A run that does not read its input closes it.
+    let _ = child.stdin.take().expect("piped").write_all(input);
+    child.wait_with_output().expect("the program ends")
+}
+
+/// Runs it, expects a status, and returns the figures.
+fn figures(name: &str, args: &[&str], input: &[u8], status: i32) -> Value {
+    let json = Scratch::new(name);
+    let output = bench(&[args, &["--json", json.path()]].concat(), input);
+    assert_eq!(output.status.code(), Some(status), "{output:?}");
+    serde_json::from_slice(&std::fs::read(&json.0).expect("the figures")).expect("a JSON object")
+}
+
+fn refusal(args: &[&str], input: &[u8]) -> String {
+    let output = bench(args, input);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    String::from_utf8(output.stderr).expect("UTF-8")
+}
+
+#[test]
+fn generated_records_all_arrive_once_and_unharmed() {
+    let args = ["--records", "20000", "--rate-limit", "off", "--shards", "3", "--keys", "100"];
+    let figures = figures("generated", &args, b"", 0);
+    for (field, value) in [
+        ("records_requested", 20_000),
+        ("records_put", 20_000),
+        ("records_delivered", 20_000),
+        ("records_failed", 0),
+        ("records_lost", 0),
+        ("records_duplicated", 0),
+        ("records_corrupted", 0),
+        ("shards", 3),
+    ] {
+        assert_eq!(figures[field], value, "{field}: {figures}");
+    }
+    assert!(figures["bytes_sent"].as_u64() > Some(20_000 * 100), "{figures}");
+    assert!(figures["client_cpu_ns_per_record"].as_f64() > Some(0.0), "{figures}");
+    assert!(figures["outcome_ms"]["max"].as_f64() > Some(0.0), "{figures}");
+}
+
+#[test]
+fn lines_of_standard_input_arrive_under_the_keys_of_their_field() {
+    let lines: String =
+        (0..5000).map(|n| format!("{{\"text\":\"日本 {n}\",\"user\":\"Zoë {}\"}}\r\n", n % 9)).collect();
+    let args = ["--input", "-", "--key-field", "user", "--rate-limit", "off"];
+    let figures = figures("stdin", &args, lines.as_bytes(), 0);
+    assert_eq!((&figures["records_put"], &figures["records_corrupted"]), (&5000.into(), &0.into()), "{figures}");
+}
+
+#[test]
+fn lines_of_a_file_arrive_under_drawn_keys_empty_ones_too() {
+    let file = Scratch::new("lines");
+    std::fs::write(&file.0, "one\n\ntwo\n\n\nnot \u{1F980} ASCII\nlast").expect("a file");
+    let figures = figures("file", &["--input", file.path(), "--wire", "json"], b"", 0);
+    assert_eq!(figures["records_delivered"], 7, "{figures}");
+}
+
+#[test]
+fn a_run_of_a_duration_puts_what_it_can() {
+    let figures = figures("duration", &["--duration", "200ms"], b"", 0);
+    assert!(figures["records_put"].as_u64() > Some(0), "{figures}");
+    assert_eq!(figures["records_put"], figures["records_requested"]);
+}
+
+#[test]
+fn a_sink_takes_everything_and_is_not_read() {
+    let figures = figures("sink", &["--sink", "--no-verify", "--records", "20000", "--cores", "2"], b"", 0);
+    assert_eq!((&figures["verified"], &figures["rate_limit"]), (&false.into(), &"off".into()), "{figures}");
+}
+
+#[test]
+fn a_stream_that_was_there_is_used_again_and_kept_and_one_that_was_not_is_made_and_deleted() {
+    let config = EndpointConfig { streams: vec![("there".to_owned(), 2)], ..EndpointConfig::emulator() };
+    let endpoint = Endpoint::start(config).expect("an endpoint");
+    let url = endpoint.url();
+    let args = |stream| ["--endpoint", &*url, "--region", "us-east-1", "--records", "2000", "--stream", stream];
+    for (name, stream, shards) in [("first", "there", 2), ("second", "there", 2), ("made", "not-there", 4)] {
+        let figures = figures(name, &args(stream), b"", 0);
+        assert_eq!(figures["shards"], shards, "{name}: {figures}");
+    }
+    let streams = endpoint.call("ListStreams", &json!({})).expect("a list");
+    assert_eq!(streams["StreamNames"], json!(["there"]), "{streams}");
+}
+
+#[test]
+fn an_endpoint_that_refuses_is_said_with_its_cause() {
+    let endpoint = Endpoint::start(EndpointConfig::emulator()).expect("an endpoint");
+    let (url, region) = (endpoint.url(), "eu-north-1");
+    let refused = refusal(&["--endpoint", &url, "--region", region], b"");
+    assert!(refused.contains("stream \"kpl-bench\"") && refused.contains("Exception"), "{refused}");
+    drop(endpoint);
+    let gone = refusal(&["--endpoint", &url, "--region", "us-east-1"], b"");
+    assert!(gone.contains("Connection refused"), "{gone}");
+}
+
+#[test]
+fn a_line_that_the_producer_refuses_fails_the_verdict() {
+    let figures = figures("refused", &["--input", "-", "--key-field", "k"], b"{\"k\":\"a\"}\n{\"k\":\"\"}\n", 1);
+    assert_eq!((&figures["records_put"], &figures["records_requested"]), (&1.into(), &2.into()), "{figures}");
+    assert_eq!(figures["refusals"][0]["code"], "InvalidPartitionKey", "{figures}");
+    let message = figures["refusals"][0]["first_message"].as_str().expect("text");
+    assert!(message.contains("record 2"), "{message}");
+}
+
+#[test]
+fn what_cannot_be_run_is_said_with_its_cause() {
+    let missing = refusal(&["--input", "-", "--key-field", "user"], b"{\"user\":1}\n{\"name\":2}\n");
+    assert!(missing.contains("line 2: field \"user\" is missing"), "{missing}");
+    let absent = refusal(&["--input", "no such file"], b"");
+    assert!(absent.contains("\"no such file\", which cannot be opened"), "{absent}");
+    let json = refusal(&["--json", "no such directory/f"], b"");
+    assert!(json.contains("\"no such directory/f\", which cannot be written"), "{json}");
+    let option = refusal(&["--rate-limit", "150%"], b"");
+    assert!(option.contains("--rate-limit is \"150%\""), "{option}");
+}

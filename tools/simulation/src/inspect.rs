@@ -1,0 +1,203 @@
+//! The checker's eye on the wire: every request, as it leaves a core.
+//!
+//! Checks I8 to I12 and E2. A shard's place is computed from the map that the sending core was last told, since what a core
+//! sends belongs to the shards of that map.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kpl::config::{Config, RateLimit};
+use kpl::engine::ShardMap;
+use kpl::time::Time;
+
+use crate::checker::Checker;
+use crate::consumer::{self, md5_hash};
+use crate::scenario::number_of;
+use crate::wire::Entry;
+
+/// Bytes of one request that may go to one shard.
+const SHARD_BYTES_MAX: usize = 256 * 1024;
+/// What timers and a cycle may add to a deadline in calm: a few ticks of the wheel and the way over the mesh.
+const LATENESS: Duration = Duration::from_micros(500);
+/// What a flush takes in calm until the last aggregate is sealed: three ways over the mesh.
+const FLUSH: Duration = Duration::from_millis(1);
+/// How long a core waits before it opens a further connection.
+const WIDEN: Duration = Duration::from_millis(5);
+
+/// Whence and when a request leaves.
+pub struct Departure {
+    /// Now.
+    pub now: Time,
+    /// The core.
+    pub core: usize,
+    /// The stream.
+    pub stream: usize,
+    /// When a connection of the core was last busy, and when all were.
+    pub busy: (Time, Time),
+    /// Whether lateness is to be judged.
+    pub calm: bool,
+}
+
+/// First hash key, id and owner of each shard, ascending.
+type Shards = Vec<(u128, String, usize)>;
+
+/// One shard's two buckets, by an oracle in floating point.
+struct Bucket {
+    at: Time,
+    records: f64,
+    bytes: f64,
+}
+
+/// What the wire's watcher remembers.
+#[derive(Default)]
+pub struct Inspector {
+    /// By core and stream: first hash keys, ids and owners of the newest map that it was told.
+    maps: BTreeMap<(usize, usize), Shards>,
+    epochs: BTreeMap<(usize, usize), u64>,
+    /// Streams of which some core was told a second map: the order of puts is no longer promised there.
+    changed: BTreeSet<usize>,
+    buckets: BTreeMap<(usize, usize, String), Bucket>,
+    /// By submitter, stream and shard: the last record that was sent first.
+    last_first: BTreeMap<(usize, usize, String), u64>,
+}
+
+impl Inspector {
+    /// A core is told a map.
+    pub fn map(&mut self, core: usize, stream: usize, map: &ShardMap) {
+        let epoch = self.epochs.entry((core, stream)).or_default();
+        if map.epoch <= *epoch {
+            return;
+        }
+        *epoch = map.epoch;
+        if map.epoch > 1 {
+            // Even if it is this core's first: others had an older one, and have routed by it.
+            self.changed.insert(stream);
+        }
+        let shards = map.shards().iter();
+        let shards = shards.map(|shard| (shard.range.0.0, shard.id.to_string(), shard.owner.index())).collect();
+        let old = self.maps.insert((core, stream), shards);
+        let new = &self.maps[&(core, stream)];
+        if let Some(old) = &old {
+            // A shard that a core does not keep gets a new limiter.
+            let kept = |id: &str| {
+                let own = |shards: &Shards| shards.iter().any(|shard| shard.1 == id && shard.2 == core);
+                own(old) && own(new)
+            };
+            self.buckets.retain(|(at, of, id), _| (*at, *of) != (core, stream) || kept(id));
+        }
+    }
+
+    /// A request leaves.
+    pub fn request(&mut self, departure: &Departure, entries: &[Entry], checker: &mut Checker) {
+        let config = checker.configs[departure.stream].clone();
+        check_size(&config, entries, checker);
+        let mut per_shard: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+        for entry in entries {
+            let size = entry.data.len() + entry.key.len();
+            let hash = entry.explicit.unwrap_or_else(|| md5_hash(&entry.key));
+            let Some(shards) = self.maps.get(&(departure.core, departure.stream)) else {
+                return checker.breaks("E2: a record is sent before any map".to_owned());
+            };
+            let place = shards.partition_point(|shard| shard.0 <= hash) - 1;
+            let (_, shard, owner) = shards[place].clone();
+            let core = departure.core;
+            checker.holds(owner == core, || format!("E2: core {core} sends to {shard}, which core {owner} owns"));
+            let sum = per_shard.entry(shard.clone()).or_default();
+            (sum.0, sum.1) = (sum.0 + 1, sum.1 + size);
+            let alone = sum.0 == 1;
+            checker.holds(alone || sum.1 <= SHARD_BYTES_MAX, || {
+                format!("I8: {} bytes of one request go to {shard}", size)
+            });
+            self.take_tokens(departure, &config, &shard, size, checker);
+            self.members(departure, &config, entry, &shard, checker);
+        }
+    }
+
+    /// I9: no more than the buckets hold. They may be drawn on beyond what they hold by a record that is larger than
+    /// the bucket, when that is full.
+    fn take_tokens(&mut self, departure: &Departure, config: &Config, shard: &str, size: usize, checker: &mut Checker) {
+        let RateLimit::Percent(percent) = config.rate_limit else { return };
+        let rates = [10.0 * f64::from(percent), 10_485.76 * f64::from(percent)];
+        let now = departure.now;
+        let key = (departure.core, departure.stream, shard.to_owned());
+        let bucket = self.buckets.entry(key).or_insert(Bucket { at: now, records: rates[0], bytes: rates[1] });
+        let elapsed = now.since(bucket.at).as_secs_f64();
+        bucket.at = now;
+        bucket.records = (bucket.records + rates[0] * elapsed).min(rates[0]);
+        bucket.bytes = (bucket.bytes + rates[1] * elapsed).min(rates[1]);
+        let enough = bucket.records + 0.01 >= 1.0f64.min(rates[0]) && bucket.bytes + 1.0 >= (size as f64).min(rates[1]);
+        let there = bucket.bytes;
+        checker.holds(enough, || format!("I9: {size} bytes are sent to {shard}, {there:.0} are allowed"));
+        bucket.records -= 1.0;
+        bucket.bytes -= size as f64;
+    }
+
+    fn members(&mut self, departure: &Departure, config: &Config, entry: &Entry, shard: &str, checker: &mut Checker) {
+        let Some(members) = consumer::members(&entry.data) else {
+            return self.member(departure, config, &entry.key, &entry.data, shard, checker);
+        };
+        // One that a caller made is not ours to look into.
+        if !config.aggregation_enabled || entry.key != "a" {
+            return self.member(departure, config, &entry.key, &entry.data, shard, checker);
+        }
+        let (count, size) = (members.len(), entry.data.len());
+        let fits = count == 1 || (size <= config.aggregation_max_size && count <= config.aggregation_max_count);
+        checker.holds(fits, || format!("I8: an aggregate has {count} members and {size} bytes"));
+        let explicit = members.iter().filter(|member| member.explicit.is_some()).count();
+        checker.holds(explicit == 0 || explicit == count, || "I8: an aggregate mixes hash keys".to_owned());
+        checker.holds(entry.explicit == Some(members[0].hash()), || {
+            "I8: an aggregate is not placed as its first member".to_owned()
+        });
+        for member in members {
+            self.member(departure, config, member.key, member.data, shard, checker);
+        }
+    }
+
+    fn member(&mut self, at: &Departure, config: &Config, key: &str, data: &[u8], shard: &str, checker: &mut Checker) {
+        let now = at.now;
+        let number = number_of(key, data).unwrap_or(u64::MAX);
+        let Some(record) = checker.records.get_mut(&number) else {
+            return checker.breaks(format!("I3: a record with key {key:?} is sent that nobody put"));
+        };
+        let same = record.draft.key == key && record.draft.data == data && record.draft.stream == at.stream;
+        let settled = record.outcome.is_some();
+        let (arrival, submitter, flushed) = (record.arrival, record.submitter, record.flushed);
+        let first = record.first_sent.is_none();
+        record.first_sent.get_or_insert(now);
+        checker.holds(same, || format!("I3: record {number} is sent, but not as it was put"));
+        checker.holds(!settled, || format!("I1: record {number} is sent after it was settled"));
+        let expiration = arrival + config.record_ttl;
+        checker
+            .holds(now < expiration, || format!("I10: record {number} is sent at {now:?}, expired at {expiration:?}"));
+        if !first {
+            return;
+        }
+        if !self.changed.contains(&at.stream) {
+            let last = self.last_first.insert((submitter, at.stream, shard.to_owned()), number);
+            checker.holds(last.is_none_or(|last| last < number), || {
+                format!("I11: record {number} of submitter {submitter} is sent to {shard} after {last:?}")
+            });
+        }
+        let deadline = arrival + config.record_max_buffered_time;
+        // A flush skips the linger.
+        let deadline = flushed.map_or(deadline, |flushed| deadline.min(flushed + FLUSH));
+        let (busy, full) = at.busy;
+        if at.calm && config.rate_limit == RateLimit::Off && full + WIDEN < deadline {
+            let widen = if busy + WIDEN < deadline { Duration::ZERO } else { WIDEN };
+            let latest = deadline + LATENESS + widen;
+            checker.holds(now <= latest, || format!("I12: record {number} is first sent at {now:?}, due {deadline:?}"));
+        }
+    }
+}
+
+/// I8: what a request may weigh.
+fn check_size(config: &Config, entries: &[Entry], checker: &mut Checker) {
+    let sizes = entries.iter().map(|entry| entry.data.len() + entry.key.len());
+    let (count, bytes, largest) = (entries.len(), sizes.clone().sum::<usize>(), sizes.max().unwrap_or(0));
+    let count_max = config.collection_max_count.min(500);
+    checker.holds((1..=count_max).contains(&count), || format!("I8: a request has {count} records"));
+    let light = bytes <= config.collection_max_size || count == 1;
+    checker.holds(light, || format!("I8: a request of {count} records has {bytes} bytes"));
+    let max = config.max_record_size;
+    checker.holds(largest <= max, || format!("I8: a Kinesis record has {largest} bytes, at most {max}"));
+}

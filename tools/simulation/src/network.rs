@@ -1,0 +1,156 @@
+//! The network between a core and Kinesis: decides when a request arrives and what comes back, and when.
+//!
+//! ```text
+//!   Transmit ──fate──▶ arrives at the service, or never ──▶ answered: bytes, or a failure, or too late
+//! ```
+//!
+//! It promises what the law of the engine asks of a driver: every request ends exactly once, within `connect_timeout` +
+//! `request_timeout`.
+
+use std::time::Duration;
+
+use kpl::codec::Wire;
+use kpl::engine::TransportFailure;
+use kpl::outcome::ErrorCode;
+use kpl::time::Time;
+
+use crate::faults::{Faults, Kind};
+use crate::scenario::Scenario;
+use crate::wire::{self, Told};
+
+/// What will happen to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fate {
+    /// The fault, if any.
+    pub fault: Option<Kind>,
+    /// When it is applied, if it is.
+    pub applied: Option<Time>,
+    /// When the core hears of its end.
+    pub ended: Time,
+}
+
+/// What the core hears.
+pub enum End {
+    /// Status, `x-amzn-errortype`, body.
+    Answer(u16, Option<&'static str>, Vec<u8>),
+    /// No answer.
+    Failure(TransportFailure),
+}
+
+/// Draws the fate of a request that leaves at `now`, on a connection that is open already or not.
+pub fn draw_fate(now: Time, fresh: bool, plan: &Scenario, faults: &mut Faults) -> Fate {
+    let fault = draw_fault(now, fresh, plan, faults);
+    let (low, high) = plan.round_trip_us;
+    let there = faults.rng().micros(low / 2, high / 2);
+    let back = faults.rng().micros(low / 2, high / 2);
+    let config = &plan.config;
+    let longest = config.request_timeout - Duration::from_millis(1);
+    let normal = (there + back).min(longest);
+    let at = |after: Duration| now + after;
+    let (applied, ended) = match fault {
+        Some(Kind::ConnectRefused) => (None, at(there)),
+        Some(Kind::ConnectTimeout) => (None, at(config.connect_timeout)),
+        Some(Kind::StaleConnection) => (None, at(Duration::from_micros(10))),
+        Some(Kind::TimeoutLost) => (None, at(config.request_timeout)),
+        Some(Kind::TimeoutApplied) => (Some(at(there.min(longest))), at(config.request_timeout)),
+        Some(Kind::TimeoutAppliedLate) => {
+            let late = faults.rng().micros(1, 3_000_000);
+            (Some(at(config.request_timeout + late)), at(config.request_timeout))
+        }
+        Some(Kind::Slow) => {
+            let slow = faults.rng().micros(1_000, 5_000_000).min(longest).max(normal);
+            (Some(at(if faults.rng().chance(5000) { there.min(normal) } else { slow })), at(slow))
+        }
+        Some(
+            Kind::ResetBefore
+            | Kind::InternalError
+            | Kind::Unavailable
+            | Kind::RequestThrottled
+            | Kind::AuthRefused
+            | Kind::NotFound
+            | Kind::Validation,
+        ) => (None, at(normal)),
+        _ => (Some(at(there.min(normal))), at(normal)),
+    };
+    Fate { fault, applied, ended }
+}
+
+fn draw_fault(now: Time, fresh: bool, plan: &Scenario, faults: &mut Faults) -> Option<Kind> {
+    if plan.outage.is_some_and(|(begin, end)| begin <= now && now < end) {
+        let kinds = [Kind::ConnectRefused, Kind::ConnectTimeout];
+        let kind = if fresh { faults.rng().pick(&kinds) } else { Kind::ResetBefore };
+        faults.counts[kind as usize] += 1;
+        return Some(kind);
+    }
+    let connecting: &[Kind] =
+        if fresh { &[Kind::ConnectRefused, Kind::ConnectTimeout] } else { &[Kind::StaleConnection] };
+    let later = [
+        Kind::ResetBefore,
+        Kind::ResetAfter,
+        Kind::TimeoutLost,
+        Kind::TimeoutApplied,
+        Kind::TimeoutAppliedLate,
+        Kind::InternalError,
+        Kind::InternalErrorApplied,
+        Kind::Unavailable,
+        Kind::RequestThrottled,
+        Kind::AuthRefused,
+        Kind::NotFound,
+        Kind::Validation,
+        Kind::WrongCount,
+        Kind::Malformed,
+        Kind::Slow,
+    ];
+    connecting.iter().chain(&later).copied().find(|kind| faults.strikes(*kind))
+}
+
+/// What the core hears at the end of `fate`; `told` is what the service said if it was applied by then.
+pub fn end_of(fate: &Fate, wire: Wire, mut told: Vec<Told>, faults: &mut Faults) -> End {
+    let failure = |code, bytes_sent| End::Failure(TransportFailure { code, message: "simulated".into(), bytes_sent });
+    // An error under CBOR may come back as JSON.
+    let form = if faults.rng().chance(3000) { Wire::Json } else { wire };
+    let refused = |status, code: &'static str| End::Answer(status, None, wire::write_error(form, code, "simulated"));
+    match fate.fault {
+        Some(Kind::ConnectRefused | Kind::ConnectTimeout) => failure(ErrorCode::Connect, false),
+        Some(Kind::StaleConnection) => failure(ErrorCode::Reset, false),
+        Some(Kind::ResetBefore | Kind::ResetAfter) => failure(ErrorCode::Reset, true),
+        Some(Kind::TimeoutLost | Kind::TimeoutApplied | Kind::TimeoutAppliedLate) => failure(ErrorCode::Timeout, true),
+        Some(Kind::InternalError | Kind::InternalErrorApplied) => {
+            if faults.rng().chance(5000) {
+                End::Answer(500, Some("InternalFailure"), Vec::new())
+            } else {
+                refused(500, "InternalFailure")
+            }
+        }
+        Some(Kind::Unavailable) => End::Answer(503, None, b"<html>Service Unavailable</html>".to_vec()),
+        Some(Kind::RequestThrottled) => {
+            let codes = ["ProvisionedThroughputExceededException", "LimitExceededException", "KMSThrottlingException"];
+            refused(400, faults.rng().pick(&codes))
+        }
+        Some(Kind::AuthRefused) => {
+            let codes = ["ExpiredTokenException", "AccessDeniedException", "KMSDisabledException"];
+            refused(400, faults.rng().pick(&codes))
+        }
+        Some(Kind::NotFound) => refused(400, "ResourceNotFoundException"),
+        Some(Kind::Validation) => refused(400, "ValidationException"),
+        Some(Kind::WrongCount) => {
+            if faults.rng().chance(5000) || told.len() == 500 {
+                told.pop();
+            } else {
+                told.push(Told::Stored("shardId-000000000000".to_owned(), "1".to_owned()));
+            }
+            End::Answer(200, None, wire::write_answer(wire, &told))
+        }
+        Some(Kind::Malformed) => {
+            let mut body = wire::write_answer(wire, &told);
+            let cut = faults.rng().index(body.len());
+            if faults.rng().chance(5000) {
+                body.truncate(cut);
+            } else {
+                body = (0..cut).map(|_| faults.rng().next() as u8).collect();
+            }
+            End::Answer(200, None, body)
+        }
+        _ => End::Answer(200, None, wire::write_answer(wire, &told)),
+    }
+}

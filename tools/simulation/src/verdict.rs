@@ -1,0 +1,92 @@
+//! The last look: reads every shard as a consumer would, and holds what is there against the outcomes (I2, I3, I4).
+
+use std::collections::BTreeMap;
+
+use crate::checker::{Checker, ambiguous_attempts};
+use crate::consumer::{self, Seen};
+use crate::kinesis::{ServiceShard, ServiceStream, Stored, sequence_text};
+use crate::scenario::number_of;
+
+/// Where a consumer sees a record: stream, shard id, sequence number, place in its aggregate.
+type Place = (usize, String, u64, usize);
+
+/// Reads all streams and judges all outcomes.
+pub fn judge(streams: &[ServiceStream], checker: &mut Checker) {
+    let mut places: BTreeMap<u64, Vec<Place>> = BTreeMap::new();
+    for (index, stream) in streams.iter().enumerate() {
+        for shard in &stream.shards {
+            for stored in &shard.records {
+                read(index, shard, stored, checker, &mut places);
+            }
+        }
+    }
+    for number in checker.records.keys().copied().collect::<Vec<_>>() {
+        judge_one(number, places.get(&number).map_or(&[], Vec::as_slice), checker);
+    }
+}
+
+fn read(
+    stream: usize,
+    shard: &ServiceShard,
+    stored: &Stored,
+    checker: &mut Checker,
+    places: &mut BTreeMap<u64, Vec<Place>>,
+) {
+    let raw = Seen { key: &stored.entry.key, explicit: stored.entry.explicit, data: &stored.entry.data };
+    let seen = match consumer::members(&stored.entry.data) {
+        Some(members) if opened(checker, stream) => {
+            if members.iter().any(|member| !(shard.range.0..=shard.range.1).contains(&member.hash())) {
+                return;
+            }
+            members
+        }
+        _ => vec![raw],
+    };
+    for (place, seen) in seen.into_iter().enumerate() {
+        let number = number_of(seen.key, seen.data);
+        let record = number.and_then(|number| checker.records.get(&number));
+        let genuine = record.is_some_and(|record| {
+            let draft = &record.draft;
+            let hashed = seen.explicit.is_none() || draft.explicit.is_none() || seen.explicit == draft.explicit;
+            draft.stream == stream && draft.key == seen.key && draft.data == seen.data && hashed
+        });
+        match number {
+            Some(number) if genuine => {
+                places.entry(number).or_default().push((stream, shard.id.clone(), stored.sequence, place));
+            }
+            _ => checker.breaks(format!("I3: {} shows a record with key {:?} that nobody put", shard.id, seen.key)),
+        }
+    }
+}
+
+/// Whether aggregates of the stream are ours: without aggregation a caller's own pass as they are.
+fn opened(checker: &Checker, stream: usize) -> bool {
+    checker.configs[stream].aggregation_enabled
+}
+
+fn judge_one(number: u64, places: &[Place], checker: &mut Checker) {
+    let Some(outcome) = &checker.records[&number].outcome else { return };
+    let (seen, ambiguous) = (places.len(), ambiguous_attempts(outcome));
+    let mut broken = Vec::new();
+    match outcome {
+        Ok(delivered) => {
+            let named = |(_, shard, sequence, place): &Place| {
+                shard == delivered.shard_id()
+                    && sequence_text(*sequence) == delivered.sequence_number()
+                    && *place == delivered.sub_sequence_number() as usize
+            };
+            if !places.iter().any(named) {
+                broken.push(format!("I2: record {number} is told to be at {delivered:?}, but is seen at {places:?}"));
+            }
+            if seen > 1 + ambiguous || delivered.may_be_duplicated() != (ambiguous > 0) {
+                broken.push(format!("I4: record {number} is there {seen} times after {ambiguous} ambiguous attempts"));
+            }
+        }
+        Err(failure) => {
+            if seen > ambiguous || failure.may_be_stored() != (ambiguous > 0) {
+                broken.push(format!("I3: record {number} is there {seen} times, but: {failure:?}"));
+            }
+        }
+    }
+    checker.broken.append(&mut broken);
+}
