@@ -3,7 +3,7 @@
 //! Checks I8 to I12 and E2. A shard's place is computed from the map that the sending core was last told, since what a core
 //! sends belongs to the shards of that map.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kpl::config::{Config, RateLimit};
@@ -54,8 +54,8 @@ pub struct Inspector {
     /// By core and stream: first hash keys, ids and owners of the newest map that it was told.
     maps: BTreeMap<(usize, usize), Shards>,
     epochs: BTreeMap<(usize, usize), u64>,
-    /// Maps told, by stream: with the second one the order of puts is no longer promised.
-    changed: BTreeMap<usize, bool>,
+    /// Streams of which some core was told a second map: the order of puts is no longer promised there.
+    changed: BTreeSet<usize>,
     buckets: BTreeMap<(usize, usize, String), Bucket>,
     /// By submitter, stream and shard: the last record that was sent first.
     last_first: BTreeMap<(usize, usize, String), u64>,
@@ -69,12 +69,15 @@ impl Inspector {
             return;
         }
         *epoch = map.epoch;
+        if map.epoch > 1 {
+            // Even if it is this core's first: others had an older one, and have routed by it.
+            self.changed.insert(stream);
+        }
         let shards = map.shards().iter();
         let shards = shards.map(|shard| (shard.range.0.0, shard.id.to_string(), shard.owner.index())).collect();
         let old = self.maps.insert((core, stream), shards);
         let new = &self.maps[&(core, stream)];
         if let Some(old) = &old {
-            self.changed.insert(stream, true);
             // A shard that a core does not keep gets a new limiter.
             let kept = |id: &str| {
                 let own = |shards: &Shards| shards.iter().any(|shard| shard.1 == id && shard.2 == core);
@@ -169,7 +172,7 @@ impl Inspector {
         if !first {
             return;
         }
-        if !self.changed.contains_key(&at.stream) {
+        if !self.changed.contains(&at.stream) {
             let last = self.last_first.insert((submitter, at.stream, shard.to_owned()), number);
             checker.holds(last.is_none_or(|last| last < number), || {
                 format!("I11: record {number} of submitter {submitter} is sent to {shard} after {last:?}")

@@ -161,6 +161,8 @@ pub struct World {
 
 /// No seed takes longer, in virtual time.
 const LIFETIME: Duration = Duration::from_secs(7200);
+/// After that nobody puts any more: with a small budget and many faults some would never come to an end.
+const PUTS_END: Time = Time::from_nanos(1_000_000_000_000);
 /// No seed has more events.
 const EVENTS_MAX: u64 = 3_000_000;
 /// How long cores may take to close: a stall and some messages.
@@ -308,6 +310,9 @@ impl World {
             }
         }
         let submitter = &mut self.submitters[index];
+        if self.now > PUTS_END {
+            (submitter.left, submitter.pending) = (0, None);
+        }
         if !self.closing && (submitter.left > 0 || submitter.pending.is_some()) {
             // Who was refused comes again, not at once.
             let refused = submitter.pending.is_some();
