@@ -60,6 +60,9 @@ pub mod ring;
 pub mod engine;
 
 #[cfg(feature = "aws")]
+mod trust;
+
+#[cfg(feature = "aws")]
 mod control;
 #[cfg(feature = "aws")]
 mod runtime;
@@ -77,7 +80,7 @@ mod submitter;
 #[cfg(feature = "aws")]
 mod waiting;
 
-pub use config::{Config, RateLimit, StaticCredentials, StreamOptions, WireFormat};
+pub use config::{Config, RateLimit, StaticCredentials, StreamOptions, TlsRoots, WireFormat};
 pub use error::{
     ConfigError, ConfigFault, FlushError, PutError, PutErrorReason, StartError, StreamError, SubmitterError,
 };
