@@ -197,6 +197,17 @@ mod tests {
     }
 
     #[test]
+    fn roots_are_read_from_pem_and_from_der() {
+        let authority = endpoint::TlsOptions::new().expect("a chain").ca_pem().as_bytes().to_vec();
+        let der = CertificateDer::from_pem_slice(&authority).expect("a certificate").to_vec();
+        let twice = [authority.clone(), b"\n# another\n".to_vec(), authority].concat();
+        for tls_roots in [TlsRoots::Pem(twice), TlsRoots::Der(vec![der])] {
+            let made = client_config(&Config { tls_roots, ..Config::default() });
+            assert!(made.is_ok_and(|made| made.is_some()));
+        }
+    }
+
+    #[test]
     fn an_endpoint_in_the_clear_needs_no_tls() {
         let config = |url: &str| Config {
             endpoint_url: Some(url.into()),
