@@ -114,12 +114,11 @@ fn a_server_that_says_nothing_is_given_up_with_the_connect_timeout() {
 #[test]
 fn a_server_that_hangs_up_within_the_handshake_is_named_as_that() {
     run(|| async {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+        let listener = ::tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
         let address = listener.local_addr().expect("a bound socket");
-        let server = std::thread::spawn(move || drop(listener.accept().expect("a client")));
+        Tokio.spawn_local(async move { drop(listener.accept().await) });
         let message = refused(&target(address, trusting(good().ca_pem())), LONG).await.message;
         assert!(message.contains("ended within the handshake"), "{message}");
-        server.join().expect("a server");
     });
 }
 
