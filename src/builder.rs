@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Config, RateLimit, StaticCredentials, WireFormat};
+use crate::config::{Config, RateLimit, StaticCredentials, TlsRoots, WireFormat};
 use crate::error::StartError;
 use crate::producer::Producer;
 
@@ -93,6 +93,10 @@ impl ProducerBuilder {
         map_refresh: Duration = map_refresh;
         /// Wire format of PutRecords.
         wire: WireFormat = wire;
+        /// Whose signature makes the endpoint's certificate good; by default any that the machine trusts.
+        tls_roots: TlsRoots = tls_roots;
+        /// **Dangerous.** Takes any certificate from anybody; see [`Config::danger_accept_invalid_certificates`].
+        danger_accept_invalid_certificates: bool = danger_accept_invalid_certificates;
         /// Seed of jitter. Two producers with one seed back off alike; by default it is drawn at the start.
         seed: u64 = Some(seed);
     }

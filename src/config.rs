@@ -47,6 +47,29 @@ impl fmt::Debug for StaticCredentials {
     }
 }
 
+/// Whose signature makes a server's certificate good. `Debug` shows no certificate, only how much there is.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub enum TlsRoots {
+    /// The roots that the machine trusts. The environment variables `SSL_CERT_FILE` and `SSL_CERT_DIR` take their
+    /// place.
+    #[default]
+    Platform,
+    /// These alone: certificates in PEM, one or more.
+    Pem(Vec<u8>),
+    /// These alone: certificates in DER, one or more.
+    Der(Vec<Vec<u8>>),
+}
+
+impl fmt::Debug for TlsRoots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TlsRoots::Platform => f.write_str("Platform"),
+            TlsRoots::Pem(pem) => write!(f, "Pem({} bytes)", pem.len()),
+            TlsRoots::Der(certificates) => write!(f, "Der({} certificates)", certificates.len()),
+        }
+    }
+}
+
 /// The whole configuration of a producer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -102,6 +125,12 @@ pub struct Config {
     pub map_refresh: Duration,
     /// Wire format of PutRecords.
     pub wire: WireFormat,
+    /// Whose signature makes the endpoint's certificate good, for records and for shard lists alike. AWS's credential
+    /// chain has roots of its own.
+    pub tls_roots: TlsRoots,
+    /// **Dangerous.** Takes any certificate from anybody, so that whoever is on the way can read and change records,
+    /// and gets session tokens. For test endpoints only; the producer warns of it in the log when it starts.
+    pub danger_accept_invalid_certificates: bool,
     /// Seed of jitter. Two producers with one seed back off alike; by default it is drawn at the start.
     pub seed: Option<u64>,
 }
@@ -135,6 +164,8 @@ impl Default for Config {
             auth_grace: limits::AUTH_GRACE_DEFAULT,
             map_refresh: limits::MAP_REFRESH_DEFAULT,
             wire: WireFormat::Auto,
+            tls_roots: TlsRoots::Platform,
+            danger_accept_invalid_certificates: false,
             seed: None,
         }
     }
@@ -165,7 +196,8 @@ impl Config {
         }
     }
 
-    /// Checks every field and every relation.
+    /// Checks every field and every relation. Whether [`Config::tls_roots`] can be read is checked when the producer is
+    /// built.
     ///
     /// # Errors
     /// All faults, not only the first.
@@ -175,6 +207,7 @@ impl Config {
         self.check_sizes(&mut check);
         self.check_times(&mut check);
         self.check_resources(&mut check);
+        self.check_tls(&mut check);
         if check.faults.is_empty() { Ok(()) } else { Err(ConfigError { faults: check.faults }) }
     }
 
@@ -246,6 +279,15 @@ impl Config {
             format!("{:?} and {:?}", self.retry_base_delay, self.retry_delay_cap),
             "such that the first is at most the second",
         );
+    }
+
+    fn check_tls(&self, check: &mut Check) {
+        let some = match &self.tls_roots {
+            TlsRoots::Platform => true,
+            TlsRoots::Pem(pem) => !pem.is_empty(),
+            TlsRoots::Der(certificates) => !certificates.is_empty(),
+        };
+        check.relation(some, "tls_roots", format!("{:?}", self.tls_roots), "one certificate at least");
     }
 
     fn check_resources(&self, check: &mut Check) {

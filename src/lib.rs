@@ -30,7 +30,7 @@
 //! let stream = producer.stream("orders")?;
 //! let mut submitter = producer.submitter()?;
 //!
-//! let outcome = submitter.put(&stream, Record::new("customer-7", "an order")).map_err(|error| error.reason)?;
+//! let outcome = submitter.put(&stream, Record::new("customer-7", "an order"))?;
 //! match outcome.wait() {
 //!     Ok(delivered) => println!("{} {}", delivered.shard_id(), delivered.sequence_number()),
 //!     Err(failure) => eprintln!("{failure}"),
@@ -60,6 +60,9 @@ pub mod ring;
 pub mod engine;
 
 #[cfg(feature = "aws")]
+mod trust;
+
+#[cfg(feature = "aws")]
 mod control;
 #[cfg(feature = "aws")]
 mod runtime;
@@ -77,7 +80,7 @@ mod submitter;
 #[cfg(feature = "aws")]
 mod waiting;
 
-pub use config::{Config, RateLimit, StaticCredentials, StreamOptions, WireFormat};
+pub use config::{Config, RateLimit, StaticCredentials, StreamOptions, TlsRoots, WireFormat};
 pub use error::{
     ConfigError, ConfigFault, FlushError, PutError, PutErrorReason, StartError, StreamError, SubmitterError,
 };

@@ -11,10 +11,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel as channel;
+use rustls::ClientConfig;
 
 use crate::config::{Config, StreamOptions};
 use crate::control::service;
-use crate::error::{FlushError, PutError, PutErrorReason, StartError, StreamError, SubmitterError};
+use crate::error::{ConfigError, FlushError, PutError, PutErrorReason, StartError, StreamError, SubmitterError};
 use crate::limits::{CORES_END_WAIT, MESH_RING_MESSAGES, POOL_SUBMITTERS, STREAMS_MAX};
 use crate::metrics::Counters;
 use crate::outcome::{Counts, Health};
@@ -24,6 +25,7 @@ use crate::runtime::core::{Command, MeshRings, Seat, start_core};
 use crate::shared::{End, Ends, Shared, StreamState, lock};
 use crate::stream::Stream;
 use crate::submitter::{Refund, Submitter, Use};
+use crate::trust;
 use crate::waiting::{Cell, Close, Flush, Outcome, block_on_for};
 
 /// A producer. Cheap to clone; the last clone's drop closes it in the background.
@@ -47,12 +49,12 @@ impl Producer {
     /// # Errors
     /// Every fault of the configuration at once, or a thread that could not be started.
     pub fn start(config: Config) -> Result<Producer, StartError> {
-        config.validate().map_err(StartError::Config)?;
+        let tls = check(&config).map_err(StartError::Config)?;
         let cores = config.cores;
         let (commands, inboxes): (Vec<_>, Vec<_>) = (0..cores).map(|_| channel::unbounded()).unzip();
         let (orders, order_inbox) = service::orders();
         let seed = config.seed.unwrap_or_else(service::random);
-        let shared = Arc::new(Shared::new(config, Ends { commands, orders: orders.clone() }));
+        let shared = Arc::new(Shared::new(config, tls, Ends { commands, orders: orders.clone() }));
         let mesh = Arc::new(MeshRings::new(cores, MESH_RING_MESSAGES));
         for (number, inbox) in inboxes.into_iter().enumerate() {
             let id = CoreId(number as u16); // limits::CORES_MAX
@@ -72,12 +74,12 @@ impl Producer {
             let started = start_core(seat, move |failed| ends.on_core_ended(id, failed));
             started.map_err(|error| abort(&shared, &error))?;
         }
-        let (config, notices) = (Arc::clone(&shared.config), Arc::clone(&shared));
+        let (config, tls, notices) = (Arc::clone(&shared.config), shared.tls.clone(), Arc::clone(&shared));
         thread::Builder::new()
             .name("kpl-control".into())
             .spawn(move || {
                 let publish = Box::new(move |notice| notices.on_notice(notice));
-                if let Err(error) = service::run(config, (orders, order_inbox), publish) {
+                if let Err(error) = service::run(config, tls, (orders, order_inbox), publish) {
                     tracing::error!(%error, "the control thread could not start; shards will not be found");
                 }
             })
@@ -315,6 +317,19 @@ impl Drop for CloseOnDrop {
             tracing::warn!(?counts, "records had failed when the producer was closed");
         }
     }
+}
+
+/// Checks the configuration, and makes of it how TLS is spoken. All faults are told at once.
+fn check(config: &Config) -> Result<Option<Arc<ClientConfig>>, ConfigError> {
+    let mut faults = config.validate().err().map(|error| error.faults).unwrap_or_default();
+    match trust::client_config(config) {
+        Ok(tls) if faults.is_empty() => return Ok(tls),
+        Ok(_) => {}
+        // Of roots that are missing altogether the first check has told.
+        Err(fault) if faults.iter().any(|other| other.field == fault.field) => {}
+        Err(fault) => faults.push(fault),
+    }
+    Err(ConfigError { faults })
 }
 
 /// A submitter. `max_submitters` bounds callers' own and the pool's together; the pool's places are kept free, so that

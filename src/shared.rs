@@ -14,15 +14,17 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel as channel;
+use rustls::ClientConfig;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::config::Config;
-use crate::control::service::{Notice, Order};
+use crate::control::endpoint::Scheme;
+use crate::control::service::{AccessError, Grant, Notice, Order};
 use crate::engine::FlushToken;
 use crate::error::{FlushError, PutErrorReason, StreamError};
 use crate::limits::{COMMAND_WAIT, OUTCOMES_POLL};
 use crate::metrics::{CoreCounters, Counters, SubmitterCounters};
-use crate::outcome::Counts;
+use crate::outcome::{Counts, ErrorCode};
 use crate::record::{CoreId, StreamId, StreamName};
 use crate::ring::{Budget, Doorbell, Flag, Ledger};
 use crate::runtime::clock::Clock;
@@ -30,6 +32,7 @@ use crate::runtime::connection::Target;
 use crate::runtime::core::{Command, Event};
 use crate::runtime::lines::{Access, AccessDenied};
 use crate::runtime::signing::Signer;
+use crate::runtime::tls::Tls;
 use crate::time::Time;
 use crate::waiting::Cell;
 
@@ -99,6 +102,8 @@ impl StreamState {
 /// See the essay.
 pub(crate) struct Shared {
     pub(crate) config: Arc<Config>,
+    /// How TLS is spoken; nothing if the endpoint is in the clear.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
     pub(crate) clock: Clock,
     pub(crate) budget: Arc<Budget>,
     pub(crate) ledger: Arc<Ledger>,
@@ -168,12 +173,13 @@ pub(crate) struct Ends {
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, ends: Ends) -> Shared {
+    pub(crate) fn new(config: Config, tls: Option<Arc<ClientConfig>>, ends: Ends) -> Shared {
         let cores = ends.commands.len();
         Shared {
             clock: Clock::start(),
             budget: Budget::new(config.max_outstanding_records, config.max_outstanding_bytes, config.max_submitters),
             config: Arc::new(config),
+            tls,
             ledger: Arc::new(Ledger::new()),
             doorbells: (0..cores).map(|_| Doorbell::new()).collect(),
             commands: ends.commands,
@@ -246,13 +252,12 @@ impl Shared {
     pub(crate) fn on_notice(&self, notice: Notice) {
         match notice {
             Notice::Access(access) => {
-                let access = match *access {
-                    Ok(grant) => Ok(Arc::new(access_of(&grant))),
-                    Err(error) => {
-                        self.note_error(format!("{}: {}", error.code, error.message));
-                        Err(AccessDenied { code: error.code, message: error.message })
-                    }
-                };
+                let denied = |error: AccessError| AccessDenied { code: error.code, message: error.message };
+                let access = access.map_err(denied).and_then(|grant| self.access_of(&grant));
+                if let Err(denied) = &access {
+                    self.note_error(format!("{}: {}", denied.code, denied.message));
+                }
+                let access = access.map(Arc::new);
                 self.command_all(|| Command::Access(access.clone()));
             }
             Notice::Map(id, map) => {
@@ -277,6 +282,25 @@ impl Shared {
                 }
             }
         }
+    }
+
+    fn access_of(&self, grant: &Grant) -> Result<Access, AccessDenied> {
+        let location = &grant.endpoint.location;
+        let denied = |message: String| AccessDenied { code: ErrorCode::Tls, message: message.into() };
+        let tls = match (location.scheme, &self.tls) {
+            (Scheme::Http, _) => None,
+            (Scheme::Https, Some(config)) => Some(Tls::with(Arc::clone(config), &location.host).map_err(denied)?),
+            // Only a given URL is in the clear, and for any other there is a configuration.
+            (Scheme::Https, None) => return Err(denied(format!("{} is to be reached in the clear", location.host))),
+        };
+        let addresses = grant.endpoint.addresses.as_slice().into();
+        Ok(Access {
+            target: Target { addresses, host: location.host.as_str().into(), tls },
+            host: location.host_header(),
+            // A location's path was cut from a URL that was parsed.
+            path: location.path.parse().unwrap_or_else(|_| http::Uri::from_static("/")),
+            signer: Signer::new(&grant.credentials, &grant.region),
+        })
     }
 
     fn stream(&self, id: StreamId) -> Option<Arc<StreamState>> {
@@ -420,18 +444,6 @@ impl Shared {
             oldest = [oldest, answer].into_iter().flatten().min();
         }
         oldest.map(|oldest| self.clock.now().since(oldest))
-    }
-}
-
-fn access_of(grant: &crate::control::service::Grant) -> Access {
-    let location = &grant.endpoint.location;
-    let target = Target { addresses: grant.endpoint.addresses.as_slice().into(), host: location.host.as_str().into() };
-    Access {
-        target,
-        host: location.host_header(),
-        // A location's path was cut from a URL that was parsed.
-        path: location.path.parse().unwrap_or_else(|_| http::Uri::from_static("/")),
-        signer: Signer::new(&grant.credentials, &grant.region),
     }
 }
 

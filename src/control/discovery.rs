@@ -19,7 +19,9 @@ use aws_sdk_kinesis::config::{BehaviorVersion, Region, StalledStreamProtectionCo
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::list_shards::ListShardsError;
 use aws_sdk_kinesis::types::Shard;
+use rustls::ClientConfig;
 
+use super::connector::Connector;
 use super::with_causes;
 use crate::limits::SHARDS_MAX;
 use crate::record::{HashKey, StreamName};
@@ -113,11 +115,12 @@ fn hope(code: &str) -> Hope {
     }
 }
 
-/// A client for the control plane. `endpoint_url` is AWS's own if there is none; without TLS, none is set up.
+/// A client for the control plane. `endpoint_url` is AWS's own if there is none; without `tls` it is in the clear.
 pub(crate) fn client(
     credentials: SharedCredentialsProvider,
     region: &str,
     endpoint_url: Option<&str>,
+    tls: Option<&Arc<ClientConfig>>,
     connect_timeout: Duration,
     request_timeout: Duration,
 ) -> Client {
@@ -134,10 +137,11 @@ pub(crate) fn client(
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
     if let Some(url) = endpoint_url {
         config = config.endpoint_url(url);
-        if url.starts_with("http://") {
-            config = config.http_client(aws_smithy_http_client::Builder::new().build_http());
-        }
     }
+    let config = match tls {
+        Some(tls) => config.http_client(Connector::new(tls)),
+        None => config.http_client(aws_smithy_http_client::Builder::new().build_http()),
+    };
     Client::from_conf(config.build())
 }
 
@@ -208,7 +212,7 @@ mod tests {
             };
             let provider = CredentialSource::given(&credentials).provider();
             let timeout = Duration::from_secs(10);
-            let client = client(provider, "eu-west-1", Some(&server.url()), timeout, timeout);
+            let client = client(provider, "eu-west-1", Some(&server.url()), None, timeout, timeout);
             both(list_shards(&client, stream), server.serve(answers)).await
         })
     }
@@ -329,7 +333,8 @@ mod tests {
             let given =
                 StaticCredentials { access_key_id: "A".into(), secret_access_key: "s".into(), session_token: None };
             let timeout = Duration::from_secs(10);
-            let client = client(CredentialSource::given(&given).provider(), "eu-west-1", Some(&url), timeout, timeout);
+            let provider = CredentialSource::given(&given).provider();
+            let client = client(provider, "eu-west-1", Some(&url), None, timeout, timeout);
             let error = list_shards(&client, &name()).await.unwrap_err();
             assert_eq!((error.code, error.hope), (None, Hope::Soon));
             assert!(error.message.contains("refused"), "{}", error.message);

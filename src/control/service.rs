@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use aws_sdk_kinesis::Client;
+use rustls::ClientConfig;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, timeout_at};
 
@@ -101,6 +102,7 @@ pub(crate) fn orders() -> (UnboundedSender<Order>, UnboundedReceiver<Order>) {
 /// Its runtime could not be set up.
 pub(crate) fn run(
     config: Arc<Config>,
+    tls: Option<Arc<ClientConfig>>,
     orders: (UnboundedSender<Order>, UnboundedReceiver<Order>),
     publish: Box<dyn Fn(Notice)>,
 ) -> std::io::Result<()> {
@@ -108,6 +110,7 @@ pub(crate) fn run(
     let (own_orders, mut orders) = orders;
     let mut service = Service {
         config,
+        tls,
         own_orders,
         publish,
         client: None,
@@ -148,6 +151,8 @@ struct Stream {
 
 struct Service {
     config: Arc<Config>,
+    /// How TLS is spoken; nothing if the endpoint is in the clear.
+    tls: Option<Arc<ClientConfig>>,
     own_orders: UnboundedSender<Order>,
     publish: Box<dyn Fn(Notice)>,
     /// There once access was found.
@@ -223,7 +228,8 @@ impl Service {
                 if self.client.is_none() {
                     let (url, config) = (self.config.endpoint_url.as_deref(), &self.config);
                     let (connect, request) = (config.connect_timeout, config.request_timeout);
-                    self.client = Some(client(source.provider(), &grant.region, url, connect, request));
+                    self.client =
+                        Some(client(source.provider(), &grant.region, url, self.tls.as_ref(), connect, request));
                 }
                 self.source = Some(source);
                 (self.publish)(Notice::Access(Box::new(Ok(grant))));

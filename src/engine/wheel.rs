@@ -15,7 +15,7 @@
 //! ```
 //!
 //! Promises:
-//! - W1: an entry never fires before its time, and it fires at the first advance that is one [`RESOLUTION`] past it.
+//! - W1: an entry never fires before its time, and it fires at the first advance that is one `RESOLUTION` past it.
 //! - W2: entries fire in the order of their ticks; within a tick in the order in which they were inserted. This holds
 //!   through cascades, because a slot is cascaded before anything can be inserted below it. What was due when it was
 //!   inserted belongs to the tick reached.
@@ -167,7 +167,7 @@ impl<E: Copy> Wheel<E> {
     /// When to advance next; nothing if there are no entries.
     ///
     /// It is the moment at which the earliest entry fires: its time, rounded up to the tick, so less than a
-    /// [`RESOLUTION`] later. It may be earlier only if the earliest entry was cancelled; advancing to it then puts
+    /// `RESOLUTION` later. It may be earlier only if the earliest entry was cancelled; advancing to it then puts
     /// that right.
     pub fn next(&self) -> Option<Time> {
         let (place, _) = self.first_slot()?;

@@ -8,7 +8,8 @@
 //!
 //! It promises:
 //! - A failure says whether any byte of the request reached the socket. The bytes are counted below HTTP, where they
-//!   are handed to the system, so that "not sent" is a fact and such a request may be sent again without doubt.
+//!   are handed to the system, so that "not sent" is a fact and such a request may be sent again without doubt. Under
+//!   TLS they are the bytes of records, the handshake's not among them.
 //! - After a failure the connection is closed: its socket and the request's body are dropped when the thread's tasks
 //!   have next had a turn, also when the peer reads nothing any more.
 //! - An answer is read whole, and never beyond [`ANSWER_BYTES_MAX`].
@@ -35,18 +36,21 @@ use hyper::body::Body;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
+use super::tls::{Tls, TlsStream, no_tls};
 use super::{Runtime, unless};
 use crate::engine::TransportFailure;
 use crate::limits::ANSWER_BYTES_MAX;
 use crate::outcome::ErrorCode;
 
 /// Where a connection leads.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Target {
     /// The endpoint's addresses, tried in this order.
     pub addresses: Arc<[SocketAddr]>,
     /// The endpoint's name, for messages.
     pub host: Arc<str>,
+    /// How TLS is spoken with it; nothing in the clear.
+    pub tls: Option<Tls>,
 }
 
 fn unsent(code: ErrorCode, message: String) -> TransportFailure {
@@ -102,10 +106,11 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    /// Connects to the first of the target's addresses that takes the connection.
+    /// Connects to the first of the target's addresses that takes the connection, and shakes hands if TLS is wanted.
     ///
     /// # Errors
-    /// `Dns` if there is no address; `Connect` if none of them takes the connection within `timeout`.
+    /// `Dns` if there is no address; `Connect` if none of them takes the connection, `Tls` if no handshake comes about,
+    /// within `timeout` for both.
     pub(crate) async fn open(runtime: R, target: &Target, timeout: Duration) -> Result<Self, TransportFailure> {
         let deadline = runtime.now() + timeout;
         let stream = match unless(runtime.sleep_until(deadline), connect(runtime, target)).await {
@@ -115,22 +120,28 @@ where
                 return Err(unsent(ErrorCode::Connect, message));
             }
         };
-        Self::over(runtime, stream).await
+        let (stream, written) = Counted::new(stream);
+        let Some(tls) = &target.tls else { return Self::over(runtime, stream, written).await };
+        let failed = |reason: &str| unsent(ErrorCode::Tls, no_tls(&target.host, reason));
+        match unless(runtime.sleep_until(deadline), TlsStream::handshake(stream, tls)).await {
+            Some(Ok(stream)) => Self::over(runtime, stream, written).await,
+            Some(Err(reason)) => Err(failed(&reason)),
+            None => Err(failed(&format!("no handshake within {timeout:?}; does the server speak TLS?"))),
+        }
     }
 
-    /// A connection over a stream that is ready to carry HTTP.
-    async fn over<S>(runtime: R, stream: S) -> Result<Self, TransportFailure>
+    /// A connection over a stream that is ready to carry HTTP, below which `written` is counted.
+    async fn over<S>(runtime: R, stream: S, written: Rc<Cell<u64>>) -> Result<Self, TransportFailure>
     where
         S: Read + Write + Unpin + 'static,
     {
-        let written = Rc::new(Cell::new(0));
-        let stream = Counted { stream, written: written.clone() };
         let (requests, driver) =
             http1::handshake(stream).await.map_err(|error| unsent(ErrorCode::Connect, explain(&error)))?;
         let (alive, dropped) = oneshot::channel();
         runtime.spawn_local(async move {
-            // The driver's error reaches the request that it concerns; an idle connection's error concerns nobody.
-            let _ = unless(async { drop(dropped.await) }, driver).await;
+            // The end is looked at first: a request that is said not to be sent must not leave with a last turn. The
+            // driver's error reaches the request that it concerns; an idle connection's error concerns nobody.
+            let _ = unless(async { drop(driver.await) }, async { drop(dropped.await) }).await;
         });
         Ok(Connection { runtime, written, link: Some(Link { requests, _alive: alive }) })
     }
@@ -227,6 +238,12 @@ struct Counted<S> {
 }
 
 impl<S> Counted<S> {
+    /// The stream, and its count.
+    fn new(stream: S) -> (Counted<S>, Rc<Cell<u64>>) {
+        let written = Rc::new(Cell::new(0));
+        (Counted { stream, written: Rc::clone(&written) }, written)
+    }
+
     fn count(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = written {
             self.written.set(self.written.get() + bytes as u64);

@@ -2,7 +2,7 @@
 //! twice.
 //!
 //! ```text
-//!     core loop ──▶ Connection ──▶ hyper (HTTP/1.1) ──▶ Counted ──▶ R::Stream ──▶ socket
+//!     core loop ──▶ Connection ──▶ hyper (HTTP/1.1) ──▶ (TLS) ──▶ Counted ──▶ R::Stream ──▶ socket
 //!         │             │
 //!         └─────────────┴──▶ R: Runtime     sleep_until, spawn_local, yield_now
 //! ```
@@ -23,6 +23,7 @@ pub(crate) mod connection;
 pub(crate) mod core;
 pub(crate) mod lines;
 pub(crate) mod signing;
+pub(crate) mod tls;
 pub(crate) mod tokio;
 
 /// The asynchronous runtime of one core's thread. A value of the type is a handle without state: it is meaningful

@@ -69,7 +69,7 @@ async fn pair() -> (Connection<Tokio>, Peer) {
 }
 
 fn target(addresses: &[SocketAddr]) -> Target {
-    Target { addresses: addresses.into(), host: "kinesis.test".into() }
+    Target { addresses: addresses.into(), host: "kinesis.test".into(), tls: None }
 }
 
 /// An address where nobody listens.

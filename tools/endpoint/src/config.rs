@@ -3,6 +3,7 @@
 //! Every field is public and [`EndpointConfig::new`] gives each a default, so a test names only what it is about.
 
 use crate::script::Script;
+use crate::tls::TlsOptions;
 
 /// How an endpoint is to behave.
 pub struct EndpointConfig {
@@ -25,6 +26,8 @@ pub struct EndpointConfig {
     pub clock_ahead_s: i64,
     /// Asked about every API request before anything else happens to it.
     pub script: Option<Script>,
+    /// The certificate to serve TLS with; in the clear if there is none.
+    pub tls: Option<TlsOptions>,
 }
 
 /// What stands behind the door.
@@ -73,7 +76,7 @@ impl Credentials {
 }
 
 impl EndpointConfig {
-    /// Any port, the key `test`/`test`, region `us-east-1`, no streams, bodies of up to 16 MiB, no script. Signatures
+    /// Any port, the key `test`/`test`, region `us-east-1`, no streams, bodies of up to 16 MiB, no script, no TLS. Signatures
     /// are verified by an emulator and not by a sink.
     pub fn new(kind: Kind) -> EndpointConfig {
         let verify_signatures = matches!(kind, Kind::Emulator(_));
@@ -87,6 +90,7 @@ impl EndpointConfig {
             body_bytes_max: BODY_BYTES_MAX,
             clock_ahead_s: 0,
             script: None,
+            tls: None,
         }
     }
 

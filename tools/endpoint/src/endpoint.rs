@@ -6,6 +6,7 @@ use crate::answer::JSON;
 use crate::config::{EndpointConfig, Kind, SINK_SHARDS_MAX};
 use crate::server::{self, Server};
 use crate::stats::StatsSnapshot;
+use crate::tls::TlsOptions;
 use axum::body::Body;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
@@ -24,6 +25,8 @@ use tokio::sync::oneshot;
 /// A running endpoint. Dropping it closes its connections and joins its thread.
 pub struct Endpoint {
     address: SocketAddr,
+    /// Nothing in the clear.
+    ca_pem: Option<String>,
     server: Arc<Server>,
     runtime: tokio::runtime::Handle,
     stop: Option<oneshot::Sender<()>>,
@@ -68,6 +71,7 @@ impl Endpoint {
     ///
     /// Errors: a taken port, a sink without shards or with more than 100 000, a stream that can't be created.
     pub fn start(config: EndpointConfig) -> io::Result<Endpoint> {
+        let ca_pem = config.tls.as_ref().map(|tls| tls.ca_pem().to_owned());
         let (stop, stopped) = oneshot::channel();
         let (report, started) = mpsc::channel::<Started>();
         let thread = std::thread::Builder::new().name("endpoint".to_owned()).spawn(move || {
@@ -82,12 +86,18 @@ impl Endpoint {
         })?;
         let (address, server, runtime) =
             started.recv().unwrap_or_else(|_| Err(io::Error::other("the endpoint's thread ended")))?;
-        Ok(Endpoint { address, server, runtime, stop: Some(stop), thread: Some(thread) })
+        Ok(Endpoint { address, ca_pem, server, runtime, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// `http://127.0.0.1:port`.
+    /// `http://127.0.0.1:port`, or `https://` if it serves TLS.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.ca_pem.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// The certificate of the authority to trust, in PEM, if the endpoint serves TLS.
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.ca_pem.as_deref()
     }
 
     /// Where it listens.
@@ -200,6 +210,7 @@ fn serve(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     runtime.block_on(async {
         let streams = std::mem::take(&mut config.streams);
+        let tls = config.tls.take().map(TlsOptions::acceptor).transpose()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, config.port)).await?;
         let server = Arc::new(Server::new(config));
         for (name, shards) in &streams {
@@ -207,7 +218,7 @@ fn serve(
         }
         ready(listener.local_addr()?, &server);
         tokio::select! {
-            () = server::accept(listener, server) => {}
+            () = server::accept(listener, server, tls) => {}
             _ = stopped => {}
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! The Kinesis that tests and benchmarks talk to, on a loopback port.
 //!
 //! ```text
-//!   socket ─▶ HTTP/1.1 ─▶ whole body ─▶ script ─▶ signature ─▶ emulator │ sink ─▶ counters ─▶ answer
-//!             (server)    (server)     (script)   (signature)  (emulator, sink)   (stats)
+//!   socket ─▶ (TLS) ─▶ HTTP/1.1 ─▶ whole body ─▶ script ─▶ signature ─▶ emulator │ sink ─▶ counters ─▶ answer
+//!              (tls)     (server)    (server)     (script)   (signature)  (emulator, sink)   (stats)
 //! ```
 //!
 //! Two kinds of endpoint stand behind the same door. The *emulator* is `ferrokinesis`: it stores records in memory and
@@ -13,7 +13,7 @@
 //! independent judge of the client's signing.
 //!
 //! It promises: an [`Endpoint`] that was returned accepts connections; a stream that was created is active; dropping
-//! the endpoint closes every connection and joins its thread. It refuses: TLS, HTTP/2, anything but loopback.
+//! the endpoint closes every connection and joins its thread. It refuses: HTTP/2, anything but loopback.
 //! It costs one thread, on which all connections are served.
 
 mod answer;
@@ -28,8 +28,10 @@ mod server;
 mod signature;
 mod sink;
 mod stats;
+mod tls;
 
 pub use config::{Credentials, EmulatorOptions, EndpointConfig, Kind};
 pub use endpoint::{CallError, Endpoint, StoredRecord, run};
 pub use script::{Action, RequestInfo, Script};
 pub use stats::StatsSnapshot;
+pub use tls::{Flaw, TlsOptions};

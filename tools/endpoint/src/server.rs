@@ -28,7 +28,10 @@ use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::HandshakeKind;
 
 /// Bytes that hyper reads ahead on a connection.
 const READ_AHEAD: usize = 512 * 1024;
@@ -58,12 +61,12 @@ struct Connection {
 }
 
 /// Accepts connections until it is dropped.
-pub(crate) async fn accept(listener: TcpListener, server: Arc<Server>) {
+pub(crate) async fn accept(listener: TcpListener, server: Arc<Server>, tls: Option<TlsAcceptor>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 server.stats.count_connection();
-                tokio::spawn(serve(server.clone(), stream));
+                tokio::spawn(welcome(server.clone(), stream, tls.clone()));
             }
             // Out of file descriptors, most likely: some connection must end first.
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -71,9 +74,24 @@ pub(crate) async fn accept(listener: TcpListener, server: Arc<Server>) {
     }
 }
 
-async fn serve(server: Arc<Server>, stream: TcpStream) {
+/// Shakes hands, if that is wanted, and serves a connection to its end.
+async fn welcome(server: Arc<Server>, stream: TcpStream, tls: Option<TlsAcceptor>) {
     // A socket that refuses the option still works, only slower.
     let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else { return serve(server, stream, |stream| drop(stream.set_zero_linger())).await };
+    // A handshake that fails is its client's affair too.
+    let Ok(stream) = tls.accept(stream).await else { return };
+    if stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {
+        server.stats.count_tls_resumption();
+    }
+    serve(server, stream, |stream| drop(stream.get_ref().0.set_zero_linger())).await;
+}
+
+/// Serves a connection to its end; `reset` makes that end a reset.
+async fn serve<S>(server: Arc<Server>, stream: S, reset: impl FnOnce(&S))
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let state = Arc::new(Connection::default());
     let handler = {
         let state = state.clone();
@@ -89,7 +107,7 @@ async fn serve(server: Arc<Server>, stream: TcpStream) {
     let stream = connection.into_parts().io.into_inner();
     // Partner: the store in `Server::act`, on this same task.
     if state.reset.load(Ordering::Relaxed) {
-        let _ = stream.set_zero_linger();
+        reset(&stream);
     }
 }
 

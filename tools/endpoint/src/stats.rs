@@ -13,6 +13,7 @@ pub(crate) struct Stats {
     bytes: AtomicU64,
     refused_signatures: AtomicU64,
     connections: AtomicU64,
+    tls_resumptions: AtomicU64,
 }
 
 /// The totals at one moment.
@@ -30,6 +31,9 @@ pub struct StatsSnapshot {
     pub refused_signatures: u64,
     /// Connections accepted.
     pub connections: u64,
+    /// TLS handshakes among them that resumed an earlier session.
+    #[serde(default)]
+    pub tls_resumptions: u64,
 }
 
 impl Stats {
@@ -55,6 +59,11 @@ impl Stats {
         self.connections.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn count_tls_resumption(&self) {
+        // Partner: `snapshot`. A counter alone, it orders nothing.
+        self.tls_resumptions.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn snapshot(&self) -> StatsSnapshot {
         // Partner of each load: the `count_*` of its name.
         StatsSnapshot {
@@ -64,6 +73,7 @@ impl Stats {
             bytes: self.bytes.load(Ordering::Relaxed),
             refused_signatures: self.refused_signatures.load(Ordering::Relaxed),
             connections: self.connections.load(Ordering::Relaxed),
+            tls_resumptions: self.tls_resumptions.load(Ordering::Relaxed),
         }
     }
 }

@@ -44,6 +44,7 @@ Where to
                         one that is there gets a marker record in each shard, behind which it is read back
   --shards N            shards of a stream that is created (default 4)
   --sink                an embedded endpoint that stores nothing: the client's own cost; with --no-verify
+  --tls                 the embedded endpoint is spoken to over TLS, with a certificate made for the run
 
 What
   --records N           records to put (default 1000000 without --duration and --input)
@@ -95,6 +96,8 @@ pub enum Input {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     pub target: Target,
+    /// Whether an embedded endpoint serves TLS.
+    pub tls: bool,
     pub region: Option<String>,
     pub stream: String,
     pub shards: u32,
@@ -156,6 +159,7 @@ struct Given {
     rate_limit: Option<RateLimit>,
     wire: Option<WireFormat>,
     sink: bool,
+    tls: bool,
     no_verify: bool,
     seed: Option<u64>,
     json: Option<PathBuf>,
@@ -190,6 +194,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, ArgsEr
             Long("rate-limit") => given.rate_limit = Some(rate_limit(&parser.value()?.string()?)?),
             Long("wire") => given.wire = Some(wire(&parser.value()?.string()?)?),
             Long("sink") => given.sink = true,
+            Long("tls") => given.tls = true,
             Long("no-verify") => given.no_verify = true,
             Long("seed") => given.seed = Some(number("--seed", &mut parser, 0, u64::MAX)?),
             Long("json") => given.json = Some(parser.value()?.into()),
@@ -206,6 +211,7 @@ impl Given {
             if with { Err(ArgsError(format!("{option} has no effect with {because}"))) } else { Ok(()) }
         };
         no_effect(self.sink && self.endpoint.is_some(), "--endpoint", "--sink, which is an endpoint itself")?;
+        no_effect(self.tls && self.endpoint.is_some(), "--tls", "--endpoint: the URL says whether it is https")?;
         no_effect(self.input.is_some() && self.record_size.is_some(), "--record-size", "--input: a record is a line")?;
         no_effect(self.key_field.is_some() && self.keys.is_some(), "--keys", "--key-field: keys come from the lines")?;
         no_effect(self.key_field.is_some() && self.input.is_none(), "--key-field", "generated records: add --input")?;
@@ -225,6 +231,7 @@ impl Given {
         };
         Options {
             target,
+            tls: self.tls,
             region: self.region,
             stream: self.stream.unwrap_or_else(|| "kpl-bench".to_owned()),
             shards: self.shards.unwrap_or(4),
@@ -352,6 +359,7 @@ mod tests {
         let options = run("--input - --key-field user --records 10").unwrap();
         assert_eq!((options.input, options.key_field.as_deref()), (Some(Input::Stdin), Some("user")));
         assert_eq!(run("--sink --no-verify").unwrap().rate_limit, RateLimit::Off);
+        assert_eq!((run("").unwrap().tls, run("--tls").unwrap().tls), (false, true));
         assert_eq!(run("--sink --no-verify --rate-limit 100").unwrap().rate_limit, RateLimit::Percent(100));
     }
 
@@ -389,6 +397,7 @@ mod tests {
         for (line, option) in [
             ("--sink --no-verify --endpoint http://h", "--endpoint"),
             ("--sink", "--no-verify"),
+            ("--tls --endpoint https://h", "--tls"),
             ("--key-field user", "--key-field"),
             ("--input f --record-size 20", "--record-size"),
             ("--input f --key-field user --keys 3", "--keys"),

@@ -1,8 +1,8 @@
 //! The embedded endpoint, as a child process, so that what it uses of the processor is not counted as the client's.
 //!
 //! ```text
-//! kpl-bench ──▶ kpl-bench __endpoint emulator | sink SHARDS
-//!           ◀── one line: its URL
+//! kpl-bench ──▶ kpl-bench __endpoint REGION http|https emulator | sink SHARDS
+//!           ◀── one line: its URL; with TLS then the certificate to trust, in PEM
 //!           ──▶ standard input, held open and never written: its end is the child's end
 //! ```
 //!
@@ -13,7 +13,7 @@ use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 
-use endpoint::{Credentials, EndpointConfig};
+use endpoint::{Credentials, EndpointConfig, TlsOptions};
 use kpl::config::StaticCredentials;
 
 /// The hidden subcommand.
@@ -32,10 +32,19 @@ pub enum Embedded {
     Sink { shards: u32 },
 }
 
+/// An endpoint, as it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    pub embedded: Embedded,
+    pub region: String,
+    pub tls: bool,
+}
+
 /// A running endpoint. Dropping it ends the child and waits for it.
 pub struct EndpointChild {
     child: Child,
     url: String,
+    ca_pem: Option<String>,
 }
 
 impl EndpointChild {
@@ -43,20 +52,23 @@ impl EndpointChild {
     ///
     /// # Errors
     /// The child could not be started, or it ended without a URL: then with what it said.
-    pub fn start(embedded: Embedded, region: &str) -> io::Result<EndpointChild> {
+    pub fn start(asked: &Asked) -> io::Result<EndpointChild> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args([SUBCOMMAND, region]);
-        match embedded {
+        command.args([SUBCOMMAND, &asked.region, if asked.tls { "https" } else { "http" }]);
+        match asked.embedded {
             Embedded::Emulator => command.arg("emulator"),
             Embedded::Sink { shards } => command.args(["sink", &shards.to_string()]),
         };
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let mut line = String::new();
-        if let Some(stdout) = child.stdout.take() {
-            BufReader::new(stdout).read_line(&mut line)?;
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut running = EndpointChild { child, url: String::new(), ca_pem: None };
+        if let Some(stdout) = running.child.stdout.take() {
+            let mut lines = BufReader::new(stdout).lines();
+            running.url = lines.next().transpose()?.unwrap_or_default();
+            if running.url.starts_with("https://") {
+                running.ca_pem = Some(read_pem(lines)?);
+            }
         }
-        let running = EndpointChild { child, url: line.trim_end().to_owned() };
-        if running.url.starts_with("http://") {
+        if running.url.starts_with("http") {
             return Ok(running);
         }
         Err(io::Error::other("the embedded endpoint ended before it told its URL"))
@@ -66,6 +78,25 @@ impl EndpointChild {
     pub fn url(&self) -> &str {
         &self.url
     }
+
+    /// The certificate to trust, in PEM, if it serves TLS.
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.ca_pem.as_deref()
+    }
+}
+
+/// One certificate: the lines up to its end.
+fn read_pem(lines: impl Iterator<Item = io::Result<String>>) -> io::Result<String> {
+    let mut pem = String::new();
+    for line in lines {
+        let line = line?;
+        pem.push_str(&line);
+        pem.push('\n');
+        if line.starts_with("-----END") {
+            return Ok(pem);
+        }
+    }
+    Err(io::Error::other("the embedded endpoint ended before it told its certificate"))
 }
 
 impl Drop for EndpointChild {
@@ -82,37 +113,42 @@ pub fn credentials() -> StaticCredentials {
     StaticCredentials { access_key_id, secret_access_key, session_token: None }
 }
 
-/// If the command line (without the program's name) is the hidden subcommand's, what it asks for and the region.
-pub fn asked_to_serve(args: &[OsString]) -> Option<(Embedded, String)> {
+/// If the command line (without the program's name) is the hidden subcommand's, what it asks for.
+pub fn asked_to_serve(args: &[OsString]) -> Option<Asked> {
     let args: Vec<&str> = args.iter().map(|arg| arg.to_str()).collect::<Option<_>>()?;
-    match args[..] {
-        [SUBCOMMAND, region, "emulator"] => Some((Embedded::Emulator, region.to_owned())),
-        [SUBCOMMAND, region, "sink", shards] => {
-            Some((Embedded::Sink { shards: shards.parse().ok()? }, region.to_owned()))
-        }
-        _ => None,
-    }
+    let [SUBCOMMAND, region, scheme @ ("http" | "https"), kind @ ..] = &args[..] else { return None };
+    let embedded = match kind {
+        ["emulator"] => Embedded::Emulator,
+        ["sink", shards] => Embedded::Sink { shards: shards.parse().ok()? },
+        _ => return None,
+    };
+    Some(Asked { embedded, region: (*region).to_owned(), tls: *scheme == "https" })
 }
 
 /// The child's life: serves until standard input ends.
 ///
 /// # Errors
 /// The endpoint could not be started.
-pub fn serve(embedded: Embedded, region: String) -> io::Result<()> {
+pub fn serve(asked: Asked) -> io::Result<()> {
     std::thread::Builder::new().name("parent".into()).spawn(|| {
         // Whatever ends the reading, there is no parent to serve any more.
         let _ = io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
     })?;
-    let mut config = match embedded {
+    let mut config = match asked.embedded {
         Embedded::Emulator => EndpointConfig::emulator(),
         Embedded::Sink { shards } => EndpointConfig::sink(shards),
     };
-    config.region = region;
+    config.region = asked.region;
     config.credentials = vec![Credentials::new(KEY.0, KEY.1)];
+    config.tls = if asked.tls { Some(TlsOptions::new()?) } else { None };
+    let (scheme, ca_pem) = match &config.tls {
+        Some(tls) => ("https", tls.ca_pem().to_owned()),
+        None => ("http", String::new()),
+    };
     endpoint::run(config, |address| {
         // If nobody reads it the parent is gone, and the other thread sees to that.
-        let _ = writeln!(io::stdout(), "http://{address}").and_then(|()| io::stdout().flush());
+        let _ = write!(io::stdout(), "{scheme}://{address}\n{ca_pem}").and_then(|()| io::stdout().flush());
     })
 }
 
@@ -120,16 +156,34 @@ pub fn serve(embedded: Embedded, region: String) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn asked(line: &str) -> Option<(Embedded, String)> {
+    fn asked(line: &str) -> Option<Asked> {
         asked_to_serve(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
     }
 
     #[test]
     fn only_the_hidden_subcommand_makes_an_endpoint_of_the_program() {
-        assert_eq!(asked("__endpoint eu-west-1 emulator"), Some((Embedded::Emulator, "eu-west-1".to_owned())));
-        assert_eq!(asked("__endpoint us-east-1 sink 8"), Some((Embedded::Sink { shards: 8 }, "us-east-1".to_owned())));
-        for line in ["", "--sink", "__endpoint", "__endpoint r sink", "__endpoint r sink x", "--stream __endpoint"] {
+        let emulator = Asked { embedded: Embedded::Emulator, region: "eu-west-1".to_owned(), tls: false };
+        assert_eq!(asked("__endpoint eu-west-1 http emulator"), Some(emulator));
+        let sink = Asked { embedded: Embedded::Sink { shards: 8 }, region: "us-east-1".to_owned(), tls: true };
+        assert_eq!(asked("__endpoint us-east-1 https sink 8"), Some(sink));
+        for line in [
+            "",
+            "--sink",
+            "__endpoint",
+            "__endpoint r http sink",
+            "__endpoint r http sink x",
+            "__endpoint r sink 8",
+            "--stream __endpoint",
+        ] {
             assert_eq!(asked(line), None, "{line}");
         }
+    }
+
+    #[test]
+    fn a_certificate_ends_where_its_last_line_says() {
+        let lines = ["-----BEGIN CERTIFICATE-----", "AAAA", "-----END CERTIFICATE-----", "more"];
+        let read = read_pem(lines.iter().map(|line| Ok((*line).to_owned()))).expect("a certificate");
+        assert_eq!(read.lines().count(), 3);
+        assert!(read_pem(std::iter::empty()).is_err());
     }
 }

@@ -58,6 +58,7 @@ pub fn report(options: &Options, shards: u32, produced: &Produced, read: Option<
             Target::Sink => "embedded sink".to_owned(),
             Target::Url(url) => url.clone(),
         },
+        tls: options.tls || matches!(&options.target, Target::Url(url) if url.starts_with("https://")),
         stream: options.stream.clone(),
         shards,
         rate_limit: match options.rate_limit {

@@ -36,7 +36,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use args::{Command, Input, Options, Target};
-use endpoint_child::{Embedded, EndpointChild};
+use endpoint_child::{Asked, Embedded, EndpointChild};
 use lines::KeySource;
 use producing::{Feed, Job};
 use progress::Progress;
@@ -51,8 +51,8 @@ const NOT_MADE: u8 = 2;
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
-    if let Some((embedded, region)) = endpoint_child::asked_to_serve(&args) {
-        return match endpoint_child::serve(embedded, region) {
+    if let Some(asked) = endpoint_child::asked_to_serve(&args) {
+        return match endpoint_child::serve(asked) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => not_made(format_args!("the embedded endpoint cannot be started: {error}")),
         };
@@ -189,8 +189,8 @@ fn start_endpoint(options: &Options) -> io::Result<Option<EndpointChild>> {
         Target::Emulator => Embedded::Emulator,
         Target::Sink => Embedded::Sink { shards: options.shards },
     };
-    let region = options.region.as_deref().unwrap_or(endpoint_child::REGION);
-    EndpointChild::start(embedded, region).map(Some)
+    let region = options.region.clone().unwrap_or_else(|| endpoint_child::REGION.to_owned());
+    EndpointChild::start(&Asked { embedded, region, tls: options.tls }).map(Some)
 }
 
 fn access(options: &Options, child: Option<&EndpointChild>) -> Access {
@@ -198,9 +198,12 @@ fn access(options: &Options, child: Option<&EndpointChild>) -> Access {
         (Some(child), _) => {
             let region = options.region.clone().unwrap_or_else(|| endpoint_child::REGION.to_owned());
             let credentials = Some(endpoint_child::credentials());
-            Access { url: child.url().to_owned(), region: Some(region), credentials }
+            let ca_pem = child.ca_pem().map(str::to_owned);
+            Access { url: child.url().to_owned(), region: Some(region), credentials, ca_pem }
         }
-        (None, Target::Url(url)) => Access { url: url.clone(), region: options.region.clone(), credentials: None },
+        (None, Target::Url(url)) => {
+            Access { url: url.clone(), region: options.region.clone(), credentials: None, ca_pem: None }
+        }
         (None, _) => unreachable!("an embedded endpoint has its child"),
     }
 }

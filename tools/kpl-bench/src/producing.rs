@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
-use kpl::config::{RateLimit, WireFormat};
+use kpl::config::{RateLimit, TlsRoots, WireFormat};
 use kpl::metrics::Counters;
 use kpl::outcome::Counts;
 use kpl::{Producer, Submitter, limits};
@@ -143,6 +143,9 @@ impl Job {
         if let Some(credentials) = &self.access.credentials {
             builder = builder.credentials(credentials.clone());
         }
+        if let Some(ca_pem) = &self.access.ca_pem {
+            builder = builder.tls_roots(TlsRoots::Pem(ca_pem.clone().into_bytes()));
+        }
         builder.build().map_err(fault)
     }
 
@@ -267,7 +270,7 @@ mod tests {
 
     fn job(shards: u32, rate_limit: RateLimit, record_size: usize) -> Job {
         Job {
-            access: Access { url: "http://127.0.0.1:1".to_owned(), region: None, credentials: None },
+            access: Access { url: "http://127.0.0.1:1".to_owned(), region: None, credentials: None, ca_pem: None },
             stream: "s".to_owned(),
             shards,
             submitters: 2,

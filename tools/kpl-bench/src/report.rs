@@ -79,6 +79,7 @@ pub struct Report {
     pub bytes_sent: u64,
     pub aggregation_ratio: f64,
     pub endpoint: String,
+    pub tls: bool,
     pub stream: String,
     pub shards: u32,
     pub rate_limit: RateLimitShown,
@@ -119,8 +120,9 @@ impl fmt::Display for Report {
         };
         writeln!(
             f,
-            "endpoint       {}, stream {}, {}",
+            "endpoint       {}{}, stream {}, {}",
             self.endpoint,
+            if self.tls { " over TLS" } else { "" },
             self.stream,
             several(self.shards as usize, "shard")
         )?;
@@ -271,6 +273,7 @@ mod tests {
             bytes_sent: 123_456_789,
             aggregation_ratio: 416.7,
             endpoint: "embedded emulator".to_owned(),
+            tls: false,
             stream: "kpl-bench".to_owned(),
             shards: 4,
             rate_limit: RateLimitShown::Percent(150),

@@ -10,12 +10,16 @@ use std::io;
 use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::config::SharedHttpClient;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, StreamDescriptionSummary, StreamStatus};
+use aws_smithy_http_client::HttpClientError;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use kpl::config::StaticCredentials;
 use kpl::limits;
 use tokio::runtime::Runtime;
@@ -78,6 +82,8 @@ pub struct Access {
     pub region: Option<String>,
     /// By default those that AWS's chain finds.
     pub credentials: Option<StaticCredentials>,
+    /// The certificate to trust, in PEM; by default those that the machine trusts.
+    pub ca_pem: Option<String>,
 }
 
 /// A client, and the runtime that it needs.
@@ -121,6 +127,10 @@ impl Service {
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX));
         let config = match &access.region {
             Some(region) => config.region(Region::new(region.clone())),
+            None => config,
+        };
+        let config = match &access.ca_pem {
+            Some(ca_pem) => config.http_client(trusting(ca_pem).map_err(io::Error::other)?),
             None => config,
         };
         Ok(Service { runtime, client: Client::from_conf(config.build()) })
@@ -173,6 +183,14 @@ impl Service {
         let deleted = self.runtime.block_on(request.send());
         deleted.map(|_| ()).map_err(|error| StreamFault::of_client("deletion", stream, error))
     }
+}
+
+/// A client of HTTP that trusts one authority and no other.
+fn trusting(ca_pem: &str) -> Result<SharedHttpClient, HttpClientError> {
+    let authority = TrustStore::empty().with_pem_certificate(ca_pem);
+    let context = TlsContext::builder().with_trust_store(authority).build()?;
+    let provider = Provider::Rustls(CryptoMode::AwsLc);
+    Ok(aws_smithy_http_client::Builder::new().tls_provider(provider).tls_context(context).build_https())
 }
 
 /// A shard as the service lists it.
