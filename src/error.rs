@@ -247,6 +247,8 @@ pub enum FlushError {
     TimedOut,
     /// A core failed; its records have their outcomes all the same.
     CoreFailed,
+    /// The stream handle belongs to another producer.
+    ForeignStream,
 }
 
 impl fmt::Display for FlushError {
@@ -254,6 +256,7 @@ impl fmt::Display for FlushError {
         f.write_str(match self {
             FlushError::TimedOut => "the flush did not end in the time given",
             FlushError::CoreFailed => "a core of the producer failed",
+            FlushError::ForeignStream => "the stream was opened on another producer",
         })
     }
 }

@@ -16,7 +16,6 @@
 //! | `CoreFailed` | the core that held it ended | yes | no |
 //! | `UnverifiedShard` | its aggregate was stored on a shard that no map of ours knew before it expired | yes | no |
 //! | `StreamUnavailable` | the stream's shards could not be listed | no | no |
-//! | `Throttled` | its aggregate was throttled and `fail_if_throttled` is set | no | no |
 //! | `Credentials` | no credentials, region or endpoint could be had | no | yes |
 //! | `Dns`, `Connect`, `Tls` | no connection came about | no | yes |
 //! | `Reset` | the connection ended during the request | if bytes had been sent | yes |
@@ -47,8 +46,6 @@ pub enum ErrorCode {
     UnverifiedShard,
     /// The stream's shards could not be listed.
     StreamUnavailable,
-    /// Throttled, and `fail_if_throttled` is set.
-    Throttled,
     /// No credentials, region or endpoint could be had.
     Credentials,
     /// The endpoint's name has no address.
@@ -78,7 +75,6 @@ impl ErrorCode {
             ErrorCode::CoreFailed => "CoreFailed",
             ErrorCode::UnverifiedShard => "UnverifiedShard",
             ErrorCode::StreamUnavailable => "StreamUnavailable",
-            ErrorCode::Throttled => "Throttled",
             ErrorCode::Credentials => "Credentials",
             ErrorCode::Dns => "Dns",
             ErrorCode::Connect => "Connect",

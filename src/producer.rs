@@ -22,7 +22,7 @@ use crate::outcome::{Counts, Health};
 use crate::record::{CoreId, Record, StreamId, StreamName};
 use crate::ring;
 use crate::runtime::core::{Command, MeshRings, Seat, start_core};
-use crate::shared::{End, Ends, Shared, StreamState, lock};
+use crate::shared::{End, Ends, FlushCell, Shared, StreamState, lock};
 use crate::stream::Stream;
 use crate::submitter::{Refund, Submitter, Use};
 use crate::trust;
@@ -178,7 +178,11 @@ impl Producer {
 
     /// The same for one stream.
     pub fn flush_stream(&self, stream: &Stream) -> Flush {
-        Flush(self.0.shared.flush(&[stream.id()]))
+        let shared = &self.0.shared;
+        if stream.0.belongs_to(shared) {
+            return Flush(shared.flush(&[stream.id()]));
+        }
+        Flush(FlushCell::ended(Err(FlushError::ForeignStream)))
     }
 
     /// Takes no more records, flushes, and at the timeout settles what is left as `Closed`. The close begins now,

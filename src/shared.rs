@@ -166,6 +166,15 @@ pub(crate) struct FlushCell {
     pub(crate) done: Cell<Result<(), FlushError>>,
 }
 
+impl FlushCell {
+    /// A flush that has ended before it began.
+    pub(crate) fn ended(result: Result<(), FlushError>) -> Arc<FlushCell> {
+        let cell = FlushCell { streams_left: Mutex::default(), done: Cell::default() };
+        cell.done.set(result);
+        Arc::new(cell)
+    }
+}
+
 /// What [`Shared::new`] takes from the producer that starts the threads.
 pub(crate) struct Ends {
     pub(crate) commands: Vec<channel::Sender<Command>>,
@@ -378,16 +387,14 @@ impl Shared {
 
     /// Begins a flush of `streams`.
     pub(crate) fn flush(&self, streams: &[StreamId]) -> Arc<FlushCell> {
-        let cell = Arc::new(FlushCell { streams_left: Mutex::new(streams.len()), done: Cell::default() });
         if streams.is_empty() {
-            cell.done.set(Ok(()));
-            return cell;
+            return FlushCell::ended(Ok(()));
         }
         let mut flushes = lock(&self.flushes);
         if let Some(result) = flushes.result() {
-            cell.done.set(result);
-            return cell;
+            return FlushCell::ended(result);
         }
+        let cell = Arc::new(FlushCell { streams_left: Mutex::new(streams.len()), done: Cell::default() });
         let tokens: Vec<_> = streams
             .iter()
             .map(|stream| {

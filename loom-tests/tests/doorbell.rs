@@ -135,3 +135,34 @@ fn a_put_that_is_not_told_closed_is_seen_by_the_last_drain() {
         }
     });
 }
+
+#[test]
+fn a_put_that_is_told_closed_reclaims_what_the_receiver_left() {
+    model(|| {
+        let bell = Arc::new(Doorbell::new());
+        let (mut sender, mut receiver) = ring(128);
+        let caller = thread::spawn({
+            let bell = Arc::clone(&bell);
+            move || {
+                let mut slots = Slots::new(Arc::new(Ledger::new()));
+                let (ticket, mut handle) = slots.take();
+                assert!(sender.try_push(ticket, 8, |_| ()).is_ok());
+                if bell.published(false) == Published::Closed {
+                    while !sender.is_disconnected() {
+                        thread::yield_now();
+                    }
+                    sender.reclaim(|ticket| wake(ticket.settle(2)));
+                    // Whoever came first: the last drain (1), the receiver's drop (abandoned), or we (2).
+                    assert!(matches!(handle.try_take(), Some(Ok(1 | 2) | Err(Abandoned))));
+                }
+                handle
+            }
+        });
+        bell.close();
+        settle_all(&mut receiver);
+        drop(receiver);
+        let mut handle = caller.join().unwrap();
+        // A put that was not told is the last drain's; one that was has taken its outcome, once.
+        assert!(matches!(handle.try_take(), None | Some(Ok(1))));
+    });
+}

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use endpoint::{Action, EndpointConfig};
 use kpl::{
-    ErrorCode, HashKey, Producer, ProducerBuilder, PutErrorReason, RateLimit, Record, StartError, Stream, StreamError,
-    StreamOptions, SubmitterError,
+    ErrorCode, FlushError, HashKey, Producer, ProducerBuilder, PutErrorReason, RateLimit, Record, StartError, Stream,
+    StreamError, StreamOptions, SubmitterError,
 };
 
 use crate::reader::read;
@@ -158,7 +158,7 @@ fn a_stream_of_another_producer_is_refused() {
     let foreign = theirs.stream("s").expect("a stream");
     let reason = put_by_all_ways(&ours, &foreign, Record::new("k", "d")).expect_err("it is foreign");
     assert_eq!(reason, PutErrorReason::ForeignStream { stream: "s".into() });
-    crate::world::flushed(ours.flush_stream(&foreign));
+    assert_eq!(ours.flush_stream(&foreign).wait(), Err(FlushError::ForeignStream));
 }
 
 #[test]
