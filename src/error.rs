@@ -262,3 +262,16 @@ impl fmt::Display for FlushError {
 }
 
 impl std::error::Error for FlushError {}
+
+/// An error with its causes, in one line. Those of AWS's crates and of the HTTP library say little without them.
+#[cfg(feature = "aws")]
+pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

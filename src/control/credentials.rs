@@ -15,8 +15,8 @@ use aws_config::default_provider::region::DefaultRegionChain;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 
-use super::with_causes;
 use crate::config::StaticCredentials;
+use crate::error::with_causes;
 
 /// No credentials, or no region. Nothing can be sent without; asking again may help if the network was at fault.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use aws_sdk_kinesis::types::Shard;
 use rustls::ClientConfig;
 
 use super::connector::Connector;
-use super::with_causes;
+use crate::error::with_causes;
 use crate::limits::SHARDS_MAX;
 use crate::record::{HashKey, StreamName};
 

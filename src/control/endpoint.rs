@@ -175,7 +175,7 @@ pub(crate) async fn locate(
     let resolver = DefaultResolver::new();
     let endpoint = ResolveEndpoint::resolve_endpoint(&resolver, &parameters)
         .await
-        .map_err(|error| failed(super::with_causes(error.as_ref())))?;
+        .map_err(|error| failed(crate::error::with_causes(error.as_ref())))?;
     Location::parse(endpoint.url())
 }
 

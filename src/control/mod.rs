@@ -17,15 +17,3 @@ pub(crate) mod endpoint;
 pub(crate) mod service;
 #[cfg(test)]
 mod testing;
-
-/// An error with its causes; AWS's errors say little without them.
-fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}

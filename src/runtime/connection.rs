@@ -39,6 +39,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use super::tls::{Tls, TlsStream, no_tls};
 use super::{Runtime, unless};
 use crate::engine::TransportFailure;
+use crate::error::with_causes;
 use crate::limits::ANSWER_BYTES_MAX;
 use crate::outcome::ErrorCode;
 
@@ -136,7 +137,7 @@ where
         S: Read + Write + Unpin + 'static,
     {
         let (requests, driver) =
-            http1::handshake(stream).await.map_err(|error| unsent(ErrorCode::Connect, explain(&error)))?;
+            http1::handshake(stream).await.map_err(|error| unsent(ErrorCode::Connect, with_causes(&error)))?;
         let (alive, dropped) = oneshot::channel();
         runtime.spawn_local(async move {
             // The end is looked at first: a request that is said not to be sent must not leave with a last turn. The
@@ -206,7 +207,7 @@ where
         Err(error) => {
             return Err(match error.downcast::<hyper::Error>() {
                 Ok(error) => classify(*error),
-                Err(error) => (ErrorCode::Reset, explain(error.as_ref())),
+                Err(error) => (ErrorCode::Reset, with_causes(error.as_ref())),
             });
         }
     };
@@ -216,19 +217,7 @@ where
 /// Which kind an error of hyper is: what cannot be parsed is unreadable, everything else ended the connection.
 fn classify(error: hyper::Error) -> (ErrorCode, String) {
     let kind = if error.is_parse() { ErrorCode::UnreadableAnswer } else { ErrorCode::Reset };
-    (kind, explain(&error))
-}
-
-/// An error with its causes.
-fn explain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
+    (kind, with_causes(&error))
 }
 
 /// A stream that counts the bytes it hands on.
