@@ -16,7 +16,7 @@
 //! ```
 //!
 //! It promises that every accepted record has exactly one [`Outcome`], that memory is bounded and a full producer says
-//! so, and that a put makes no system call, takes no lock and allocates nothing while there is room. What is not
+//! so, and that a put makes no system call and takes no lock while there is room and its core is awake. What is not
 //! settled when the process is killed is lost.
 //!
 //! To follow a record, read [`submitter`](Submitter), `runtime/core.rs`, [`engine`], and [`outcome`].

@@ -4,9 +4,10 @@
 //!   put ─▶ check ─▶ credit ─▶ slot ─▶ frame in the ring ─▶ bell, if the core rests ─▶ Outcome
 //! ```
 //!
-//! A put that finds credit and room makes no system call, takes no lock and allocates nothing. It hashes nothing and
-//! knows no shard: that is its core's work. What it reads that others write is its core's bell with the coarse clock,
-//! on one cache line, and the stream's `refused` flag.
+//! A put that finds credit, room and an awake core makes no system call and takes no lock. It allocates only for a
+//! record larger than a quarter of the ring, and for a further segment of slots when more are in use than ever before.
+//! It hashes nothing and knows no shard: that is its core's work. What it reads that others write is its core's bell
+//! with the coarse clock, on one cache line, and the stream's `refused` flag.
 //!
 //! P1: a record is accepted when its frame is published; until then every refusal gives back credit and slot.
 //! P2: a frame that is published after its core's last drain is settled by the put itself.

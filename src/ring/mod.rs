@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Promises:
-//! - a put that finds credit and room makes no system call, takes no lock and allocates nothing;
+//! - a put that finds credit, room and an awake core makes no system call and takes no lock; it allocates only a
+//!   further segment of slots, or the buffer of a frame larger than a quarter of its ring;
 //! - an accepted record cannot be without an outcome: its [`Ticket`] is either settled or, when it is dropped for
 //!   whatever reason, abandoned, and its [`Handle`] is told;
 //! - no wake-up is lost: wherever one side says "I sleep" and the other says "there is something", each writes,
