@@ -26,6 +26,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::WireFormat;
 use crate::time::Time;
 
 /// Why an attempt, or a record, failed.
@@ -308,4 +309,7 @@ pub struct Health {
     pub cores: usize,
     /// The latest failure of a request or of the control plane, if any.
     pub last_error: Option<String>,
+    /// The form of PutRecords: the configured one, or with [`WireFormat::Auto`] the one that the endpoint has proved to
+    /// take; `Auto` until then.
+    pub wire: WireFormat,
 }

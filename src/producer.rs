@@ -21,7 +21,8 @@ use crate::metrics::Counters;
 use crate::outcome::{Counts, Health};
 use crate::record::{CoreId, Record, StreamId, StreamName};
 use crate::ring;
-use crate::runtime::core::{Command, MeshRings, Seat, start_core};
+use crate::runtime::core::{Command, Seat, start_core};
+use crate::runtime::mesh::MeshRings;
 use crate::shared::{End, Ends, FlushCell, Shared, StreamState, lock};
 use crate::stream::Stream;
 use crate::submitter::{Refund, Submitter, Use};
@@ -218,6 +219,7 @@ impl Producer {
             cores_alive: shared.cores_alive(),
             cores: shared.commands.len(),
             last_error: shared.last_error(),
+            wire: shared.wire(),
         }
     }
 

@@ -17,7 +17,8 @@ use crossbeam_channel as channel;
 use rustls::ClientConfig;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::config::Config;
+use crate::codec::Wire;
+use crate::config::{Config, WireFormat};
 use crate::control::endpoint::Scheme;
 use crate::control::service::{AccessError, Grant, Notice, Order};
 use crate::engine::FlushToken;
@@ -121,6 +122,8 @@ pub(crate) struct Shared {
     /// Notified when a core ends.
     core_ended: Condvar,
     last_error: Mutex<Option<String>>,
+    /// The form that a core has last learned the endpoint takes; at first the configured one.
+    wire: Mutex<WireFormat>,
     /// The close, once it was begun.
     pub(crate) closing: Mutex<Option<Arc<Cell<Counts>>>>,
 }
@@ -185,6 +188,7 @@ impl Shared {
     pub(crate) fn new(config: Config, tls: Option<Arc<ClientConfig>>, ends: Ends) -> Shared {
         let cores = ends.commands.len();
         Shared {
+            wire: Mutex::new(config.wire),
             clock: Clock::start(),
             budget: Budget::new(config.max_outstanding_records, config.max_outstanding_bytes, config.max_submitters),
             config: Arc::new(config),
@@ -254,7 +258,25 @@ impl Shared {
             Event::MapWanted(stream) => self.order(Order::Map(stream)),
             Event::Flushed(token) => self.flushed(token),
             Event::RequestFailed(error) => self.note_error(error),
+            Event::WireSettled(wire) => self.settle_wire(wire),
         }
+    }
+
+    /// A core has learned which form the endpoint takes. Said once for all cores, if it is the one that costs more.
+    fn settle_wire(&self, wire: Wire) {
+        let format = match wire {
+            Wire::Cbor => WireFormat::Cbor,
+            Wire::Json => WireFormat::Json,
+        };
+        let before = std::mem::replace(&mut *lock(&self.wire), format);
+        if before != format && format == WireFormat::Json {
+            tracing::warn!("the endpoint refuses CBOR and takes JSON, which costs a third more bytes; it stays so");
+        }
+    }
+
+    /// The form of PutRecords, as far as it is settled.
+    pub(crate) fn wire(&self) -> WireFormat {
+        *lock(&self.wire)
     }
 
     /// What the control thread tells; called on its thread.

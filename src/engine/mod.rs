@@ -16,7 +16,8 @@
 //! 1. Read the clock once. Time never goes backwards.
 //! 2. *Handle*: tell what happened since, a bounded number of events. `handle_*` methods never call back.
 //! 3. [`Core::turn`]: timers fire, marks and reports are said.
-//! 4. *Poll* until empty: `poll_transmit`, `poll_map_wanted`, `poll_flushed`, every `outbox`, and what was settled.
+//! 4. *Poll* until empty: `poll_transmit`, `poll_map_wanted`, `poll_remedy_wanted`, `poll_wire_settled`, `poll_flushed`,
+//!    every `outbox`, and what was settled.
 //! 5. Rest until [`Core::next_timeout`], or until something happens.
 //!
 //! The driver promises, in return: every [`Transmit`] ends in exactly one `handle_answer` or `handle_failure`, within
@@ -47,6 +48,7 @@ mod shard;
 mod shard_map;
 mod stream;
 mod wheel;
+mod wire;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -56,46 +58,27 @@ pub use batch::Ticket;
 pub use flush::FlushToken;
 pub use limiter::Limiter;
 pub use mesh::Message;
-pub use retrier::TransportFailure;
-pub use sender::{ConnectionId, RequestId};
+pub use retrier::{Remedy, TransportFailure};
+pub use sender::{ConnectionId, RequestId, Transmit};
 pub use settler::Released;
 pub use shard_map::{MapError, Shard, ShardInfo, ShardMap};
 pub use wheel::{TimerId, Wheel};
 
-use crate::codec::{EntryResult, Framed, RequestEncoder, RequestError, StreamRef, Wire};
-use crate::config::{Config, WireFormat};
-use crate::limits::OUTER_PARTITION_KEY;
+use crate::codec::{EntryResult, Framed, RequestError, Wire};
+use crate::config::Config;
 use crate::record::{CoreId, StreamId, StreamName};
 use crate::time::Time;
 use batch::{Batch, Pool};
 use flush::{Coordinator, Report};
 use mesh::Mesh;
-use retrier::{Backoff, Trouble};
+use retrier::{Backoff, FormDoubt, Trouble, form_doubt, remedy};
 use sender::{Pull, Sender};
 use settler::Settler;
 use stream::{Common, RequestEnd, Stream, Timer};
+use wire::WireChoice;
 
 /// The core that coordinates flushes.
 const COORDINATOR: CoreId = CoreId(0);
-
-/// A request to send.
-#[derive(Debug)]
-pub struct Transmit {
-    /// Names the request in the event that ends it.
-    pub request: RequestId,
-    /// The connection to send it on; the driver opens it if need be.
-    pub connection: ConnectionId,
-    /// The stream it writes to.
-    pub stream: StreamId,
-    /// The body's form.
-    pub wire: Wire,
-    /// The body.
-    pub body: Vec<u8>,
-    /// Kinesis records in it.
-    pub kinesis_records: usize,
-    /// User records in it.
-    pub user_records: usize,
-}
 
 /// The state of one core.
 ///
@@ -117,7 +100,11 @@ pub struct Core {
     closed: bool,
     /// Cores that have said that they are closed.
     closed_others: usize,
-    wire: Wire,
+    wire: WireChoice,
+    /// How often what signs requests has changed.
+    signer: u64,
+    /// What may help against the latest refusal of what signs requests now.
+    wanted: Option<Remedy>,
     fired: Vec<Timer>,
     /// The moment for which a timer to open a further connection is set.
     widen_at: Time,
@@ -144,10 +131,9 @@ impl Core {
             pressed: false,
             closed: false,
             closed_others: 0,
-            wire: match config.wire {
-                WireFormat::Auto | WireFormat::Cbor => Wire::Cbor,
-                WireFormat::Json => Wire::Json,
-            },
+            wire: WireChoice::new(config.wire),
+            signer: 0,
+            wanted: None,
             fired: Vec::new(),
             widen_at: Time::NEVER,
         }
@@ -287,14 +273,43 @@ impl Core {
         let Some(request) = self.sender.finish(id) else { return };
         let sent = request.batches.len();
         let end = match &answer {
-            Err(error) => RequestEnd::Failed(Trouble::Request(error)),
-            Ok(entries) if entries.len() != sent => {
-                RequestEnd::Failed(Trouble::CountMismatch { sent, answered: entries.len() })
+            Err(error) => RequestEnd::Failed(self.refused(request.wire, request.signer, error)),
+            Ok(entries) => {
+                self.wire.taken(request.wire);
+                match entries.len() {
+                    answered if answered != sent => RequestEnd::Failed(Trouble::CountMismatch { sent, answered }),
+                    _ => RequestEnd::Answered(entries.clone()),
+                }
             }
-            Ok(entries) => RequestEnd::Answered(entries.clone()),
         };
         if let Some((stream, common)) = self.stream(request.stream) {
             stream.finish(now, request.began, request.batches, end, common);
+        }
+    }
+
+    /// What a refusal says of the form and of the signature, which are this core's and not one stream's.
+    fn refused<'a>(&mut self, wire: Wire, signer: u64, error: &'a RequestError) -> Trouble<'a> {
+        let doubt = form_doubt(error);
+        if doubt.is_some() && self.wire.refused(wire) && doubt == Some(FormDoubt::Refused) {
+            return Trouble::Form(error);
+        }
+        match remedy(error) {
+            Some(Remedy::Credentials | Remedy::Clock) if signer != self.signer => Trouble::OldSignature(error),
+            Some(remedy @ (Remedy::Credentials | Remedy::Clock)) => {
+                self.wanted = Some(remedy);
+                Trouble::Request(error)
+            }
+            _ => Trouble::Request(error),
+        }
+    }
+
+    /// What signs requests has changed: there are other credentials, or the clock was corrected. What was refused
+    /// before is sent again at once.
+    pub fn handle_signer_changed(&mut self, now: Time) {
+        self.signer += 1;
+        self.wanted = None;
+        for stream in self.streams.iter_mut().flatten() {
+            stream.resend_refused(now, &mut self.common);
         }
     }
 
@@ -414,21 +429,30 @@ impl Core {
     }
 
     fn transmit(&mut self, now: Time, connection: ConnectionId, id: StreamId, batches: Vec<Box<Batch>>) -> Transmit {
-        let wire = self.wire;
-        let name = match &self.streams[id.index()] {
-            Some(stream) => &stream.name,
+        let wire = self.wire.wire();
+        let body = match &self.streams[id.index()] {
+            Some(stream) => stream.encode(wire, &batches),
             None => unreachable!("a request is assembled by its stream"),
         };
-        let body = encode(wire, name, &batches);
         let kinesis_records = batches.len();
         let user_records = batches.iter().map(|batch| batch.members.len()).sum();
-        let request = self.sender.begin(now, connection, id, batches);
+        let request = self.sender.begin(now, connection, id, (wire, self.signer), batches);
         Transmit { request, connection, stream: id, wire, body, kinesis_records, user_records }
     }
 
     /// A stream whose shards are to be listed, as no map is known or the known one is old.
     pub fn poll_map_wanted(&mut self) -> Option<StreamId> {
         self.streams.iter_mut().flatten().find_map(|stream| stream.take_map_wanted().then_some(stream.id))
+    }
+
+    /// What may help, as the service refuses what signs requests now. The answer is [`Core::handle_signer_changed`].
+    pub fn poll_remedy_wanted(&mut self) -> Option<Remedy> {
+        self.wanted.take()
+    }
+
+    /// The form that the endpoint has proved to take, if that was to be found out.
+    pub fn poll_wire_settled(&mut self) -> Option<Wire> {
+        self.wire.poll_settled()
     }
 
     /// A flush that is done.
@@ -468,31 +492,3 @@ impl Core {
         Some((stream, &mut self.common))
     }
 }
-
-/// Writes the body of a request.
-fn encode(wire: Wire, name: &StreamName, batches: &[Box<Batch>]) -> Vec<u8> {
-    let stream = match name {
-        StreamName::Name(name) => StreamRef::Name(name),
-        StreamName::Arn(arn) => StreamRef::Arn(arn),
-    };
-    // Room for the largest heads and keys of an entry besides its data; base64 adds a third.
-    let data: usize = batches.iter().map(|batch| batch.size() + ENTRY_OVERHEAD).sum();
-    let capacity = match wire {
-        Wire::Cbor => data,
-        Wire::Json => data / 3 * 4,
-    };
-    let mut encoder = RequestEncoder::new(wire, stream, capacity + 512);
-    for batch in batches {
-        let hash = Some(batch.first_hash);
-        if batch.is_aggregate() {
-            let [magic, keys, explicit, records] = batch.body.parts();
-            encoder.entry(OUTER_PARTITION_KEY, hash, &[magic, keys, explicit, records, &batch.body.digest()]);
-        } else if let Some(only) = batch.body.member(0) {
-            encoder.entry(only.partition_key, hash, &[only.data]);
-        }
-    }
-    encoder.finish()
-}
-
-/// Bytes of an entry besides data and partition key, at most, in either wire form.
-const ENTRY_OVERHEAD: usize = 128;

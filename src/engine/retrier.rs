@@ -40,6 +40,10 @@ pub enum Trouble<'a> {
     },
     /// The service refused the request, or its answer was not readable.
     Request(&'a RequestError),
+    /// The endpoint refused the request's form, and it is to be sent in the other.
+    Form(&'a RequestError),
+    /// The service refused a signature that would not be made so any more: what signs has changed since.
+    OldSignature(&'a RequestError),
     /// There was no answer.
     Transport(&'a TransportFailure),
     /// The answer had another number of entries.
@@ -58,7 +62,9 @@ pub enum Action {
     Retry,
     /// Try again after a backoff, for `auth_grace` at most.
     RetryWithinGrace,
-    /// Send again at once: nothing was sent, so it was no attempt.
+    /// Try again at once, for `auth_grace` at most.
+    RetryAtOnceWithinGrace,
+    /// Send again at once, and it was no attempt: nothing was sent, or nothing that the endpoint could take.
     Resend,
     /// The record fails.
     Fail,
@@ -75,8 +81,30 @@ pub struct Verdict {
     pub ambiguous: bool,
     /// The shard took less than we sent; the limiter should know.
     pub throttled: bool,
+    /// What may help, beside time.
+    pub remedy: Option<Remedy>,
     /// What to do.
     pub action: Action,
+}
+
+/// What may help against a refusal, beside time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Other credentials.
+    Credentials,
+    /// The service's time instead of ours; if ours is right, other credentials.
+    Clock,
+    /// A newer shard map.
+    Map,
+}
+
+/// How an endpoint refuses a request for its form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FormDoubt {
+    /// It says so, and has stored nothing.
+    Refused,
+    /// It may have stumbled over the form; what it has stored is unknown.
+    Stumbled,
 }
 
 /// Decides about an attempt that did not store its record.
@@ -91,16 +119,25 @@ pub fn classify(trouble: &Trouble<'_>, config: &Config) -> Verdict {
                 // about that, and an unknown code can't promise anything either.
                 ambiguous: !throttled,
                 throttled,
+                remedy: None,
                 action: if throttled && config.fail_if_throttled { Action::Fail } else { Action::Retry },
             }
         }
         Trouble::Request(error) => classify_refusal(error, config),
+        // Nothing was stored, and nobody has judged the records yet. It cannot go round: what is refused in the second
+        // form too is a trouble of the request.
+        Trouble::Form(error) => Verdict { action: Action::Resend, ..classify_refusal(error, config) },
+        // A refusal is an attempt, also this one. Waiting would be in vain: the present signature was not refused yet.
+        Trouble::OldSignature(error) => {
+            Verdict { action: Action::RetryAtOnceWithinGrace, ..classify_refusal(error, config) }
+        }
         Trouble::Transport(failure) => Verdict {
             code: failure.code.clone(),
             message: Arc::clone(&failure.message),
             // Past the first byte on the socket the service may have acted, whatever we saw of it.
             ambiguous: failure.bytes_sent,
             throttled: false,
+            remedy: None,
             // A kept-alive connection that the server had closed takes no byte: that is no attempt, and a fresh
             // connection will do. A connection that cannot be had is an attempt, or an outage would spin.
             action: match failure.code {
@@ -114,42 +151,28 @@ pub fn classify(trouble: &Trouble<'_>, config: &Config) -> Verdict {
             // Which of the results belongs to which record is unknowable; retrying would duplicate what was stored.
             ambiguous: true,
             throttled: false,
+            remedy: None,
             action: Action::Fail,
         },
     }
 }
 
 fn classify_refusal(error: &RequestError, config: &Config) -> Verdict {
-    let ErrorCode::Service(code) = &error.code else {
-        // Not of the protocol: a proxy's page, a truncated body, an empty 500. The request may have been applied.
-        let (code, message) = (error.code.clone(), Arc::clone(&error.message));
-        return Verdict { code, message, ambiguous: true, throttled: false, action: Action::Retry };
+    let (code, message) = (error.code.clone(), Arc::clone(&error.message));
+    let ErrorCode::Service(name) = &error.code else {
+        // Not of the protocol: a proxy's page, a truncated body, an empty 500. The request may have been applied,
+        // unless the status says that it was not even taken.
+        let ambiguous = !is_client_error(error.status);
+        return Verdict { code, message, ambiguous, throttled: false, remedy: None, action: Action::Retry };
     };
-    let throttled = is_throttle(code);
-    let action = match &**code {
-        _ if throttled => {
-            if config.fail_if_throttled {
-                Action::Fail
-            } else {
-                Action::Retry
-            }
-        }
+    let throttled = is_throttle(name);
+    let remedy = remedy(error);
+    let action = match &**name {
+        _ if throttled && config.fail_if_throttled => Action::Fail,
+        _ if throttled => Action::Retry,
         // Credentials may be on their way round, a policy may be propagating, a stream may be being re-created: worth
         // a grace time, but not the whole TTL.
-        "UnrecognizedClientException"
-        | "ExpiredTokenException"
-        | "ExpiredToken"
-        | "AccessDeniedException"
-        | "AccessDenied"
-        | "MissingAuthenticationTokenException"
-        | "InvalidSignatureException"
-        | "SignatureDoesNotMatch"
-        | "RequestExpired"
-        | "IncompleteSignature"
-        | "IncompleteSignatureException"
-        | "InvalidClientTokenId"
-        | "ResourceNotFoundException" => Action::RetryWithinGrace,
-        other if other.starts_with("KMS") => Action::RetryWithinGrace,
+        _ if remedy.is_some() => Action::RetryWithinGrace,
         // What we sent is wrong, and will be so again.
         "ValidationException" | "InvalidArgumentException" | "SerializationException" | "UnknownOperationException" => {
             Action::Fail
@@ -157,14 +180,64 @@ fn classify_refusal(error: &RequestError, config: &Config) -> Verdict {
         // Internal failures, unavailability, codes we don't know: the TTL bounds the patience.
         _ => Action::Retry,
     };
-    Verdict {
-        code: ErrorCode::Service(Arc::clone(code)),
-        message: Arc::clone(&error.message),
-        // A request that was refused by the service's front was not applied; one that failed inside it may have been.
-        ambiguous: error.status >= 500,
-        throttled,
-        action,
+    // A request that was refused by the service's front was not applied; one that failed inside it may have been.
+    Verdict { code, message, ambiguous: error.status >= 500, throttled, remedy, action }
+}
+
+/// What may help against a refusal, beside time. Throttles are none: time does help.
+pub fn remedy(error: &RequestError) -> Option<Remedy> {
+    let ErrorCode::Service(code) = &error.code else { return None };
+    match &**code {
+        // The key is unknown, was withdrawn, or has expired, or its owner may not do this; a key that is rotated while
+        // we run is all of these for a while.
+        "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "ExpiredTokenException"
+        | "ExpiredToken"
+        | "MissingAuthenticationTokenException"
+        | "MissingAuthenticationToken"
+        | "AccessDeniedException"
+        | "AccessDenied" => Some(Remedy::Credentials),
+        // The stream's key refuses our role, which other credentials may have changed.
+        code if code.starts_with("KMS") && !is_throttle(code) => Some(Remedy::Credentials),
+        // The service computes the signature by its own clock's day and bounds its age: a wrong clock and a wrong
+        // secret look alike.
+        "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "RequestExpired"
+        | "RequestTimeTooSkewed"
+        | "IncompleteSignature"
+        | "IncompleteSignatureException" => Some(Remedy::Clock),
+        "ResourceNotFoundException" => Some(Remedy::Map),
+        _ => None,
     }
+}
+
+/// Whether an endpoint that has never taken this form of request seems to refuse it for that.
+pub fn form_doubt(error: &RequestError) -> Option<FormDoubt> {
+    match (&error.code, error.status) {
+        // HTTP's own words for it, whatever the body says.
+        (_, 415) => Some(FormDoubt::Refused),
+        (ErrorCode::Service(code), 400..500) => match &**code {
+            // What the service answers to a body that it cannot parse, and to a content type that it does not know.
+            // A record that is at fault is refused in the other form as well, and fails then.
+            "SerializationException" | "UnknownOperationException" => Some(FormDoubt::Refused),
+            "UnsupportedMediaType" | "UnsupportedMediaTypeException" => Some(FormDoubt::Refused),
+            // Everything else has read the request, or has not looked at its form: throttles, credentials, validation.
+            _ => None,
+        },
+        // Not of the protocol: what a router says that knows no such content type (404, 405, 406), or a parser (400).
+        // Other statuses speak of something else: who we are (401, 403, 407), how much (413, 429), how long (408).
+        (_, 400 | 404 | 405 | 406) => Some(FormDoubt::Refused),
+        // A server that fails over a body which is no text, as moto's does, with a page of its own. It may have failed
+        // afterwards. The other 5xx are a gateway's, or say that it is for now.
+        (ErrorCode::UnreadableAnswer, 500) => Some(FormDoubt::Stumbled),
+        _ => None,
+    }
+}
+
+fn is_client_error(status: u16) -> bool {
+    (400..500).contains(&status)
 }
 
 fn is_throttle(code: &str) -> bool {
@@ -239,3 +312,6 @@ impl Backoff {
         word ^ (word >> 31)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@
 //!
 //! N1: a connection is busy exactly while one request in `requests` names it.
 
+use crate::codec::Wire;
 use crate::limits::CONNECTION_WAIT;
 use crate::record::StreamId;
 use crate::time::Time;
@@ -28,12 +29,35 @@ pub struct RequestId {
     number: u64,
 }
 
+/// A request to send.
+#[derive(Debug)]
+pub struct Transmit {
+    /// Names the request in the event that ends it.
+    pub request: RequestId,
+    /// The connection to send it on; the driver opens it if need be.
+    pub connection: ConnectionId,
+    /// The stream it writes to.
+    pub stream: StreamId,
+    /// The body's form.
+    pub wire: Wire,
+    /// The body.
+    pub body: Vec<u8>,
+    /// Kinesis records in it.
+    pub kinesis_records: usize,
+    /// User records in it.
+    pub user_records: usize,
+}
+
 /// A request under way.
 pub struct Request {
     /// The stream it writes to.
     pub stream: StreamId,
     /// When it was handed to its connection.
     pub began: Time,
+    /// The form it is written in.
+    pub wire: Wire,
+    /// How often what signs requests had changed when it was handed over.
+    pub signer: u64,
     /// Its Kinesis records, in order.
     pub batches: Vec<Box<Batch>>,
     number: u64,
@@ -89,19 +113,20 @@ impl Sender {
         if none_open || widen <= now { Pull::Now { connection, spare } } else { Pull::At(widen) }
     }
 
-    /// A request leaves.
+    /// A request leaves: in this form, after so many changes of what signs.
     pub fn begin(
         &mut self,
         now: Time,
         connection: ConnectionId,
         stream: StreamId,
+        (wire, signer): (Wire, u64),
         batches: Vec<Box<Batch>>,
     ) -> RequestId {
         let slot = &mut self.slots[usize::from(connection.0)];
         assert!(slot.request.is_none(), "N1: a connection carries one request");
         self.requests_begun += 1;
         slot.open = true;
-        slot.request = Some(Request { stream, began: now, batches, number: self.requests_begun });
+        slot.request = Some(Request { stream, began: now, wire, signer, batches, number: self.requests_begun });
         RequestId { connection, number: self.requests_begun }
     }
 

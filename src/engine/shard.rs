@@ -106,6 +106,20 @@ impl Shard {
         }
     }
 
+    /// Ends the backoff of every batch that the service refused for a while, and lets nothing before them wait either.
+    /// Answers whether there was one.
+    pub fn forgive(&mut self, now: Time) -> bool {
+        let mut any = false;
+        for batch in self.queue.iter_mut().filter(|batch| batch.refused_since.is_some()) {
+            batch.not_before = batch.not_before.min(now);
+            any = true;
+        }
+        if any {
+            self.hurry(now);
+        }
+        any
+    }
+
     /// The batch that goes next.
     pub fn front(&self) -> Option<&Batch> {
         self.queue.front().map(|batch| &**batch)

@@ -24,7 +24,7 @@ use super::collector::Collector;
 use super::flush::Participant;
 use super::limiter::Limiter;
 use super::mesh::Mesh;
-use super::retrier::{Action, Backoff, Placement, Trouble, classify, judge_placement};
+use super::retrier::{Action, Backoff, Placement, Remedy, Trouble, classify, judge_placement};
 use super::router::{Adoption, Route, Router};
 use super::settler::{Reason, Settler};
 use super::shard::{Alarm, Shard};

@@ -44,6 +44,7 @@ struct Cells {
     delivered: Counter,
     failed: Counter,
     requests: Counter,
+    json_requests: Counter,
     kinesis_records: Counter,
     bytes_sent: Counter,
     request_failures: Counter,
@@ -57,8 +58,9 @@ impl CoreCounters {
     }
 
     /// A PutRecords request was begun.
-    pub fn request_begun(&self, kinesis_records: usize, body_bytes: usize) {
+    pub fn request_begun(&self, kinesis_records: usize, body_bytes: usize, in_json: bool) {
         self.cells.requests.add(1);
+        self.cells.json_requests.add(u64::from(in_json));
         self.cells.kinesis_records.add(kinesis_records as u64);
         self.cells.bytes_sent.add(body_bytes as u64);
     }
@@ -73,6 +75,7 @@ impl CoreCounters {
         sums.records_delivered += self.cells.delivered.value();
         sums.records_failed += self.cells.failed.value();
         sums.put_records_requests += self.cells.requests.value();
+        sums.put_records_requests_in_json += self.cells.json_requests.value();
         sums.kinesis_records += self.cells.kinesis_records.value();
         sums.bytes_sent += self.cells.bytes_sent.value();
         sums.request_failures += self.cells.request_failures.value();
@@ -90,7 +93,9 @@ pub struct Counters {
     pub records_failed: u64,
     /// PutRecords requests begun, retries included.
     pub put_records_requests: u64,
-    /// Kinesis records in them.
+    /// Of these, in JSON; the others were in CBOR.
+    pub put_records_requests_in_json: u64,
+    /// Kinesis records in the requests.
     pub kinesis_records: u64,
     /// Bytes of their bodies.
     pub bytes_sent: u64,
@@ -107,13 +112,15 @@ mod tests {
         let (one, two) = (CoreCounters::default(), CoreCounters::default());
         one.settled(3, 1);
         two.settled(4, 0);
-        two.request_begun(2, 100);
+        two.request_begun(2, 100, false);
+        one.request_begun(1, 50, true);
         two.request_failed();
         let mut sums = Counters::default();
         one.add_to(&mut sums);
         two.add_to(&mut sums);
         assert_eq!((sums.records_delivered, sums.records_failed), (7, 1));
-        assert_eq!((sums.put_records_requests, sums.kinesis_records, sums.bytes_sent), (1, 2, 100));
+        assert_eq!((sums.put_records_requests, sums.kinesis_records, sums.bytes_sent), (2, 3, 150));
+        assert_eq!(sums.put_records_requests_in_json, 1);
         assert_eq!(sums.request_failures, 1);
     }
 }

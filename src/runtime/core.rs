@@ -21,15 +21,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crossbeam_channel as channel;
-use crossbeam_queue::ArrayQueue;
 
 use super::Runtime;
 use super::clock::Clock;
 use super::lines::{Access, AccessDenied, Ended, Lines};
+use super::mesh::MeshRings;
 use super::tokio::Tokio;
-use crate::codec::read_frame;
+use crate::codec::{Wire, read_frame};
 use crate::config::Config;
-use crate::engine::{Core, FlushToken, Message, ShardMap};
+use crate::engine::{Core, FlushToken, ShardMap};
 use crate::limits::{TICK_MAX, TURN_BYTES_MAX, TURN_RECORDS_MAX};
 use crate::metrics::CoreCounters;
 use crate::outcome::Settled;
@@ -79,6 +79,8 @@ pub(crate) enum Event {
     Flushed(FlushToken),
     /// A request failed whole.
     RequestFailed(String),
+    /// The endpoint has proved to take this form of request.
+    WireSettled(Wire),
 }
 
 /// Everything that one core has.
@@ -103,27 +105,6 @@ pub(crate) struct Seat {
     pub(crate) counters: Arc<CoreCounters>,
     /// Takes what it tells. Must not block.
     pub(crate) events: Box<dyn Fn(Event) + Send>,
-}
-
-/// The rings of the mesh: one for each pair of cores and direction, with one sender and one receiver each.
-pub(crate) struct MeshRings {
-    cores: usize,
-    rings: Vec<ArrayQueue<Message>>,
-}
-
-impl MeshRings {
-    /// The mesh of `cores` cores, `messages` in each ring.
-    pub(crate) fn new(cores: usize, messages: usize) -> MeshRings {
-        MeshRings { cores, rings: (0..cores * cores).map(|_| ArrayQueue::new(messages)).collect() }
-    }
-
-    fn ring(&self, from: CoreId, to: CoreId) -> &ArrayQueue<Message> {
-        &self.rings[from.index() * self.cores + to.index()]
-    }
-
-    fn cores(&self) -> impl Iterator<Item = CoreId> + use<> {
-        (0..self.cores as u16).map(CoreId)
-    }
 }
 
 /// Runs a core to its end, which is its close.
@@ -302,7 +283,7 @@ impl<R: Runtime> Running<R> {
 
     fn take_messages(&mut self, now: Time) -> bool {
         let mut worked = false;
-        for from in self.seat.mesh.cores() {
+        for from in self.seat.mesh.ids() {
             for _ in 0..CYCLE_MESSAGES_MAX {
                 let Some(message) = self.seat.mesh.ring(from, self.seat.id).pop() else { break };
                 worked = true;
@@ -362,7 +343,8 @@ impl<R: Runtime> Running<R> {
     fn transmit(&mut self, now: Time) -> bool {
         let Some(access) = &self.access else { return false };
         let Some(transmit) = self.engine.poll_transmit(now) else { return false };
-        self.seat.counters.request_begun(transmit.kinesis_records, transmit.body.len());
+        let in_json = transmit.wire == Wire::Json;
+        self.seat.counters.request_begun(transmit.kinesis_records, transmit.body.len(), in_json);
         self.lines.transmit(transmit, access);
         true
     }
@@ -370,7 +352,7 @@ impl<R: Runtime> Running<R> {
     /// Says to other cores what their rings take. Answers whether something is left.
     fn say(&mut self) -> bool {
         let mut left = false;
-        for to in self.seat.mesh.cores() {
+        for to in self.seat.mesh.ids() {
             let outbox = self.engine.outbox(to);
             let mut said = false;
             while let Some(message) = outbox.pop_front() {
@@ -391,6 +373,9 @@ impl<R: Runtime> Running<R> {
     fn tell(&mut self) {
         while let Some(stream) = self.engine.poll_map_wanted() {
             (self.seat.events)(Event::MapWanted(stream));
+        }
+        if let Some(wire) = self.engine.poll_wire_settled() {
+            (self.seat.events)(Event::WireSettled(wire));
         }
         while let Some(token) = self.engine.poll_flushed() {
             (self.seat.events)(Event::Flushed(token));
@@ -444,7 +429,7 @@ impl<R: Runtime> Running<R> {
         let in_rings = |ring: &Ring| ring.receiver.snapshot() - ring.receiver.position() > enough;
         !self.seat.commands.is_empty()
             || self.rings.iter().any(in_rings)
-            || self.seat.mesh.cores().any(|from| !self.seat.mesh.ring(from, self.seat.id).is_empty())
+            || self.seat.mesh.ids().any(|from| !self.seat.mesh.ring(from, self.seat.id).is_empty())
     }
 
     async fn sleep_until(&self, wake_at: Time) {

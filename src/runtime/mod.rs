@@ -22,6 +22,7 @@ pub(crate) mod clock;
 pub(crate) mod connection;
 pub(crate) mod core;
 pub(crate) mod lines;
+pub(crate) mod mesh;
 pub(crate) mod signing;
 pub(crate) mod tls;
 pub(crate) mod tokio;

@@ -11,6 +11,7 @@ mod close;
 mod delivery;
 mod faults;
 mod flush;
+mod form;
 mod handles;
 mod input;
 mod looking;

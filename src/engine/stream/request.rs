@@ -8,6 +8,8 @@
 //! ```
 
 use super::*;
+use crate::codec::{RequestEncoder, StreamRef, Wire};
+use crate::limits::OUTER_PARTITION_KEY;
 
 impl Stream {
     /// The batches of a request that leaves now; none, if all shards turn out to be held. A request is about
@@ -31,6 +33,31 @@ impl Stream {
         let earliest = fronts.map(|batch| batch.send_by).min().unwrap_or(Time::NEVER);
         self.collector.reset_due(now, &self.config, earliest);
         request.batches
+    }
+
+    /// Writes the body of a request.
+    pub fn encode(&self, wire: Wire, batches: &[Box<Batch>]) -> Vec<u8> {
+        let stream = match &self.name {
+            StreamName::Name(name) => StreamRef::Name(name),
+            StreamName::Arn(arn) => StreamRef::Arn(arn),
+        };
+        // Room for the largest heads and keys of an entry besides its data; base64 adds a third.
+        let data: usize = batches.iter().map(|batch| batch.size() + ENTRY_OVERHEAD).sum();
+        let capacity = match wire {
+            Wire::Cbor => data,
+            Wire::Json => data / 3 * 4,
+        };
+        let mut encoder = RequestEncoder::new(wire, stream, capacity + 512);
+        for batch in batches {
+            let hash = Some(batch.first_hash);
+            if batch.is_aggregate() {
+                let [magic, keys, explicit, records] = batch.body.parts();
+                encoder.entry(OUTER_PARTITION_KEY, hash, &[magic, keys, explicit, records, &batch.body.digest()]);
+            } else if let Some(only) = batch.body.member(0) {
+                encoder.entry(only.partition_key, hash, &[only.data]);
+            }
+        }
+        encoder.finish()
     }
 
     /// Moves what it can from one shard's queue into the request.
@@ -164,7 +191,7 @@ impl Stream {
         }
         let gives_up = match verdict.action {
             Action::Fail => true,
-            Action::RetryWithinGrace => {
+            Action::RetryWithinGrace | Action::RetryAtOnceWithinGrace => {
                 let since = *batch.refused_since.get_or_insert(now);
                 now.since(since) >= self.config.auth_grace
             }
@@ -176,10 +203,11 @@ impl Stream {
         if gives_up {
             return self.settle(batch, Some(failure), common);
         }
-        if matches!(&failure.0, ErrorCode::Service(code) if &**code == "ResourceNotFoundException") {
-            self.map_wanted = true;
-        }
-        batch.not_before = now + common.backoff.draw(batch.attempts.len(), &self.config);
+        self.map_wanted |= verdict.remedy == Some(Remedy::Map);
+        batch.not_before = match verdict.action {
+            Action::RetryAtOnceWithinGrace => now,
+            _ => now + common.backoff.draw(batch.attempts.len(), &self.config),
+        };
         self.requeue(now, batch, common);
     }
 
@@ -219,6 +247,21 @@ impl Stream {
         }
     }
 
+    /// What signs requests has changed: what was refused for its signature waits for no backoff any more.
+    pub fn resend_refused(&mut self, now: Time, common: &mut Common) {
+        for index in (0..self.shards.len() as u32).map(ShardIndex) {
+            let Some(shard) = self.shards[index.index()].as_deref_mut() else { continue };
+            if !shard.forgive(now) {
+                continue;
+            }
+            if shard.listed {
+                self.collector.grew(now, &self.config, 0, 0, now);
+            } else {
+                self.list_anew(now, index, true, common);
+            }
+        }
+    }
+
     /// Lists a shard. What it was held for was its front's; under a new front (`leads`) that is to be asked anew.
     pub(super) fn list_anew(&mut self, now: Time, index: ShardIndex, leads: bool, common: &mut Common) {
         if let Some(shard) = self.shards[index.index()].as_deref_mut()
@@ -229,6 +272,9 @@ impl Stream {
         self.list(now, index);
     }
 }
+
+/// Bytes of an entry besides data and partition key, at most, in either wire form.
+const ENTRY_OVERHEAD: usize = 128;
 
 /// A request that is being put together.
 struct Assembly {

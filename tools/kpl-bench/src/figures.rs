@@ -2,7 +2,7 @@
 //!
 //! Where a figure is a quotient of nothing it is 0.
 
-use kpl::config::{RateLimit, WireFormat};
+use kpl::config::RateLimit;
 
 use crate::args::{Options, Target};
 use crate::clock::Clock;
@@ -66,11 +66,7 @@ pub fn report(options: &Options, shards: u32, produced: &Produced, read: Option<
             RateLimit::Percent(percent) => RateLimitShown::Percent(percent),
         },
         runtime: producing::RUNTIME,
-        wire: match options.wire {
-            WireFormat::Auto => "auto",
-            WireFormat::Cbor => "cbor",
-            WireFormat::Json => "json",
-        },
+        wire: wire_used(counters.put_records_requests, counters.put_records_requests_in_json),
         submitters: options.submitters,
         cores: options.cores,
         record_size: options.input.is_none().then_some(options.record_size),
@@ -81,6 +77,16 @@ pub fn report(options: &Options, shards: u32, produced: &Produced, read: Option<
     };
     report.passed = report.verdict();
     report
+}
+
+/// The form that requests were written in, which `auto` leaves to the endpoint.
+fn wire_used(requests: u64, in_json: u64) -> &'static str {
+    match in_json {
+        0 if requests == 0 => "none",
+        0 => "cbor",
+        all if all == requests => "json",
+        _ => "cbor, then json",
+    }
 }
 
 /// How many records were to be put: as many as were asked for, or where time or the input decides, as were tried.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kpl::codec::{parse_answer, read_frame};
+use kpl::codec::{Wire, parse_answer, read_frame};
 use kpl::engine::{ConnectionId, Core, Message, RequestId, ShardMap, Transmit, TransportFailure};
 use kpl::record::{CoreId, StreamId};
 use kpl::time::Time;
@@ -29,6 +29,8 @@ pub enum Input {
     Map(usize, Arc<ShardMap>),
     /// A stream's shards cannot be listed.
     Refused(usize),
+    /// There are other credentials, or the clock was corrected.
+    SignerChanged,
     /// A flush of a stream.
     Flush(usize, u64),
     /// Close.
@@ -220,6 +222,7 @@ impl World {
                 engine.handle_map(now, StreamId(stream as u32), map);
             }
             Input::Refused(stream) => engine.handle_map_refused(StreamId(stream as u32), "simulated"),
+            Input::SignerChanged => engine.handle_signer_changed(now),
             Input::Flush(stream, token) => engine.handle_flush(StreamId(stream as u32), token),
             Input::Close => engine.handle_close(now),
         }
@@ -234,6 +237,14 @@ impl World {
         }
         while let Some(stream) = self.nodes[core].core.poll_map_wanted() {
             self.list_wanted(stream.index());
+        }
+        if self.nodes[core].core.poll_remedy_wanted().is_some() {
+            let delay = self.rng.micros(0, 2_000_000);
+            self.schedule(self.now + delay, Event::Tell(core, Input::SignerChanged));
+        }
+        if let Some(wire) = self.nodes[core].core.poll_wire_settled() {
+            let refused = wire == Wire::Cbor && self.plan.refuses_cbor;
+            self.checker.holds(!refused, || "I8: CBOR is settled on that the endpoint refuses".to_owned());
         }
         while let Some(token) = self.nodes[core].core.poll_flushed() {
             self.trace.say(self.now, format_args!("flush {token} is done"));
@@ -292,7 +303,7 @@ impl World {
             Err(error) => return self.checker.breaks(format!("I8: a request cannot be read: {error}")),
         };
         self.inspector.request(&departure, &entries, &mut self.checker);
-        let fate = draw_fate(now, fresh, &self.plan, &mut self.faults);
+        let fate = draw_fate(now, fresh, transmit.wire, &self.plan, &mut self.faults);
         let index = self.requests.len();
         let (kinesis, user) = (transmit.kinesis_records, transmit.user_records);
         self.trace.say(now, format_args!("core {core} sends request {index}: {kinesis} of {user} records, {fate:?}"));

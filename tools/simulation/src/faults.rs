@@ -43,6 +43,8 @@ kinds! {
     RequestThrottled,
     /// Credentials are refused.
     AuthRefused,
+    /// The endpoint takes no CBOR.
+    FormRefused,
     /// The stream is not there for a moment.
     NotFound,
     /// The request is called invalid, though it is not.

@@ -38,8 +38,12 @@ pub enum End {
 }
 
 /// Draws the fate of a request that leaves at `now`, on a connection that is open already or not.
-pub fn draw_fate(now: Time, fresh: bool, plan: &Scenario, faults: &mut Faults) -> Fate {
-    let fault = draw_fault(now, fresh, plan, faults);
+pub fn draw_fate(now: Time, fresh: bool, wire: Wire, plan: &Scenario, faults: &mut Faults) -> Fate {
+    let mut fault = draw_fault(now, fresh, plan, faults);
+    if fault.is_none() && wire == Wire::Cbor && plan.refuses_cbor {
+        faults.counts[Kind::FormRefused as usize] += 1;
+        fault = Some(Kind::FormRefused);
+    }
     let (low, high) = plan.round_trip_us;
     let there = faults.rng().micros(low / 2, high / 2);
     let back = faults.rng().micros(low / 2, high / 2);
@@ -67,6 +71,7 @@ pub fn draw_fate(now: Time, fresh: bool, plan: &Scenario, faults: &mut Faults) -
             | Kind::Unavailable
             | Kind::RequestThrottled
             | Kind::AuthRefused
+            | Kind::FormRefused
             | Kind::NotFound
             | Kind::Validation,
         ) => (None, at(normal)),
@@ -128,9 +133,16 @@ pub fn end_of(fate: &Fate, wire: Wire, mut told: Vec<Told>, faults: &mut Faults)
             refused(400, faults.rng().pick(&codes))
         }
         Some(Kind::AuthRefused) => {
-            let codes = ["ExpiredTokenException", "AccessDeniedException", "KMSDisabledException"];
+            let codes =
+                ["ExpiredTokenException", "AccessDeniedException", "KMSDisabledException", "InvalidSignatureException"];
             refused(400, faults.rng().pick(&codes))
         }
+        Some(Kind::FormRefused) => match faults.rng().index(4) {
+            0 => End::Answer(415, None, Vec::new()),
+            1 => End::Answer(404, None, b"<UnknownOperationException/>".to_vec()),
+            2 => End::Answer(500, None, b"<html>Internal Server Error</html>".to_vec()),
+            _ => refused(400, "SerializationException"),
+        },
         Some(Kind::NotFound) => refused(400, "ResourceNotFoundException"),
         Some(Kind::Validation) => refused(400, "ValidationException"),
         Some(Kind::WrongCount) => {

@@ -46,6 +46,8 @@ pub struct Scenario {
     pub reshards: Vec<Time>,
     /// When it is closed; otherwise when everything is settled.
     pub close: Option<(Time, Duration)>,
+    /// Whether the endpoint takes no CBOR.
+    pub refuses_cbor: bool,
     /// From when to when no request gets through.
     pub outage: Option<(Time, Time)>,
     /// Messages that a mesh ring holds.
@@ -83,7 +85,9 @@ impl Scenario {
             (begin, begin + rng.micros(100_000, 10_000_000))
         });
         let linger = config.record_max_buffered_time;
+        let refuses_cbor = config.wire == WireFormat::Auto && rng.chance(5000);
         Scenario {
+            refuses_cbor,
             calm,
             cores,
             homes: (0..submitters).map(|_| rng.index(usize::from(cores))).collect(),
@@ -151,7 +155,7 @@ fn draw_config(rng: &mut Rng, calm: bool) -> Config {
         max_outstanding_bytes: (max_record_size * 4 / 3 + 4 + budget_bytes).max(1),
         retry_base_delay: Duration::from_millis(rng.pick(&[1, 50, 200])),
         auth_grace: Duration::from_millis(rng.pick(&[0, 1_000, 5_000])),
-        wire: rng.pick(&[WireFormat::Cbor, WireFormat::Cbor, WireFormat::Json]),
+        wire: rng.pick(&[WireFormat::Auto, WireFormat::Auto, WireFormat::Cbor, WireFormat::Json]),
         ..Config::default()
     };
     config.validate().expect("what is drawn is valid");
