@@ -1,16 +1,28 @@
 //! The builder: one setter for each field of [`Config`].
 
+use std::fmt;
 use std::time::Duration;
+
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 
 use crate::config::{Config, RateLimit, StaticCredentials, TlsRoots, WireFormat};
 use crate::error::StartError;
-use crate::producer::Producer;
+use crate::producer::{GivenProvider, Producer};
 
 /// Builds a producer. What is not set has its default; what is wrong is reported by [`ProducerBuilder::build`], all of
 /// it at once.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct ProducerBuilder {
     config: Config,
+    provider: Option<GivenProvider>,
+}
+
+impl fmt::Debug for ProducerBuilder {
+    /// Shows which type the provider is of, and nothing of what it holds.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let provider = self.provider.as_ref().map(|(_, name)| name);
+        f.debug_struct("ProducerBuilder").field("config", &self.config).field("provider", &provider).finish()
+    }
 }
 
 macro_rules! setters {
@@ -29,7 +41,7 @@ macro_rules! setters {
 impl ProducerBuilder {
     /// Starts from a configuration.
     pub fn config(config: Config) -> ProducerBuilder {
-        ProducerBuilder { config }
+        ProducerBuilder { config, provider: None }
     }
 
     /// Checks the configuration and starts the producer.
@@ -37,7 +49,21 @@ impl ProducerBuilder {
     /// # Errors
     /// Every fault of the configuration at once, or a thread that could not be started.
     pub fn build(self) -> Result<Producer, StartError> {
-        Producer::start(self.config)
+        Producer::start_with(self.config, self.provider)
+    }
+
+    /// Whom to ask for credentials, in the place of AWS's chain: any provider of AWS's SDK, or one of your own.
+    ///
+    /// It is asked when the producer starts, five minutes ahead of each expiry (or when half of the time is left, if that
+    /// is later), and when the service refuses what it gave, then at most once a second and ever less often while the
+    /// answer is the same. So it must not answer from a cache that outlives a rotation. One ask is under way at a time,
+    /// and is given up after `connect_timeout` + `request_timeout`. It runs on the control thread, in tokio, and must
+    /// not block that: no put, no flush and no close waits for it, but shards are listed there too. If it panics, it
+    /// has given no credentials.
+    #[must_use]
+    pub fn credentials_provider<P: ProvideCredentials + 'static>(mut self, provider: P) -> ProducerBuilder {
+        self.provider = Some((SharedCredentialsProvider::new(provider), std::any::type_name::<P>()));
+        self
     }
 
     setters! {

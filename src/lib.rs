@@ -87,6 +87,14 @@ pub use error::{
 pub use outcome::{Attempt, AttemptResult, Counts, Delivered, ErrorCode, Failure, Health};
 pub use record::{HashKey, Record};
 
+/// AWS's own words for credentials, which [`ProducerBuilder::credentials_provider`] takes.
+#[cfg(feature = "aws")]
+pub mod credentials {
+    pub use aws_credential_types::Credentials;
+    pub use aws_credential_types::provider::error::CredentialsError;
+    pub use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+}
+
 #[cfg(feature = "aws")]
 pub use builder::ProducerBuilder;
 #[cfg(feature = "aws")]

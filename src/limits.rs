@@ -72,6 +72,11 @@ pub const CONNECTIONS_DEFAULT: usize = 4;
 pub const CONNECTIONS_MAX: usize = 256;
 /// How long a connection may lie idle before we close it. Ours: a guess at the server's patience, on its safe side.
 pub const CONNECTION_IDLE: Duration = Duration::from_secs(15);
+/// Least difference between the service's clock and the time of our signatures that is corrected. Ours, and the AWS
+/// SDK's: the service tolerates five minutes.
+pub const CLOCK_SKEW_MIN: Duration = Duration::from_secs(240);
+/// How often the time of signatures is corrected at most. Ours.
+pub const CLOCK_CORRECTION_EVERY: Duration = Duration::from_secs(60);
 /// The longest answer that is read; a longer one is unreadable. Ours: 500 entries of 512 bytes are 250 KiB.
 pub const ANSWER_BYTES_MAX: usize = 16 * MIB;
 

@@ -10,24 +10,32 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use aws_credential_types::provider::SharedCredentialsProvider;
 use crossbeam_channel as channel;
 use rustls::ClientConfig;
 
 use crate::config::{Config, StreamOptions};
+use crate::control::credentials::CredentialSource;
 use crate::control::service;
-use crate::error::{ConfigError, FlushError, PutError, PutErrorReason, StartError, StreamError, SubmitterError};
+use crate::error::{
+    ConfigError, ConfigFault, FlushError, PutError, PutErrorReason, StartError, StreamError, SubmitterError,
+};
 use crate::limits::{CORES_END_WAIT, MESH_RING_MESSAGES, POOL_SUBMITTERS, STREAMS_MAX};
 use crate::metrics::Counters;
 use crate::outcome::{Counts, Health};
 use crate::record::{CoreId, Record, StreamId, StreamName};
 use crate::ring;
-use crate::runtime::core::{Command, Seat, start_core};
+use crate::runtime::command::Command;
+use crate::runtime::core::{Seat, start_core};
 use crate::runtime::mesh::MeshRings;
 use crate::shared::{End, Ends, FlushCell, Shared, StreamState, lock};
 use crate::stream::Stream;
 use crate::submitter::{Refund, Submitter, Use};
 use crate::trust;
 use crate::waiting::{Cell, Close, Flush, Outcome, block_on_for};
+
+/// A provider of credentials that was given, and what messages call it.
+pub(crate) type GivenProvider = (SharedCredentialsProvider, &'static str);
 
 /// A producer. Cheap to clone; the last clone's drop closes it in the background.
 #[derive(Clone)]
@@ -50,7 +58,17 @@ impl Producer {
     /// # Errors
     /// Every fault of the configuration at once, or a thread that could not be started.
     pub fn start(config: Config) -> Result<Producer, StartError> {
-        let tls = check(&config).map_err(StartError::Config)?;
+        Producer::start_with(config, None)
+    }
+
+    /// The same, with a provider of credentials, and how messages call it.
+    pub(crate) fn start_with(config: Config, provider: Option<GivenProvider>) -> Result<Producer, StartError> {
+        let tls = check(&config, provider.is_some()).map_err(StartError::Config)?;
+        let source = match (provider, &config.credentials) {
+            (Some((provider, name)), _) => CredentialSource::given(provider, name),
+            (None, Some(given)) => CredentialSource::fixed(given),
+            (None, None) => CredentialSource::default_chain(),
+        };
         let cores = config.cores;
         let (commands, inboxes): (Vec<_>, Vec<_>) = (0..cores).map(|_| channel::unbounded()).unzip();
         let (orders, order_inbox) = service::orders();
@@ -80,7 +98,7 @@ impl Producer {
             .name("kpl-control".into())
             .spawn(move || {
                 let publish = Box::new(move |notice| notices.on_notice(notice));
-                if let Err(error) = service::run(config, tls, (orders, order_inbox), publish) {
+                if let Err(error) = service::run(config, source, tls, (orders, order_inbox), publish) {
                     tracing::error!(%error, "the control thread could not start; shards will not be found");
                 }
             })
@@ -326,8 +344,12 @@ impl Drop for CloseOnDrop {
 }
 
 /// Checks the configuration, and makes of it how TLS is spoken. All faults are told at once.
-fn check(config: &Config) -> Result<Option<Arc<ClientConfig>>, ConfigError> {
+fn check(config: &Config, has_provider: bool) -> Result<Option<Arc<ClientConfig>>, ConfigError> {
     let mut faults = config.validate().err().map(|error| error.faults).unwrap_or_default();
+    if has_provider && config.credentials.is_some() {
+        let (field, value) = ("credentials, credentials_provider", "both given".to_owned());
+        faults.push(ConfigFault { field, value, bound: "one or the other".to_owned() });
+    }
     match trust::client_config(config) {
         Ok(tls) if faults.is_empty() => return Ok(tls),
         Ok(_) => {}

@@ -19,8 +19,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::codec::Wire;
 use crate::config::{Config, WireFormat};
+use crate::control::access::{AccessError, Grant};
 use crate::control::endpoint::Scheme;
-use crate::control::service::{AccessError, Grant, Notice, Order};
+use crate::control::service::{Notice, Order};
 use crate::engine::FlushToken;
 use crate::error::{FlushError, PutErrorReason, StreamError};
 use crate::limits::{COMMAND_WAIT, OUTCOMES_POLL};
@@ -29,8 +30,8 @@ use crate::outcome::{Counts, ErrorCode};
 use crate::record::{CoreId, StreamId, StreamName};
 use crate::ring::{Budget, Doorbell, Flag, Ledger};
 use crate::runtime::clock::Clock;
+use crate::runtime::command::{Command, Event};
 use crate::runtime::connection::Target;
-use crate::runtime::core::{Command, Event};
 use crate::runtime::lines::{Access, AccessDenied};
 use crate::runtime::signing::Signer;
 use crate::runtime::tls::Tls;
@@ -258,6 +259,7 @@ impl Shared {
             Event::MapWanted(stream) => self.order(Order::Map(stream)),
             Event::Flushed(token) => self.flushed(token),
             Event::RequestFailed(error) => self.note_error(error),
+            Event::AccessRefused(serial) => self.order(Order::AccessRefused(serial)),
             Event::WireSettled(wire) => self.settle_wire(wire),
         }
     }
@@ -290,6 +292,10 @@ impl Shared {
                 }
                 let access = access.map(Arc::new);
                 self.command_all(|| Command::Access(access.clone()));
+            }
+            Notice::AccessTrouble(reason) => {
+                tracing::warn!(%reason, "no fresh AWS credentials; those at hand, if any, are used");
+                self.note_error(reason.to_string());
             }
             Notice::Map(id, map) => {
                 self.command_all(|| Command::Map(id, Arc::clone(&map)));
@@ -331,6 +337,7 @@ impl Shared {
             // A location's path was cut from a URL that was parsed.
             path: location.path.parse().unwrap_or_else(|_| http::Uri::from_static("/")),
             signer: Signer::new(&grant.credentials, &grant.region),
+            serial: grant.serial,
         })
     }
 

@@ -3,8 +3,7 @@
 //! The chains are `aws-config`'s, in its order: environment, profile (SSO, credential process and assumed roles
 //! included), web identity, container, instance metadata. They may ask the network, so each question has a timeout.
 //!
-//! Nothing here caches or refreshes: the control loop asks again before `Credentials::expiry`, and when the service
-//! refuses what it has.
+//! Nothing here caches or refreshes: when to ask again, `access.rs` decides.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,15 +20,19 @@ use crate::error::with_causes;
 /// No credentials, or no region. Nothing can be sent without; asking again may help if the network was at fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CredentialError {
-    /// The chain found no credentials.
+    /// The source has no credentials.
     NoCredentials {
-        /// What the chain said, with its causes.
+        /// Which source.
+        name: &'static str,
+        /// What it said, with its causes.
         reason: String,
     },
     /// The chain found no region.
     NoRegion,
-    /// The chain did not end in time.
+    /// It was not found in time.
     TimedOut {
+        /// Which source.
+        name: &'static str,
         /// What was asked for.
         what: &'static str,
         /// The time it had.
@@ -40,11 +43,11 @@ pub(crate) enum CredentialError {
 impl fmt::Display for CredentialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CredentialError::NoCredentials { reason } => write!(f, "no AWS credentials: {reason}"),
+            CredentialError::NoCredentials { name, reason } => write!(f, "no AWS credentials from {name}: {reason}"),
             CredentialError::NoRegion => f.write_str(
                 "no AWS region: set it in the configuration, in AWS_REGION, or in the profile of the AWS config file",
             ),
-            CredentialError::TimedOut { what, after } => write!(f, "AWS's chain found no {what} within {after:?}"),
+            CredentialError::TimedOut { name, what, after } => write!(f, "{name} gave no {what} within {after:?}"),
         }
     }
 }
@@ -52,40 +55,74 @@ impl fmt::Display for CredentialError {
 impl std::error::Error for CredentialError {}
 
 /// Where credentials come from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct CredentialSource {
-    provider: SharedCredentialsProvider,
+    origin: Origin,
+}
+
+#[derive(Clone)]
+enum Origin {
+    /// The caller's provider, or credentials that were given; and how to call it.
+    Given(SharedCredentialsProvider, &'static str),
+    /// AWS's default chain, made when it is first asked.
+    Chain(Option<SharedCredentialsProvider>),
 }
 
 impl CredentialSource {
     /// Always the credentials that were given.
-    pub(crate) fn given(credentials: &StaticCredentials) -> CredentialSource {
+    pub(crate) fn fixed(credentials: &StaticCredentials) -> CredentialSource {
         let StaticCredentials { access_key_id, secret_access_key, session_token } = credentials.clone();
         let credentials = Credentials::new(access_key_id, secret_access_key, session_token, None, "kpl");
-        CredentialSource { provider: SharedCredentialsProvider::new(credentials) }
+        CredentialSource::given(SharedCredentialsProvider::new(credentials), "the given credentials")
     }
 
-    /// AWS's default chain. Nothing is asked yet, but files and the environment are read.
-    pub(crate) async fn default_chain(region: &str) -> CredentialSource {
-        let chain = DefaultCredentialsChain::builder().region(Region::new(region.to_owned())).build().await;
-        CredentialSource { provider: SharedCredentialsProvider::new(chain) }
+    /// Whatever the caller's provider says when it is asked; `name` tells messages which one it is.
+    pub(crate) fn given(provider: SharedCredentialsProvider, name: &'static str) -> CredentialSource {
+        CredentialSource { origin: Origin::Given(provider, name) }
     }
 
-    /// The credentials as of now, asked for anew.
-    ///
-    /// # Errors
-    /// The source has none, or did not say so within `timeout`.
-    pub(crate) async fn resolve(&self, timeout: Duration) -> Result<Credentials, CredentialError> {
-        match tokio::time::timeout(timeout, self.provider.provide_credentials()).await {
-            Ok(Ok(credentials)) => Ok(credentials),
-            Ok(Err(error)) => Err(CredentialError::NoCredentials { reason: with_causes(&error) }),
-            Err(_elapsed) => Err(CredentialError::TimedOut { what: "credentials", after: timeout }),
+    /// AWS's default chain.
+    pub(crate) fn default_chain() -> CredentialSource {
+        CredentialSource { origin: Origin::Chain(None) }
+    }
+
+    /// What messages call it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self.origin {
+            Origin::Given(_, name) => name,
+            Origin::Chain(_) => "AWS's default credential chain",
         }
     }
 
-    /// The source as AWS's SDK takes it.
-    pub(crate) fn provider(&self) -> SharedCredentialsProvider {
-        self.provider.clone()
+    /// The credentials as of now, asked for anew, and the source to ask next time. `afresh` says that the service
+    /// refuses those of last time, so that what a chain remembers of files is not to be trusted.
+    ///
+    /// # Errors
+    /// The source has none, or did not say so within `timeout`.
+    pub(crate) async fn ask(
+        self,
+        region: &str,
+        afresh: bool,
+        timeout: Duration,
+    ) -> Result<(CredentialSource, Credentials), CredentialError> {
+        let name = self.name();
+        let ask = async {
+            let (origin, provider) = match self.origin {
+                Origin::Given(provider, name) => (Origin::Given(provider.clone(), name), provider),
+                Origin::Chain(Some(chain)) if !afresh => (Origin::Chain(Some(chain.clone())), chain),
+                Origin::Chain(_) => {
+                    let chain = DefaultCredentialsChain::builder().region(Region::new(region.to_owned())).build().await;
+                    let chain = SharedCredentialsProvider::new(chain);
+                    (Origin::Chain(Some(chain.clone())), chain)
+                }
+            };
+            (CredentialSource { origin }, provider.provide_credentials().await)
+        };
+        match tokio::time::timeout(timeout, ask).await {
+            Ok((source, Ok(credentials))) => Ok((source, credentials)),
+            Ok((_, Err(error))) => Err(CredentialError::NoCredentials { name, reason: with_causes(&error) }),
+            Err(_elapsed) => Err(CredentialError::TimedOut { name, what: "credentials", after: timeout }),
+        }
     }
 }
 
@@ -101,7 +138,9 @@ pub(crate) async fn resolve_region(given: Option<&str>, timeout: Duration) -> Re
     match tokio::time::timeout(timeout, chain.region()).await {
         Ok(Some(region)) => Ok(region.as_ref().to_owned()),
         Ok(None) => Err(CredentialError::NoRegion),
-        Err(_elapsed) => Err(CredentialError::TimedOut { what: "region", after: timeout }),
+        Err(_elapsed) => {
+            Err(CredentialError::TimedOut { name: "AWS's default region chain", what: "region", after: timeout })
+        }
     }
 }
 
@@ -120,7 +159,8 @@ mod tests {
                 secret_access_key: "hush".into(),
                 session_token: Some("token".into()),
             };
-            let credentials = CredentialSource::given(&given).resolve(TIMEOUT).await.expect("given");
+            let source = CredentialSource::fixed(&given);
+            let (_, credentials) = source.ask("eu-west-1", false, TIMEOUT).await.ok().expect("given");
             assert_eq!(credentials.access_key_id(), "AKID");
             assert_eq!(credentials.secret_access_key(), "hush");
             assert_eq!(credentials.session_token(), Some("token"));
@@ -141,9 +181,9 @@ mod tests {
                     aws_credential_types::provider::future::ProvideCredentials::new(std::future::pending())
                 }
             }
-            let source = CredentialSource { provider: SharedCredentialsProvider::new(Silent) };
-            let error = source.resolve(Duration::from_millis(5)).await.unwrap_err();
-            assert_eq!(error.to_string(), "AWS's chain found no credentials within 5ms");
+            let source = CredentialSource::given(SharedCredentialsProvider::new(Silent), "Silent");
+            let error = source.ask("eu-west-1", false, Duration::from_millis(5)).await.err().expect("nothing");
+            assert_eq!(error.to_string(), "Silent gave no credentials within 5ms");
         });
     }
 

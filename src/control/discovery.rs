@@ -11,11 +11,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
-use aws_sdk_kinesis::config::{BehaviorVersion, Region, StalledStreamProtectionConfig};
+use aws_sdk_kinesis::config::{BehaviorVersion, IdentityCache, Region, StalledStreamProtectionConfig};
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::list_shards::ListShardsError;
 use aws_sdk_kinesis::types::Shard;
@@ -117,7 +117,7 @@ fn hope(code: &str) -> Hope {
 
 /// A client for the control plane. `endpoint_url` is AWS's own if there is none; without `tls` it is in the clear.
 pub(crate) fn client(
-    credentials: SharedCredentialsProvider,
+    credentials: impl ProvideCredentials + 'static,
     region: &str,
     endpoint_url: Option<&str>,
     tls: Option<&Arc<ClientConfig>>,
@@ -131,6 +131,8 @@ pub(crate) fn client(
     let mut config = aws_sdk_kinesis::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .credentials_provider(credentials)
+        // They are the latest that the control loop has, and it alone knows when they are stale.
+        .identity_cache(IdentityCache::no_cache())
         .region(Region::new(region.to_owned()))
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts)
@@ -197,20 +199,15 @@ fn entry(shard: &Shard) -> Result<ShardEntry, DiscoveryError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::StaticCredentials;
-    use crate::control::credentials::CredentialSource;
+    use aws_credential_types::Credentials;
+
     use crate::control::testing::{CannedServer, both, run};
 
     /// Lists against a server with `answers`; returns what came of it and what the server was asked.
     fn list(stream: &StreamName, answers: &[(&str, &str)]) -> (Result<Vec<ShardEntry>, DiscoveryError>, Vec<String>) {
         run(async {
             let server = CannedServer::bind().await;
-            let credentials = StaticCredentials {
-                access_key_id: "AKID".into(),
-                secret_access_key: "hush".into(),
-                session_token: None,
-            };
-            let provider = CredentialSource::given(&credentials).provider();
+            let provider = Credentials::new("AKID", "hush", None, None, "test");
             let timeout = Duration::from_secs(10);
             let client = client(provider, "eu-west-1", Some(&server.url()), None, timeout, timeout);
             both(list_shards(&client, stream), server.serve(answers)).await
@@ -330,10 +327,8 @@ mod tests {
     fn an_endpoint_that_is_not_there_is_an_error_that_may_pass() {
         run(async {
             let url = CannedServer::bind().await.url();
-            let given =
-                StaticCredentials { access_key_id: "A".into(), secret_access_key: "s".into(), session_token: None };
             let timeout = Duration::from_secs(10);
-            let provider = CredentialSource::given(&given).provider();
+            let provider = Credentials::new("AKID", "hush", None, None, "test");
             let client = client(provider, "eu-west-1", Some(&url), None, timeout, timeout);
             let error = list_shards(&client, &name()).await.unwrap_err();
             assert_eq!((error.code, error.hope), (None, Hope::Soon));

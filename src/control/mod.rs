@@ -10,6 +10,7 @@
 //! nobody's to write by hand. They want tokio, so all of it runs on the control thread and none of it on a core.
 //! Every wait is bounded by a timeout that the caller gives. This folder and `runtime/` never import each other.
 
+pub(crate) mod access;
 mod connector;
 pub(crate) mod credentials;
 pub(crate) mod discovery;

@@ -16,29 +16,22 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_credential_types::Credentials;
 use aws_sdk_kinesis::Client;
 use rustls::ClientConfig;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, timeout_at};
 
-use super::credentials::{CredentialSource, resolve_region};
+use super::access::{self, AccessError, Grant, Keeper};
+use super::credentials::CredentialSource;
 use super::discovery::{DiscoveryError, Hope, ShardEntry, client, list_shards};
-use super::endpoint::{Endpoint, EndpointError, locate};
 use crate::config::Config;
 use crate::engine::{ShardInfo, ShardMap};
-use crate::outcome::ErrorCode;
 use crate::record::{StreamId, StreamName};
 
 /// First delay after a failure; it doubles.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// Longest delay after a failure, and the delay after a refusal.
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
-/// How long before credentials expire they are asked for anew.
-const REFRESH_AHEAD: Duration = Duration::from_secs(300);
-/// How often credentials that are about to expire are asked for at most.
-const REFRESH_EVERY: Duration = Duration::from_secs(10);
-
 /// What the control thread is told.
 pub(crate) enum Order {
     /// A stream was opened.
@@ -47,48 +40,26 @@ pub(crate) enum Order {
     Map(StreamId),
     /// End.
     Stop,
+    /// The service refuses the credentials of this serial.
+    AccessRefused(u64),
     /// From a task of its own: what was found about access.
-    FoundAccess(Box<Result<Found, AccessError>>),
-    /// From a task of its own: what a listing came to.
-    Listed(StreamId, Result<Vec<ShardEntry>, DiscoveryError>),
+    FoundAccess(Box<access::Answer>),
+    /// From a task of its own: what a listing came to, and the serial of the credentials that it was made with.
+    Listed(StreamId, u64, Result<Vec<ShardEntry>, DiscoveryError>),
 }
 
 /// What the control thread tells.
 pub(crate) enum Notice {
     /// Where requests go, and in whose name.
     Access(Box<Result<Grant, AccessError>>),
+    /// Credentials are slow in coming, or could not be renewed. Those that were published, if any, are still in use.
+    AccessTrouble(Arc<str>),
     /// A stream's newer map.
     Map(StreamId, Arc<ShardMap>),
     /// A stream's shards could not be listed; they will be listed again soon.
     MapFailed(StreamId, Arc<str>),
     /// A stream's shards cannot be listed until somebody changes something.
     MapRefused(StreamId, Arc<str>),
-}
-
-/// Where requests go, and in whose name.
-#[derive(Clone, Debug)]
-pub(crate) struct Grant {
-    /// The endpoint for PutRecords.
-    pub(crate) endpoint: Endpoint,
-    /// Credentials as of now.
-    pub(crate) credentials: Credentials,
-    /// The region that signatures name.
-    pub(crate) region: String,
-}
-
-/// A grant, and the source that it can be renewed from.
-pub(crate) struct Found {
-    grant: Grant,
-    source: CredentialSource,
-}
-
-/// Why there is no access.
-#[derive(Clone, Debug)]
-pub(crate) struct AccessError {
-    /// `Credentials` or `Dns`.
-    pub(crate) code: ErrorCode,
-    /// What is missing.
-    pub(crate) message: Arc<str>,
 }
 
 /// Starts the loop's channel.
@@ -102,6 +73,7 @@ pub(crate) fn orders() -> (UnboundedSender<Order>, UnboundedReceiver<Order>) {
 /// Its runtime could not be set up.
 pub(crate) fn run(
     config: Arc<Config>,
+    source: CredentialSource,
     tls: Option<Arc<ClientConfig>>,
     orders: (UnboundedSender<Order>, UnboundedReceiver<Order>),
     publish: Box<dyn Fn(Notice)>,
@@ -114,9 +86,7 @@ pub(crate) fn run(
         own_orders,
         publish,
         client: None,
-        source: None,
-        access_at: Some(Instant::now()),
-        access_failures: 0,
+        keeper: Keeper::new(source),
         streams: BTreeMap::new(),
     };
     runtime.block_on(async {
@@ -157,10 +127,7 @@ struct Service {
     publish: Box<dyn Fn(Notice)>,
     /// There once access was found.
     client: Option<Client>,
-    source: Option<CredentialSource>,
-    /// When to look for access next; nothing while a task looks, and forever with credentials that don't expire.
-    access_at: Option<Instant>,
-    access_failures: u32,
+    keeper: Keeper,
     streams: BTreeMap<StreamId, Stream>,
 }
 
@@ -168,14 +135,21 @@ impl Service {
     fn next_due(&self) -> Option<Instant> {
         let listing = self.client.is_some();
         let lists = self.streams.values().filter(|_| listing).filter_map(|stream| stream.list_at);
-        lists.chain(self.access_at).min()
+        lists.chain(self.keeper.next_due()).min()
     }
 
     fn start_due(&mut self) {
         let now = Instant::now();
-        if self.access_at.take_if(|at| *at <= now).is_some() {
-            self.find_access();
+        if let Some(ask) = self.keeper.begin(now, &self.config) {
+            let orders = self.own_orders.clone();
+            tokio::spawn(async move {
+                let _ = orders.send(Order::FoundAccess(Box::new(ask.await)));
+            });
         }
+        if let Some(error) = self.keeper.complain(now) {
+            self.access_failed(error);
+        }
+        let serial = self.keeper.serial();
         let Some(client) = &self.client else { return };
         for (id, stream) in &mut self.streams {
             if stream.list_at.take_if(|at| *at <= now).is_none() {
@@ -184,17 +158,9 @@ impl Service {
             let (id, client, name, orders) = (*id, client.clone(), stream.name.clone(), self.own_orders.clone());
             tokio::spawn(async move {
                 // The loop outlives its tasks, unless it was told to stop.
-                let _ = orders.send(Order::Listed(id, list_shards(&client, &name).await));
+                let _ = orders.send(Order::Listed(id, serial, list_shards(&client, &name).await));
             });
         }
-    }
-
-    fn find_access(&self) {
-        let (config, source, orders) = (Arc::clone(&self.config), self.source.clone(), self.own_orders.clone());
-        tokio::spawn(async move {
-            let found = find_access(&config, source).await;
-            let _ = orders.send(Order::FoundAccess(Box::new(found)));
-        });
     }
 
     fn obey(&mut self, order: Order) {
@@ -204,6 +170,9 @@ impl Service {
                 let stream =
                     Stream { name, map: None, epoch: 0, list_at, wanted: false, failures: 0, refused_since: None };
                 self.streams.insert(id, stream);
+                if let Some(error) = self.keeper.trouble() {
+                    (self.publish)(Notice::MapFailed(id, Arc::clone(&error.message)));
+                }
             }
             Order::Map(id) => {
                 if let Some(stream) = self.streams.get_mut(&id) {
@@ -214,41 +183,47 @@ impl Service {
                     }
                 }
             }
-            Order::FoundAccess(found) => self.access_found(*found),
-            Order::Listed(id, listed) => self.listed(id, listed),
+            Order::AccessRefused(serial) => self.keeper.refused(Instant::now(), serial),
+            Order::FoundAccess(answer) => self.access_answered(*answer),
+            Order::Listed(id, serial, listed) => self.listed(id, serial, listed),
             Order::Stop => {}
         }
     }
 
-    fn access_found(&mut self, found: Result<Found, AccessError>) {
-        match found {
-            Ok(Found { grant, source }) => {
-                self.access_failures = 0;
-                self.access_at = renewal(&grant.credentials);
+    fn access_answered(&mut self, answer: access::Answer) {
+        let (now, before) = (Instant::now(), self.keeper.serial());
+        match self.keeper.answered(now, answer) {
+            Ok(grant) => {
                 if self.client.is_none() {
                     let (url, config) = (self.config.endpoint_url.as_deref(), &self.config);
                     let (connect, request) = (config.connect_timeout, config.request_timeout);
-                    self.client =
-                        Some(client(source.provider(), &grant.region, url, self.tls.as_ref(), connect, request));
+                    let published = self.keeper.published();
+                    self.client = Some(client(published, &grant.region, url, self.tls.as_ref(), connect, request));
                 }
-                self.source = Some(source);
+                if grant.serial != before {
+                    // With others the shards may be listed.
+                    for stream in self.streams.values_mut().filter(|stream| stream.failures > 0) {
+                        stream.list_at = stream.list_at.map(|_| now);
+                    }
+                }
                 (self.publish)(Notice::Access(Box::new(Ok(grant))));
             }
-            Err(error) => {
-                self.access_failures += 1;
-                self.access_at = Some(Instant::now() + delay(self.access_failures));
-                // Credentials that were found once are used until others are found.
-                if self.client.is_none() {
-                    for id in self.streams.keys() {
-                        (self.publish)(Notice::MapFailed(*id, Arc::clone(&error.message)));
-                    }
-                    (self.publish)(Notice::Access(Box::new(Err(error))));
-                }
-            }
+            Err(error) => self.access_failed(error),
         }
     }
 
-    fn listed(&mut self, id: StreamId, listed: Result<Vec<ShardEntry>, DiscoveryError>) {
+    /// Tells of credentials that don't come. Those that were found once are used until others are found.
+    fn access_failed(&self, error: AccessError) {
+        (self.publish)(Notice::AccessTrouble(Arc::clone(&error.message)));
+        if self.client.is_none() {
+            for id in self.streams.keys() {
+                (self.publish)(Notice::MapFailed(*id, Arc::clone(&error.message)));
+            }
+            (self.publish)(Notice::Access(Box::new(Err(error))));
+        }
+    }
+
+    fn listed(&mut self, id: StreamId, serial: u64, listed: Result<Vec<ShardEntry>, DiscoveryError>) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let cores = self.config.cores as u16; // limits::CORES_MAX
         let built = listed.and_then(|entries| {
@@ -276,6 +251,9 @@ impl Service {
                 stream.failures += 1;
                 let reason: Arc<str> = error.to_string().into();
                 let now = Instant::now();
+                if error.hope == Hope::WithinGrace {
+                    self.keeper.refused(now, serial);
+                }
                 let grace_ends = match error.hope {
                     Hope::WithinGrace => Some(*stream.refused_since.get_or_insert(now) + self.config.auth_grace),
                     _ => {
@@ -294,39 +272,13 @@ impl Service {
     }
 }
 
-async fn find_access(config: &Config, source: Option<CredentialSource>) -> Result<Found, AccessError> {
-    let timeout = config.connect_timeout + config.request_timeout;
-    let no_credentials =
-        |error: &dyn std::fmt::Display| AccessError { code: ErrorCode::Credentials, message: error.to_string().into() };
-    let region = resolve_region(config.region.as_deref(), timeout).await.map_err(|error| no_credentials(&error))?;
-    let source = match (source, &config.credentials) {
-        (Some(source), _) => source,
-        (None, Some(given)) => CredentialSource::given(given),
-        (None, None) => CredentialSource::default_chain(&region).await,
-    };
-    let credentials = source.resolve(timeout).await.map_err(|error| no_credentials(&error))?;
-    let url = config.endpoint_url.as_deref();
-    let location = locate(url, &region, None).await.map_err(|error| no_credentials(&error))?;
-    let endpoint = location.look_up(timeout).await.map_err(|error| AccessError {
-        code: if matches!(error, EndpointError::NoAddress { .. }) { ErrorCode::Dns } else { ErrorCode::Credentials },
-        message: error.to_string().into(),
-    })?;
-    Ok(Found { grant: Grant { endpoint, credentials, region }, source })
-}
-
-/// When to ask for credentials anew.
-#[expect(clippy::disallowed_methods, reason = "an expiry is a time of day, and this is an edge")]
-fn renewal(credentials: &Credentials) -> Option<Instant> {
-    let left = credentials.expiry()?.duration_since(std::time::SystemTime::now()).unwrap_or_default();
-    Some(Instant::now() + left.saturating_sub(REFRESH_AHEAD).max(REFRESH_EVERY))
-}
-
 fn info(entry: ShardEntry) -> ShardInfo {
     let ShardEntry { id, range: (first, last), parent, adjacent_parent, .. } = entry;
     ShardInfo { id, first, last, parents: [parent, adjacent_parent] }
 }
 
-fn delay(failures: u32) -> Duration {
+/// How long to wait after so many failures in a row.
+pub(super) fn delay(failures: u32) -> Duration {
     jittered((RETRY_FIRST * 2u32.saturating_pow(failures.saturating_sub(1).min(16))).min(RETRY_LONGEST))
 }
 

@@ -26,9 +26,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ::tokio::sync::oneshot;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
 use bytes::Bytes;
 use http::{HeaderMap, Request, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -77,6 +79,12 @@ impl Answer {
     /// The error's code where the service puts it in a header, as it stands there.
     pub(crate) fn error_type(&self) -> Option<&str> {
         self.header("x-amzn-errortype")
+    }
+
+    /// The endpoint's time of day when it answered, in whole seconds.
+    pub(crate) fn date(&self) -> Option<SystemTime> {
+        let date = DateTime::from_str(self.header(header::DATE.as_str())?, Format::HttpDate).ok()?;
+        SystemTime::try_from(date).ok()
     }
 
     fn header(&self, name: &str) -> Option<&str> {

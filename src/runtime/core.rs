@@ -18,70 +18,25 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crossbeam_channel as channel;
 
 use super::Runtime;
 use super::clock::Clock;
+use super::command::{Command, Event};
 use super::lines::{Access, AccessDenied, Ended, Lines};
 use super::mesh::MeshRings;
 use super::tokio::Tokio;
 use crate::codec::{Wire, read_frame};
 use crate::config::Config;
-use crate::engine::{Core, FlushToken, ShardMap};
+use crate::engine::{Core, Remedy};
 use crate::limits::{TICK_MAX, TURN_BYTES_MAX, TURN_RECORDS_MAX};
 use crate::metrics::CoreCounters;
 use crate::outcome::Settled;
-use crate::record::{CoreId, StreamId, StreamName};
+use crate::record::CoreId;
 use crate::ring::{Budget, Doorbell, Receiver, Rest};
 use crate::time::Time;
-
-/// What other threads tell a core. Whoever sends one rings the core's bell.
-pub(crate) enum Command {
-    /// A submitter's ring.
-    Ring(Receiver<Settled>),
-    /// A stream was opened.
-    Stream {
-        /// Its number.
-        id: StreamId,
-        /// Its name.
-        name: StreamName,
-        /// Its configuration.
-        config: Box<Config>,
-    },
-    /// A stream's newer shard map.
-    Map(StreamId, Arc<ShardMap>),
-    /// A stream's shards cannot be listed now; it will be tried again.
-    MapFailed(StreamId, Arc<str>),
-    /// A stream's shards cannot be listed, and trying again does not help soon.
-    MapRefused(StreamId, Arc<str>),
-    /// Where requests go and in whose name, or why that is not known.
-    Access(Result<Arc<Access>, AccessDenied>),
-    /// To core 0: flush a stream.
-    Flush(StreamId, FlushToken),
-    /// Another core has failed.
-    CoreFailed(CoreId),
-    /// How old is the oldest record? The answer comes at once.
-    Oldest(channel::Sender<Option<Time>>),
-    /// Settle everything and end.
-    Close,
-    /// End as a core ends whose invariants broke.
-    #[cfg(test)]
-    Panic,
-}
-
-/// What a core tells.
-pub(crate) enum Event {
-    /// A stream's shards are to be listed.
-    MapWanted(StreamId),
-    /// A flush is done.
-    Flushed(FlushToken),
-    /// A request failed whole.
-    RequestFailed(String),
-    /// The endpoint has proved to take this form of request.
-    WireSettled(Wire),
-}
 
 /// Everything that one core has.
 pub(crate) struct Seat {
@@ -241,7 +196,7 @@ impl<R: Runtime> Running<R> {
                 Command::Map(stream, map) => self.engine.handle_map(now, stream, map),
                 Command::MapFailed(stream, reason) => self.engine.handle_map_failed(stream, &reason),
                 Command::MapRefused(stream, reason) => self.engine.handle_map_refused(stream, &reason),
-                Command::Access(access) => self.access = Some(access),
+                Command::Access(access) => self.take_access(now, access),
                 Command::Flush(stream, token) => self.engine.handle_flush(stream, token),
                 Command::CoreFailed(core) => {
                     self.engine.handle_core_failed(core);
@@ -298,11 +253,12 @@ impl<R: Runtime> Running<R> {
         while let Some(ended) = self.lines.poll_ended() {
             worked = true;
             match ended {
-                Ended::Answered(request, answer) => {
+                Ended::Answered(request, answer, date) => {
                     if let Err(error) = &answer {
                         self.request_failed(error.to_string());
                     }
                     self.engine.handle_answer(now, request, answer);
+                    self.remedy(now, date);
                 }
                 Ended::Failed(request, failure) => {
                     self.request_failed(format!("{}: {}", failure.code, failure.message));
@@ -314,6 +270,27 @@ impl<R: Runtime> Running<R> {
             self.engine.handle_disconnected(connection);
         }
         worked
+    }
+
+    /// Does what may help against a signature that was just refused, in an answer of this `date`.
+    fn remedy(&mut self, now: Time, date: Option<SystemTime>) {
+        let Some(remedy) = self.engine.poll_remedy_wanted() else { return };
+        if remedy == Remedy::Clock && self.lines.correct_clock(date) {
+            tracing::warn!(core = self.seat.id.0, "this machine's clock is wrong; signatures follow the service's");
+            return self.engine.handle_signer_changed(now);
+        }
+        if let Some(Ok(access)) = &self.access {
+            (self.seat.events)(Event::AccessRefused(access.serial));
+        }
+    }
+
+    fn take_access(&mut self, now: Time, access: Result<Arc<Access>, AccessDenied>) {
+        let serial = |access: &Result<Arc<Access>, AccessDenied>| access.as_ref().ok().map(|access| access.serial);
+        let renewed = self.access.as_ref().is_some_and(|before| serial(before) != serial(&access));
+        self.access = Some(access);
+        if renewed {
+            self.engine.handle_signer_changed(now);
+        }
     }
 
     fn request_failed(&self, error: String) {

@@ -7,12 +7,12 @@
 //! The engine numbers connections and gives each one request at a time; here each number is a place that holds the
 //! connection while it is idle. Every request ends in one [`Ended`], within connect and request timeout.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::{Method, Request, Uri};
@@ -23,9 +23,10 @@ use super::Runtime;
 use super::clock::Clock;
 use super::connection::{Answer, Connection, Target};
 use super::signing::{Call, Signer};
+use super::skew::Skew;
 use crate::codec::{EntryResult, PUT_RECORDS_TARGET, RequestError, Wire, parse_answer};
 use crate::engine::{ConnectionId, RequestId, Transmit, TransportFailure};
-use crate::limits::CONNECTION_IDLE;
+use crate::limits::{CLOCK_CORRECTION_EVERY, CONNECTION_IDLE};
 use crate::outcome::ErrorCode;
 
 /// Bytes hashed between two turns of the thread's other tasks: about 70 µs with SHA extensions.
@@ -42,6 +43,8 @@ pub(crate) struct Access {
     pub(crate) path: Uri,
     /// Signs requests.
     pub(crate) signer: Signer,
+    /// Grows when the credentials change.
+    pub(crate) serial: u64,
 }
 
 /// Why there is no access.
@@ -55,8 +58,8 @@ pub(crate) struct AccessDenied {
 
 /// What a request came to.
 pub(crate) enum Ended {
-    /// The service answered, readably or not.
-    Answered(RequestId, Result<Vec<EntryResult>, RequestError>),
+    /// The service answered, readably or not; and the time of day that a refusal bore.
+    Answered(RequestId, Result<Vec<EntryResult>, RequestError>, Option<SystemTime>),
     /// It did not.
     Failed(RequestId, TransportFailure),
 }
@@ -66,6 +69,10 @@ pub(crate) struct Lines<R: Runtime> {
     runtime: R,
     connect_timeout: Duration,
     request_timeout: Duration,
+    /// How signatures' time differs from this machine's.
+    skew: Rc<Cell<Skew>>,
+    /// When that was corrected last.
+    corrected: Option<Instant>,
     shared: Rc<RefCell<Shared<R>>>,
 }
 
@@ -88,7 +95,7 @@ impl<R: Runtime> Lines<R> {
     pub(crate) fn new(runtime: R, count: usize, connect_timeout: Duration, request_timeout: Duration) -> Lines<R> {
         let idle = (0..count).map(|_| None).collect();
         let shared = Rc::new(RefCell::new(Shared { idle, ended: VecDeque::new(), waker: None }));
-        Lines { runtime, connect_timeout, request_timeout, shared }
+        Lines { runtime, connect_timeout, request_timeout, skew: Rc::default(), corrected: None, shared }
     }
 
     /// Sends a request, in a task of its own.
@@ -104,6 +111,7 @@ impl<R: Runtime> Lines<R> {
         let exchange = Exchange {
             runtime: self.runtime,
             access,
+            skew: Rc::clone(&self.skew),
             connect_timeout: self.connect_timeout,
             request_timeout: self.request_timeout,
         };
@@ -116,7 +124,11 @@ impl<R: Runtime> Lines<R> {
                 shared.borrow_mut().idle[usize::from(connection.0)] = Some(idle);
             }
             let ended = match result {
-                Ok(answer) => Ended::Answered(request, read(&answer)),
+                Ok(answer) => {
+                    let results = read(&answer);
+                    let date = if results.is_err() { answer.date() } else { None };
+                    Ended::Answered(request, results, date)
+                }
                 Err(failure) => Ended::Failed(request, failure),
             };
             Shared::end(&shared, ended);
@@ -135,6 +147,21 @@ impl<R: Runtime> Lines<R> {
             shared.waker = Some(waker.clone());
         }
         !shared.ended.is_empty()
+    }
+
+    /// Sets the time of signatures by an answer that refused one. Answers whether it was set: not if the answer bears
+    /// no date, if the two agree well enough that the time cannot have been the reason, or if it was set just now, as an
+    /// endpoint whose clock jumps must not have its requests sent at once again and again.
+    pub(crate) fn correct_clock(&mut self, date: Option<SystemTime>) -> bool {
+        let Some(skew) = date.and_then(|date| Skew::between(Clock::time_of_day(), date)) else { return false };
+        let now = self.runtime.now();
+        let just_now = self.corrected.is_some_and(|at| now.duration_since(at) < CLOCK_CORRECTION_EVERY);
+        if just_now || skew.differs_little(self.skew.get()) {
+            return false;
+        }
+        self.corrected = Some(now);
+        self.skew.set(skew);
+        true
     }
 
     /// Closes connections that were idle for [`CONNECTION_IDLE`], and answers which.
@@ -172,6 +199,7 @@ impl<R: Runtime> Shared<R> {
 struct Exchange<R: Runtime> {
     runtime: R,
     access: Arc<Access>,
+    skew: Rc<Cell<Skew>>,
     connect_timeout: Duration,
     request_timeout: Duration,
 }
@@ -235,7 +263,11 @@ impl<R: Runtime> Exchange<R> {
             content_type: wire.content_type(),
             body_digest: digest,
         };
-        let headers = self.access.signer.headers(&call, Clock::time_of_day()).map_err(|error| error.to_string())?;
+        let headers = self
+            .access
+            .signer
+            .headers(&call, self.skew.get().apply(Clock::time_of_day()))
+            .map_err(|error| error.to_string())?;
         let mut request = Request::new(Full::new(Bytes::from(body)));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.access.path.clone();
@@ -246,4 +278,27 @@ impl<R: Runtime> Exchange<R> {
 
 fn read(answer: &Answer) -> Result<Vec<EntryResult>, RequestError> {
     parse_answer(answer.status, answer.content_type(), answer.error_type(), &answer.body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::tokio::Tokio;
+
+    #[test]
+    fn a_clock_is_corrected_if_it_is_far_off_and_not_again_at_once() {
+        let mut lines = Lines::new(Tokio, 1, Duration::ZERO, Duration::ZERO);
+        let (hour, now) = (Duration::from_secs(3600), Clock::time_of_day());
+        assert!(!lines.correct_clock(None));
+        assert!(!lines.correct_clock(Some(now)));
+        assert!(lines.correct_clock(Some(now + hour)));
+        let ahead = lines.skew.get();
+        assert!(ahead.apply(now) > now + hour - Duration::from_secs(60));
+        // It agrees by now; and a clock that has jumped has to wait.
+        assert!(!lines.correct_clock(Some(now + hour)));
+        assert!(!lines.correct_clock(Some(now - hour)));
+        assert_eq!(lines.skew.get(), ahead);
+        lines.corrected = lines.corrected.and_then(|at| at.checked_sub(CLOCK_CORRECTION_EVERY));
+        assert!(lines.correct_clock(Some(now - hour)));
+    }
 }

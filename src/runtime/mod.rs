@@ -19,11 +19,13 @@ use std::task::Poll;
 use std::time::Instant;
 
 pub(crate) mod clock;
+pub(crate) mod command;
 pub(crate) mod connection;
 pub(crate) mod core;
 pub(crate) mod lines;
 pub(crate) mod mesh;
 pub(crate) mod signing;
+pub(crate) mod skew;
 pub(crate) mod tls;
 pub(crate) mod tokio;
 

@@ -22,10 +22,14 @@ pub fn credentials(id: &str, secret: &str) -> StaticCredentials {
 
 /// A producer for the endpoint at `url` that lingers and backs off little, and has patience with a busy machine.
 pub fn builder(url: &str) -> ProducerBuilder {
+    unsigned(url).credentials(credentials("test", "test"))
+}
+
+/// The same without credentials.
+pub fn unsigned(url: &str) -> ProducerBuilder {
     Producer::builder()
         .region("us-east-1")
         .endpoint_url(url)
-        .credentials(credentials("test", "test"))
         .record_max_buffered_time(ms(20))
         .request_timeout(LIMIT)
         .retry_base_delay(ms(2))

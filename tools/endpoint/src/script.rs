@@ -19,6 +19,8 @@ pub struct RequestInfo<'a> {
     pub index: u64,
     /// The request's `Content-Type`, empty if it has none.
     pub content_type: &'a str,
+    /// The access key that signed it, as it claims; empty if it is not signed.
+    pub access_key_id: &'a str,
     /// The request's body.
     pub body: &'a Bytes,
 }

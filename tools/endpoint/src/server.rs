@@ -10,7 +10,7 @@ use crate::emulator::Emulator;
 use crate::faults::{self, Dropped, Half};
 use crate::put_records::{self, Totals, Wire};
 use crate::script::{Action, RequestInfo, Script};
-use crate::signature::Verifier;
+use crate::signature::{self, Verifier};
 use crate::sink::Sink;
 use crate::stats::Stats;
 use axum::body::Body;
@@ -187,7 +187,8 @@ impl Server {
             *index += 1;
             *index - 1
         };
-        script(&RequestInfo { operation, index, content_type: content_type(head), body })
+        let access_key_id = signature::access_key_id(head).unwrap_or_default();
+        script(&RequestInfo { operation, index, content_type: content_type(head), access_key_id, body })
     }
 
     /// The answer to a request that reached the service.

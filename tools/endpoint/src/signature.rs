@@ -146,6 +146,11 @@ impl<'a> Authorization<'a> {
     }
 }
 
+/// Whose key a request claims to be signed with.
+pub(crate) fn access_key_id(head: &Parts) -> Option<&str> {
+    Authorization::parse(header(head, "authorization")?).ok().map(|authorization| authorization.access_key_id)
+}
+
 fn check_moment(moment: &str, now_s: i64) -> Result<(), Refusal> {
     let signed_s = date::parse(moment)
         .ok_or_else(|| incomplete(format!("Date must be in ISO-8601 'basic format'. Got '{moment}'.")))?;

@@ -40,7 +40,13 @@ pub enum End {
 /// Draws the fate of a request that leaves at `now`, on a connection that is open already or not.
 pub fn draw_fate(now: Time, fresh: bool, wire: Wire, plan: &Scenario, faults: &mut Faults) -> Fate {
     let mut fault = draw_fault(now, fresh, plan, faults);
-    if fault.is_none() && wire == Wire::Cbor && plan.refuses_cbor {
+    let lost = matches!(
+        fault,
+        Some(
+            Kind::ConnectRefused | Kind::ConnectTimeout | Kind::StaleConnection | Kind::ResetBefore | Kind::TimeoutLost
+        )
+    );
+    if !lost && wire == Wire::Cbor && plan.refuses_cbor {
         faults.counts[Kind::FormRefused as usize] += 1;
         fault = Some(Kind::FormRefused);
     }

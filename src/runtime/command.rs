@@ -1,0 +1,62 @@
+//! What a core is told by other threads, and what it tells.
+
+use std::sync::Arc;
+
+use crossbeam_channel as channel;
+
+use super::lines::{Access, AccessDenied};
+use crate::codec::Wire;
+use crate::config::Config;
+use crate::engine::{FlushToken, ShardMap};
+use crate::outcome::Settled;
+use crate::record::{CoreId, StreamId, StreamName};
+use crate::ring::Receiver;
+use crate::time::Time;
+
+/// What other threads tell a core. Whoever sends one rings the core's bell.
+pub(crate) enum Command {
+    /// A submitter's ring.
+    Ring(Receiver<Settled>),
+    /// A stream was opened.
+    Stream {
+        /// Its number.
+        id: StreamId,
+        /// Its name.
+        name: StreamName,
+        /// Its configuration.
+        config: Box<Config>,
+    },
+    /// A stream's newer shard map.
+    Map(StreamId, Arc<ShardMap>),
+    /// A stream's shards cannot be listed now; it will be tried again.
+    MapFailed(StreamId, Arc<str>),
+    /// A stream's shards cannot be listed, and trying again does not help soon.
+    MapRefused(StreamId, Arc<str>),
+    /// Where requests go and in whose name, or why that is not known.
+    Access(Result<Arc<Access>, AccessDenied>),
+    /// To core 0: flush a stream.
+    Flush(StreamId, FlushToken),
+    /// Another core has failed.
+    CoreFailed(CoreId),
+    /// How old is the oldest record? The answer comes at once.
+    Oldest(channel::Sender<Option<Time>>),
+    /// Settle everything and end.
+    Close,
+    /// End as a core ends whose invariants broke.
+    #[cfg(test)]
+    Panic,
+}
+
+/// What a core tells.
+pub(crate) enum Event {
+    /// A stream's shards are to be listed.
+    MapWanted(StreamId),
+    /// A flush is done.
+    Flushed(FlushToken),
+    /// A request failed whole.
+    RequestFailed(String),
+    /// The service refuses the credentials of this serial.
+    AccessRefused(u64),
+    /// The endpoint has proved to take this form of request.
+    WireSettled(Wire),
+}
