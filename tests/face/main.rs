@@ -8,6 +8,7 @@
 //! library. Nothing sleeps: tests wait for events, and every wait is bounded (`world`), so that a hang is a failure.
 
 mod access;
+mod answers;
 mod close;
 mod delivery;
 mod faults;
