@@ -23,12 +23,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use super::message::{kept_message, masked};
 use crate::outcome::ErrorCode;
 
 /// Longest code that is taken for one, in bytes. AWS's longest is below 60.
 const CODE_BYTES_MAX: usize = 128;
-/// Characters of a service's message that are kept, since every attempt of every record may hold one.
-const MESSAGE_CHARS_MAX: usize = 1024;
 /// Characters of an unreadable body that are shown.
 const EXCERPT_CHARS_MAX: usize = 200;
 
@@ -93,7 +92,7 @@ pub fn parse_answer(
         return Err(unreadable(status, content_type, body));
     };
     let message = document.message.or(document.capital_message).unwrap_or_default();
-    Err(RequestError { status, code: ErrorCode::Service(code.into()), message: cut(&message).into() })
+    Err(RequestError { status, code: ErrorCode::Service(code.into()), message: kept_message(&message).into() })
 }
 
 /// An answer in either form, before it is judged.
@@ -136,7 +135,7 @@ fn entry_results(records: Vec<Entry<'_>>) -> Option<Vec<EntryResult>> {
 fn entry_result(entry: Entry<'_>, texts: &mut Texts) -> Option<EntryResult> {
     if let Some(code) = entry.error_code.filter(|code| !code.is_empty()) {
         let message = entry.error_message.unwrap_or_default();
-        return Some(EntryResult::Failed { code: texts.shared(&code), message: texts.shared(cut(&message)) });
+        return Some(EntryResult::Failed { code: texts.shared(&code), message: texts.shared(&kept_message(&message)) });
     }
     let (shard_id, sequence_number) = (entry.shard_id?, entry.sequence_number?);
     Some(EntryResult::Stored { shard_id: texts.shared(&shard_id), sequence_number: sequence_number.into() })
@@ -165,16 +164,11 @@ fn bare_code(text: &str) -> Option<&str> {
     (readable && !code.is_empty()).then_some(code)
 }
 
-/// The first characters of a message.
-fn cut(message: &str) -> &str {
-    message.char_indices().nth(MESSAGE_CHARS_MAX).map_or(message, |(end, _)| &message[..end])
-}
-
 fn unreadable(status: u16, content_type: Option<&str>, body: &[u8]) -> RequestError {
     // A character is at most four bytes, so the slice holds enough of them.
     let beginning = String::from_utf8_lossy(&body[..body.len().min(4 * EXCERPT_CHARS_MAX)]);
     let printable = |c: char| if c.is_control() { ' ' } else { c };
-    let excerpt: String = beginning.chars().take(EXCERPT_CHARS_MAX).map(printable).collect();
+    let excerpt: String = masked(&beginning).chars().take(EXCERPT_CHARS_MAX).map(printable).collect();
     let content_type: String = content_type.unwrap_or("no content type").chars().take(EXCERPT_CHARS_MAX).collect();
     let message = format!("status {status}, {content_type}, {} bytes: {excerpt}", body.len());
     RequestError { status, code: ErrorCode::UnreadableAnswer, message: message.into() }

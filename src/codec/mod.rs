@@ -5,6 +5,7 @@ mod answer;
 mod deaggregate;
 mod frame;
 mod hash_key;
+mod message;
 mod put_records;
 
 pub use aggregate::{Aggregate, Fit, Member, wrapped_size};
@@ -12,4 +13,5 @@ pub use answer::{EntryResult, RequestError, parse_answer};
 pub use deaggregate::{Deaggregated, UserRecord, deaggregate, starts_with_magic};
 pub use frame::{Framed, frame_len, read_frame, write_frame};
 pub use hash_key::hash_key;
+pub use message::kept_message;
 pub use put_records::{PUT_RECORDS_TARGET, RequestEncoder, StreamRef, Wire};

@@ -22,6 +22,7 @@ use aws_sdk_kinesis::types::Shard;
 use rustls::ClientConfig;
 
 use super::connector::Connector;
+use crate::codec::kept_message;
 use crate::error::with_causes;
 use crate::limits::SHARDS_MAX;
 use crate::record::{HashKey, StreamName};
@@ -85,10 +86,10 @@ impl From<SdkError<ListShardsError>> for DiscoveryError {
         let status = error.raw_response().map(|response| response.status().as_u16());
         let Some(code) = error.code() else {
             let status = status.map(|status| format!("HTTP status {status}: ")).unwrap_or_default();
-            return DiscoveryError::unreadable(status + &with_causes(&error));
+            return DiscoveryError::unreadable(status + &kept_message(&with_causes(&error)));
         };
         DiscoveryError {
-            message: error.message().unwrap_or_default().to_owned(),
+            message: kept_message(error.message().unwrap_or_default()).into_owned(),
             hope: hope(code),
             code: Some(code.to_owned()),
         }

@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn four_minutes_are_little_and_more_is_much() {
-        let of = |seconds| Skew::between(at(100_000), at(100_000 + seconds)).expect("a short way");
+        let of = |seconds: u64| Skew::between(at(100_000), at(100_000 + seconds)).expect("a short way");
         assert!(of(240).differs_little(of(0)) && of(0).differs_little(of(240)));
         assert!(!of(241).differs_little(of(0)) && !of(0).differs_little(of(241)));
     }
