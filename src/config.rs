@@ -119,7 +119,8 @@ pub struct Config {
     pub retry_base_delay: Duration,
     /// Longest backoff.
     pub retry_delay_cap: Duration,
-    /// How long refused credentials or a missing stream are tried again before records fail.
+    /// How long refused credentials or a missing stream are tried again before records fail. New credentials are asked
+    /// for meanwhile.
     pub auth_grace: Duration,
     /// Period of the shard map's refresh.
     pub map_refresh: Duration,

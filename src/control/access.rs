@@ -12,8 +12,8 @@
 //! Credentials that the service refuses are asked for anew at once, but at most every second; if they come back
 //! unchanged, half as often each time, down to once a minute. So a fleet with a revoked key does not storm the instance
 //! metadata or STS. AWS's default chain reads the profile's files once: against a refusal it is built anew, so that it
-//! finds what was written there since. Ahead of an expiry the same chain is asked again; no provider in it keeps
-//! credentials that have a successor.
+//! finds what was written there since. Ahead of an expiry the same chain is asked again; its providers fetch anew each
+//! time, but that of the instance metadata repeats its last answer while the metadata cannot be reached.
 //!
 //! Nothing is cached beside this: the SDK's client for listing shards signs with what was published last.
 
@@ -250,4 +250,107 @@ async fn find(config: &Config, source: CredentialSource, afresh: bool) -> Answer
         message: error.to_string().into(),
     })?;
     Ok(Found { grant: Grant { endpoint, credentials, region, serial: 0 }, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::StaticCredentials;
+    use crate::control::endpoint::{Location, Scheme};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A keeper whose first ask, at `now`, has brought the key `old`.
+    fn keeper(now: Instant) -> Keeper {
+        let mut keeper = Keeper::new(source());
+        keeper.due = Some(now);
+        assert!(keeper.begin(now, &Arc::default()).is_some());
+        assert_eq!(answer(&mut keeper, now, "old", None), Some(1));
+        keeper
+    }
+
+    fn source() -> CredentialSource {
+        let key = || "test".to_owned();
+        CredentialSource::fixed(&StaticCredentials {
+            access_key_id: key(),
+            secret_access_key: key(),
+            session_token: None,
+        })
+    }
+
+    /// Ends the ask with a key; its serial.
+    fn answer(keeper: &mut Keeper, now: Instant, key: &str, expiry: Option<SystemTime>) -> Option<u64> {
+        let location = Location { scheme: Scheme::Http, host: "h".to_owned(), port: 1, path: "/".to_owned() };
+        let credentials = Credentials::new(key, "secret", None, expiry, "test");
+        let endpoint = Endpoint { location, addresses: Vec::new() };
+        let grant = Grant { endpoint, credentials, region: "r".to_owned(), serial: 0 };
+        keeper.answered(now, Ok(Found { grant, source: source() })).ok().map(|grant| grant.serial)
+    }
+
+    #[test]
+    fn what_does_not_expire_is_not_asked_for_again() {
+        let now = Instant::now();
+        assert_eq!(keeper(now).next_due(), None);
+    }
+
+    #[test]
+    fn credentials_are_renewed_five_minutes_ahead_or_when_half_of_their_time_is_left() {
+        #[expect(clippy::disallowed_methods, reason = "an expiry is a time of day")]
+        let (now, day) = (Instant::now(), SystemTime::now());
+        for (left, wait) in [(3600, 3300), (400, 200), (60, 30), (1, 2), (0, 2)] {
+            let mut keeper = keeper(now);
+            let expiry = day + Duration::from_secs(left);
+            keeper.due = Some(now);
+            assert!(keeper.begin(now, &Arc::default()).is_some());
+            answer(&mut keeper, now, "old", Some(expiry));
+            keeper.due = Some(now);
+            // A second time unchanged, so that what expires at once is not asked for at once.
+            assert!(keeper.begin(now, &Arc::default()).is_some());
+            answer(&mut keeper, now, "old", Some(expiry));
+            let due = keeper.next_due().expect("it expires") - now;
+            let (least, most) = (Duration::from_secs(wait).saturating_sub(SECOND * 2), Duration::from_secs(wait));
+            assert!(least <= due && due <= most, "{left}: {due:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_asked_about_at_once_and_ever_less_often_while_the_answer_is_the_same() {
+        let start = Instant::now();
+        let mut keeper = keeper(start);
+        let mut now = start + SECOND * 100;
+        keeper.refused(now, 1);
+        assert_eq!(keeper.next_due(), Some(now), "it was asked long ago");
+        for pause in [2, 4, 8, 16, 32, 60, 60] {
+            assert!(keeper.begin(now, &Arc::default()).is_some());
+            keeper.refused(now, 1);
+            assert_eq!(keeper.due, None, "one ask at a time");
+            assert_eq!(answer(&mut keeper, now, "old", None), Some(1));
+            keeper.refused(now, 1);
+            assert_eq!(keeper.next_due(), Some(now + SECOND * pause));
+            now += SECOND * pause;
+        }
+        assert!(keeper.begin(now, &Arc::default()).is_some());
+        assert_eq!(answer(&mut keeper, now, "new", None), Some(2));
+        keeper.refused(now, 1);
+        assert_eq!(keeper.next_due(), None, "those are in use no more");
+        keeper.refused(now, 2);
+        assert_eq!(keeper.next_due(), Some(now + SECOND));
+    }
+
+    #[test]
+    fn an_ask_that_takes_long_is_complained_of_once_and_a_failed_one_is_repeated() {
+        let now = Instant::now();
+        let mut keeper = Keeper::new(source());
+        keeper.due = Some(now);
+        assert!(keeper.begin(now, &Arc::default()).is_some());
+        assert_eq!(keeper.next_due(), Some(now + PATIENCE));
+        assert!(keeper.complain(now).is_none());
+        let error = keeper.complain(now + PATIENCE).expect("it takes long");
+        assert!(error.message.contains("the given credentials has not answered"), "{}", error.message);
+        assert!(keeper.complain(now + PATIENCE * 2).is_none());
+        assert_eq!(keeper.next_due(), None);
+        assert!(keeper.answered(now, Err(no_credentials(&"none"))).is_err());
+        assert_eq!(keeper.trouble().map(|trouble| &*trouble.message), Some("none"));
+        assert!(keeper.next_due().is_some_and(|due| due > now));
+    }
 }
