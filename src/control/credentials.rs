@@ -160,7 +160,7 @@ mod tests {
                 session_token: Some("token".into()),
             };
             let source = CredentialSource::fixed(&given);
-            let (_, credentials) = source.ask("eu-west-1", false, TIMEOUT).await.ok().expect("given");
+            let (_, credentials) = source.ask("eu-west-1", false, TIMEOUT).await.expect("given");
             assert_eq!(credentials.access_key_id(), "AKID");
             assert_eq!(credentials.secret_access_key(), "hush");
             assert_eq!(credentials.session_token(), Some("token"));

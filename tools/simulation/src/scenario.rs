@@ -85,7 +85,7 @@ impl Scenario {
             (begin, begin + rng.micros(100_000, 10_000_000))
         });
         let linger = config.record_max_buffered_time;
-        let refuses_cbor = config.wire == WireFormat::Auto && rng.chance(5000);
+        let refuses_cbor = !calm && config.wire == WireFormat::Auto && rng.chance(5000);
         Scenario {
             refuses_cbor,
             calm,
