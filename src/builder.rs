@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Config, RateLimit, StaticCredentials, TlsRoots, WireFormat};
+use crate::config::{Config, RateLimit, RuntimeChoice, StaticCredentials, TlsRoots, WireFormat};
 use crate::error::StartError;
 use crate::producer::Producer;
 
@@ -79,6 +79,8 @@ impl ProducerBuilder {
         max_outstanding_bytes: usize = max_outstanding_bytes;
         /// Core threads.
         cores: usize = cores;
+        /// What cores run on.
+        runtime: RuntimeChoice = runtime;
         /// Bytes of each submitter's ring, a power of two.
         ring_bytes: usize = ring_bytes;
         /// Most submitters at once, the pool behind `Producer::put` included.

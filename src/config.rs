@@ -30,6 +30,46 @@ pub enum WireFormat {
     Json,
 }
 
+/// What cores are to run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum RuntimeChoice {
+    /// Glommio where it can be had, else tokio. The log says which, and why.
+    #[default]
+    Auto,
+    /// Glommio, or no producer. It needs Linux, the feature `glommio`, io_uring (which the default seccomp profiles of
+    /// container runtimes forbid) and an RLIMIT_MEMLOCK of 512 KiB.
+    Glommio,
+    /// Tokio.
+    Tokio,
+}
+
+/// What cores run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CoreRuntime {
+    /// Glommio: io_uring.
+    Glommio,
+    /// Tokio: epoll, kqueue or what the system has.
+    Tokio,
+}
+
+impl From<CoreRuntime> for RuntimeChoice {
+    fn from(runtime: CoreRuntime) -> RuntimeChoice {
+        match runtime {
+            CoreRuntime::Glommio => RuntimeChoice::Glommio,
+            CoreRuntime::Tokio => RuntimeChoice::Tokio,
+        }
+    }
+}
+
+impl fmt::Display for CoreRuntime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CoreRuntime::Glommio => "glommio",
+            CoreRuntime::Tokio => "tokio",
+        })
+    }
+}
+
 /// Credentials that were given, in the place of the default chain. `Debug` shows no secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StaticCredentials {
@@ -111,6 +151,8 @@ pub struct Config {
     pub max_outstanding_bytes: usize,
     /// Core threads.
     pub cores: usize,
+    /// What they run on.
+    pub runtime: RuntimeChoice,
     /// Bytes of each submitter's ring, a power of two.
     pub ring_bytes: usize,
     /// Most submitters at once, the pool behind `Producer::put` included.
@@ -157,6 +199,7 @@ impl Default for Config {
             max_outstanding_records: limits::OUTSTANDING_RECORDS_DEFAULT,
             max_outstanding_bytes: limits::OUTSTANDING_BYTES_DEFAULT,
             cores: 1,
+            runtime: RuntimeChoice::Auto,
             ring_bytes: limits::RING_BYTES_DEFAULT,
             max_submitters: limits::SUBMITTERS_DEFAULT,
             retry_base_delay: limits::RETRY_BASE_DEFAULT,

@@ -157,6 +157,11 @@ pub enum StartError {
         /// What the system said.
         reason: String,
     },
+    /// Cores have nothing to run on.
+    Runtime {
+        /// What was refused, and by whom.
+        reason: String,
+    },
 }
 
 impl fmt::Display for StartError {
@@ -164,6 +169,7 @@ impl fmt::Display for StartError {
         match self {
             StartError::Config(error) => fmt::Display::fmt(error, f),
             StartError::Thread { reason } => write!(f, "a thread could not be started: {reason}"),
+            StartError::Runtime { reason } => write!(f, "a core could not be set up: {reason}"),
         }
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel as channel;
 use rustls::ClientConfig;
 
-use crate::config::{Config, StreamOptions};
+use crate::config::{Config, CoreRuntime, RuntimeChoice, StreamOptions};
 use crate::control::service;
 use crate::error::{ConfigError, FlushError, PutError, PutErrorReason, StartError, StreamError, SubmitterError};
 use crate::limits::{CORES_END_WAIT, MESH_RING_MESSAGES, POOL_SUBMITTERS, STREAMS_MAX};
@@ -21,7 +21,9 @@ use crate::metrics::Counters;
 use crate::outcome::{Counts, Health};
 use crate::record::{CoreId, Record, StreamId, StreamName};
 use crate::ring;
-use crate::runtime::core::{Command, MeshRings, Seat, start_core};
+use crate::runtime::core::{Command, MeshRings, Seat};
+use crate::runtime::signals::block_sigpipe;
+use crate::runtime::thread::start_core;
 use crate::shared::{End, Ends, FlushCell, Shared, StreamState, lock};
 use crate::stream::Stream;
 use crate::submitter::{Refund, Submitter, Use};
@@ -34,6 +36,8 @@ pub struct Producer(Arc<Inner>);
 
 struct Inner {
     shared: Arc<Shared>,
+    /// What the cores run on.
+    runtime: CoreRuntime,
     /// The submitters behind [`Producer::put`]; each made when it is first needed.
     pool: [OnceLock<Mutex<Submitter>>; POOL_SUBMITTERS],
 }
@@ -44,10 +48,11 @@ impl Producer {
         crate::builder::ProducerBuilder::default()
     }
 
-    /// Starts a producer: its control thread and its cores. Nothing is connected to yet.
+    /// Starts a producer: its cores, which are waited for until they have set up what they run on, and its control
+    /// thread. Nothing is connected to yet.
     ///
     /// # Errors
-    /// Every fault of the configuration at once, or a thread that could not be started.
+    /// Every fault of the configuration at once, a thread that could not be started, or a runtime that was refused.
     pub fn start(config: Config) -> Result<Producer, StartError> {
         let tls = check(&config).map_err(StartError::Config)?;
         let cores = config.cores;
@@ -56,6 +61,7 @@ impl Producer {
         let seed = config.seed.unwrap_or_else(service::random);
         let shared = Arc::new(Shared::new(config, tls, Ends { commands, orders: orders.clone() }));
         let mesh = Arc::new(MeshRings::new(cores, MESH_RING_MESSAGES));
+        let mut runtimes = Vec::with_capacity(cores);
         for (number, inbox) in inboxes.into_iter().enumerate() {
             let id = CoreId(number as u16); // limits::CORES_MAX
             let (events, ends) = (Arc::clone(&shared), Arc::clone(&shared));
@@ -71,20 +77,25 @@ impl Producer {
                 counters: Arc::clone(&shared.core_counters[number]),
                 events: Box::new(move |event| events.on_event(event)),
             };
-            let started = start_core(seat, move |failed| ends.on_core_ended(id, failed));
-            started.map_err(|error| abort(&shared, &error))?;
+            // What the first core found to run on is good for all.
+            let choice = runtimes.first().copied().map_or(shared.config.runtime, RuntimeChoice::from);
+            let started = start_core(seat, choice, move |failed| ends.on_core_ended(id, failed));
+            runtimes.push(started.map_err(|error| abort(&shared, error))?);
         }
+        let runtime = runtimes[0]; // there is a core at least
+        tracing::info!(%runtime, cores, "the producer's cores run");
         let (config, tls, notices) = (Arc::clone(&shared.config), shared.tls.clone(), Arc::clone(&shared));
         thread::Builder::new()
             .name("kpl-control".into())
             .spawn(move || {
+                block_sigpipe();
                 let publish = Box::new(move |notice| notices.on_notice(notice));
                 if let Err(error) = service::run(config, tls, (orders, order_inbox), publish) {
                     tracing::error!(%error, "the control thread could not start; shards will not be found");
                 }
             })
-            .map_err(|error| abort(&shared, &error))?;
-        Ok(Producer(Arc::new(Inner { shared, pool: Default::default() })))
+            .map_err(|error| abort(&shared, StartError::Thread { reason: error.to_string() }))?;
+        Ok(Producer(Arc::new(Inner { shared, runtime, pool: Default::default() })))
     }
 
     /// Opens a stream, by name or ARN, with the producer's configuration. It returns at once; see [`Stream::ready`].
@@ -217,6 +228,7 @@ impl Producer {
             oldest_outstanding: self.oldest_outstanding(),
             cores_alive: shared.cores_alive(),
             cores: shared.commands.len(),
+            runtime: self.0.runtime,
             last_error: shared.last_error(),
         }
     }
@@ -359,9 +371,9 @@ fn new_submitter(shared: &Arc<Shared>, of: Use) -> Result<Submitter, SubmitterEr
 }
 
 /// A thread could not be started: lets those end that were.
-fn abort(shared: &Arc<Shared>, error: &std::io::Error) -> StartError {
+fn abort(shared: &Arc<Shared>, error: StartError) -> StartError {
     shared.command_all(|| Command::Close);
-    StartError::Thread { reason: error.to_string() }
+    error
 }
 
 /// Begins the close, unless it was begun before.

@@ -26,7 +26,6 @@ use crossbeam_queue::ArrayQueue;
 use super::Runtime;
 use super::clock::Clock;
 use super::lines::{Access, AccessDenied, Ended, Lines};
-use super::tokio::Tokio;
 use crate::codec::read_frame;
 use crate::config::Config;
 use crate::engine::{Core, FlushToken, Message, ShardMap};
@@ -462,33 +461,6 @@ impl<R: Runtime> Running<R> {
         })
         .await;
     }
-}
-
-/// Starts a core's thread. `ended` is called on it when the core has ended; it is told whether the core failed.
-///
-/// # Errors
-/// The thread could not be started.
-pub(crate) fn start_core(seat: Seat, ended: impl FnOnce(bool) + Send + 'static) -> std::io::Result<()> {
-    let name = format!("kpl-core-{}", seat.id.0);
-    let thread = std::thread::Builder::new().name(name).spawn(move || {
-        let doorbells = Arc::clone(&seat.doorbells);
-        let id = seat.id;
-        let result = catch_unwind(AssertUnwindSafe(|| Tokio.start(|| run(Tokio, seat))));
-        // The core's own drop has closed the bell, unless its runtime could not even be set up.
-        doorbells[id.index()].close();
-        let failed = match result {
-            Ok(Ok(())) => false,
-            Ok(Err(error)) => {
-                tracing::error!(%error, "a core's runtime could not be set up");
-                true
-            }
-            Err(_panic) => true,
-        };
-        ended(failed);
-    })?;
-    // It is not joined: that it has ended is told by `ended`.
-    drop(thread);
-    Ok(())
 }
 
 /// Calls foreign code; its panic is its own.

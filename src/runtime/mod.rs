@@ -21,8 +21,12 @@ use std::time::Instant;
 pub(crate) mod clock;
 pub(crate) mod connection;
 pub(crate) mod core;
+#[cfg(all(feature = "glommio", target_os = "linux"))]
+pub(crate) mod glommio;
 pub(crate) mod lines;
+pub(crate) mod signals;
 pub(crate) mod signing;
+pub(crate) mod thread;
 pub(crate) mod tls;
 pub(crate) mod tokio;
 
