@@ -43,7 +43,7 @@
 //!
 //! # Features
 //!
-//! `runtime` (cores on tokio and hyper) and `aws` (credentials, endpoints, discovery, signatures, and with them the
+//! `runtime` (cores on tokio and hyper), `glommio` (cores on io_uring, on Linux) and `aws` (credentials, endpoints, discovery, signatures, and with them the
 //! face) are on by default. Without them the crate is the pure core: words, rings, codec and engine.
 
 pub mod config;
@@ -59,6 +59,8 @@ pub mod ring;
 
 pub mod engine;
 
+#[cfg(feature = "aws")]
+mod fork;
 #[cfg(feature = "aws")]
 mod trust;
 
@@ -80,7 +82,9 @@ mod submitter;
 #[cfg(feature = "aws")]
 mod waiting;
 
-pub use config::{Config, RateLimit, StaticCredentials, StreamOptions, TlsRoots, WireFormat};
+pub use config::{
+    Config, CoreRuntime, RateLimit, RuntimeChoice, StaticCredentials, StreamOptions, TlsRoots, WireFormat,
+};
 pub use error::{
     ConfigError, ConfigFault, FlushError, PutError, PutErrorReason, StartError, StreamError, SubmitterError,
 };

@@ -16,6 +16,7 @@ use rustls::ClientConfig;
 use crate::config::{Config, CoreRuntime, RuntimeChoice, StreamOptions};
 use crate::control::service;
 use crate::error::{ConfigError, FlushError, PutError, PutErrorReason, StartError, StreamError, SubmitterError};
+use crate::fork::Origin;
 use crate::limits::{CORES_END_WAIT, MESH_RING_MESSAGES, POOL_SUBMITTERS, STREAMS_MAX};
 use crate::metrics::Counters;
 use crate::outcome::{Counts, Health};
@@ -55,11 +56,12 @@ impl Producer {
     /// Every fault of the configuration at once, a thread that could not be started, or a runtime that was refused.
     pub fn start(config: Config) -> Result<Producer, StartError> {
         let tls = check(&config).map_err(StartError::Config)?;
+        let origin = Origin::here().map_err(|error| StartError::Thread { reason: error.to_string() })?;
         let cores = config.cores;
         let (commands, inboxes): (Vec<_>, Vec<_>) = (0..cores).map(|_| channel::unbounded()).unzip();
         let (orders, order_inbox) = service::orders();
         let seed = config.seed.unwrap_or_else(service::random);
-        let shared = Arc::new(Shared::new(config, tls, Ends { commands, orders: orders.clone() }));
+        let shared = Arc::new(Shared::new(config, tls, Ends { commands, orders: orders.clone() }, origin));
         let mesh = Arc::new(MeshRings::new(cores, MESH_RING_MESSAGES));
         let mut runtimes = Vec::with_capacity(cores);
         for (number, inbox) in inboxes.into_iter().enumerate() {
@@ -112,6 +114,9 @@ impl Producer {
     /// As [`Producer::stream`], and every fault of the settings.
     pub fn stream_with(&self, name_or_arn: &str, options: &StreamOptions) -> Result<Stream, StreamError> {
         let shared = &self.0.shared;
+        if shared.origin.is_elsewhere() {
+            return Err(StreamError::Forked);
+        }
         let name = StreamName::parse(name_or_arn)?;
         let config = shared.config.for_stream(options);
         config.validate().map_err(StreamError::Config)?;
@@ -163,6 +168,10 @@ impl Producer {
     /// # Errors
     /// As [`Submitter::try_put`].
     pub fn try_put<'r>(&self, stream: &Stream, record: Record<'r>) -> Result<Outcome, PutError<Record<'r>>> {
+        // Before the pool's locks, which another thread may have held when it was forked.
+        if self.0.shared.origin.is_elsewhere() {
+            return Err(PutError { record, reason: PutErrorReason::Forked });
+        }
         match self.0.pooled() {
             Ok(submitter) => lock(submitter).try_put(stream, record),
             Err(reason) => Err(PutError { record, reason }),
@@ -183,8 +192,7 @@ impl Producer {
     /// Seals and sends everything that was put before, and tells when all of it has an outcome. It skips linger, never
     /// limits or backoff. The flush begins now, whether or not the answer is waited for.
     pub fn flush(&self) -> Flush {
-        let streams: Vec<StreamId> = lock(&self.0.shared.streams).iter().map(|stream| stream.id).collect();
-        Flush(self.0.shared.flush(&streams))
+        Flush(self.0.shared.flush_all())
     }
 
     /// The same for one stream.
@@ -306,7 +314,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         let shared = &self.shared;
-        if lock(&shared.closing).is_some() {
+        if shared.origin.is_elsewhere() || lock(&shared.closing).is_some() {
             return;
         }
         let outstanding = shared.counts().outstanding();
@@ -351,6 +359,9 @@ fn check(config: &Config) -> Result<Option<Arc<ClientConfig>>, ConfigError> {
 /// A submitter. `max_submitters` bounds callers' own and the pool's together; the pool's places are kept free, so that
 /// `Producer::put` never lacks one.
 fn new_submitter(shared: &Arc<Shared>, of: Use) -> Result<Submitter, SubmitterError> {
+    if shared.origin.is_elsewhere() {
+        return Err(SubmitterError::Forked);
+    }
     if shared.end.get().is_some() {
         return Err(SubmitterError::Closed);
     }
@@ -378,6 +389,10 @@ fn abort(shared: &Arc<Shared>, error: StartError) -> StartError {
 
 /// Begins the close, unless it was begun before.
 fn begin_close(shared: &Arc<Shared>, timeout: Duration) -> Arc<Cell<Counts>> {
+    if shared.origin.is_elsewhere() {
+        // Nothing here is ours to close.
+        return Arc::new(Cell::holding(Counts::default()));
+    }
     let mut closing = lock(&shared.closing);
     if let Some(cell) = &*closing {
         return Arc::clone(cell);
@@ -400,9 +415,8 @@ fn begin_close(shared: &Arc<Shared>, timeout: Duration) -> Arc<Cell<Counts>> {
 
 #[expect(clippy::disallowed_methods, reason = "the bound of a wait")]
 fn run_close(shared: &Shared, timeout: Duration) -> Counts {
-    let streams: Vec<StreamId> = lock(&shared.streams).iter().map(|stream| stream.id).collect();
     let deadline = Instant::now().checked_add(timeout);
-    let flushed = block_on_for(Flush(shared.flush(&streams)), timeout);
+    let flushed = block_on_for(Flush(shared.flush_all()), timeout);
     if flushed == Some(Err(FlushError::CoreFailed)) {
         // The other cores go on delivering what they have.
         let far = Instant::now() + shared.config.record_ttl;

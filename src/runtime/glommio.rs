@@ -75,7 +75,8 @@ impl Runtime for Glommio {
         usable()?;
         let executor = LocalExecutorBuilder::new(Placement::Unbound)
             .io_memory(IO_MEMORY)
-            .blocking_thread_pool_placement(PoolPlacement::Unbound(0))
+            // No further thread: nothing of ours blocks.
+            .blocking_thread_pool_placement(PoolPlacement::Custom(Vec::new()))
             .make()
             .map_err(|error| io::Error::other(format!("glommio could not be set up: {error}")))?;
         Ok(executor.run(async { core().await }))

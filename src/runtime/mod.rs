@@ -26,6 +26,8 @@ pub(crate) mod glommio;
 pub(crate) mod lines;
 pub(crate) mod signals;
 pub(crate) mod signing;
+#[cfg(test)]
+mod testing;
 pub(crate) mod thread;
 pub(crate) mod tls;
 pub(crate) mod tokio;

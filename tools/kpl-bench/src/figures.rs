@@ -7,7 +7,7 @@ use kpl::config::{RateLimit, WireFormat};
 use crate::args::{Options, Target};
 use crate::clock::Clock;
 use crate::lane;
-use crate::producing::{self, Produced};
+use crate::producing::Produced;
 use crate::reader::ReadCounts;
 use crate::report::{RateLimitShown, Report, listed};
 use crate::verify::Findings;
@@ -65,7 +65,7 @@ pub fn report(options: &Options, shards: u32, produced: &Produced, read: Option<
             RateLimit::Off => RateLimitShown::Off,
             RateLimit::Percent(percent) => RateLimitShown::Percent(percent),
         },
-        runtime: producing::RUNTIME,
+        runtime: produced.runtime.clone(),
         wire: match options.wire {
             WireFormat::Auto => "auto",
             WireFormat::Cbor => "cbor",
