@@ -1,7 +1,7 @@
 //! A Kinesis Producer Library: in process, thread per core, every record with an outcome.
 //!
 //! ```text
-//!  caller threads            core 0 (pinned)                core 1 (pinned)
+//!  caller threads            core 0                         core 1
 //! ┌──────────────┐   ring  ┌──────────────────────┐  mesh  ┌───────────────┐
 //! │ Submitter A ─┼────────▶│ hash, route          │◀──────▶│ hash, route   │
 //! │ Submitter B ─┼────────▶│                      │        │               │
@@ -80,7 +80,7 @@ mod submitter;
 #[cfg(feature = "aws")]
 mod waiting;
 
-pub use config::{Config, RateLimit, StaticCredentials, StreamOptions, TlsRoots, WireFormat};
+pub use config::{Config, Pinning, RateLimit, StaticCredentials, StreamOptions, TlsRoots, WireFormat};
 pub use error::{
     ConfigError, ConfigFault, FlushError, PutError, PutErrorReason, StartError, StreamError, SubmitterError,
 };

@@ -18,10 +18,12 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Instant;
 
+pub(crate) mod affinity;
 pub(crate) mod clock;
 pub(crate) mod connection;
 pub(crate) mod core;
 pub(crate) mod lines;
+pub(crate) mod mesh;
 pub(crate) mod signing;
 pub(crate) mod tls;
 pub(crate) mod tokio;

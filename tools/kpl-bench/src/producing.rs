@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
-use kpl::config::{RateLimit, TlsRoots, WireFormat};
+use kpl::config::{Pinning, RateLimit, TlsRoots, WireFormat};
 use kpl::metrics::Counters;
 use kpl::outcome::Counts;
 use kpl::{Producer, Submitter, limits};
@@ -51,6 +51,7 @@ pub struct Job {
     pub shards: u32,
     pub submitters: usize,
     pub cores: usize,
+    pub pinning: Pinning,
     pub rate_limit: RateLimit,
     pub wire: WireFormat,
     pub seed: u64,
@@ -130,6 +131,7 @@ impl Job {
         let mut builder = Producer::builder()
             .endpoint_url(self.access.url.clone())
             .cores(self.cores)
+            .pinning(self.pinning)
             .rate_limit(self.rate_limit)
             .wire(self.wire)
             .seed(self.seed)
@@ -275,6 +277,7 @@ mod tests {
             shards,
             submitters: 2,
             cores: 1,
+            pinning: Pinning::Auto,
             rate_limit,
             wire: WireFormat::Auto,
             seed: 1,
