@@ -306,6 +306,6 @@ pub struct Health {
     pub cores_alive: usize,
     /// Cores that were started.
     pub cores: usize,
-    /// The latest failure of a request or of the control plane, if any.
+    /// The latest failure of a request, of the control plane, or of a core's pinning, if any.
     pub last_error: Option<String>,
 }

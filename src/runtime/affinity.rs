@@ -272,14 +272,14 @@ mod tests {
     fn what_the_system_does_not_tell_fails_only_who_asked_for_it() {
         let unknown = || Err::<Machine, _>("no idea".to_owned());
         for pinning in [Pinning::Auto, Pinning::Off] {
-            assert_eq!(Plan::new(&config(pinning, None, 1), unknown(), 5).expect("a plan").cpus, []);
+            assert!(Plan::new(&config(pinning, None, 1), unknown(), 5).expect("a plan").cpus.is_empty());
         }
         let fault = |config: Config| Plan::new(&config, unknown(), 5).expect_err("it was asked for").to_string();
         assert_eq!(fault(config(Pinning::On, None, 1)), "pinning is On, but must be Auto or Off: no idea");
         assert_eq!(fault(config(Pinning::Auto, Some(&[1]), 1)), "cpus is [1], but must be unset: no idea");
         // How many CPUs the machine has is not told everywhere: nobody is pinned on a guess.
         let machine = Ok(Machine { allowed: vec![1], cpus: None });
-        assert_eq!(Plan::new(&config(Pinning::Auto, None, 1), machine, 5).expect("a plan").cpus, []);
+        assert!(Plan::new(&config(Pinning::Auto, None, 1), machine, 5).expect("a plan").cpus.is_empty());
     }
 
     #[test]
