@@ -179,7 +179,7 @@ impl<R: Runtime> Running<R> {
             _closer: Closer { doorbells: Arc::clone(&seat.doorbells), id: seat.id },
             rings: Vec::new(),
             next_ring: 0,
-            engine: Core::new(seat.clock.now(), seat.id, seat.mesh.cores() as u16, config, seat.seed),
+            engine: Core::new(seat.clock.now(), seat.id, seat.mesh.cores as u16, config, seat.seed),
             lines: Lines::new(runtime, connections, config.connect_timeout, config.request_timeout),
             access: None,
             draining: false,

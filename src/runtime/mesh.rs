@@ -1,17 +1,15 @@
-//! The rings between cores: one for each pair and direction, with one sender and one receiver each.
-//!
-//! A core never waits for another: what a ring does not take stays in its sender's outbox. See `engine/mesh.rs` for what
-//! is said here.
+//! The rings of the mesh: what cores say to each other, between threads. What is said, and in which order, is the
+//! engine's (`engine/mesh.rs`).
 
 use crossbeam_queue::ArrayQueue;
 
 use crate::engine::Message;
 use crate::record::CoreId;
 
-/// The rings of all cores.
+/// The rings of the mesh: one for each pair of cores and direction, with one sender and one receiver each.
 pub(crate) struct MeshRings {
-    cores: usize,
-    /// Row by row, a row for each sender.
+    /// How many cores there are.
+    pub(crate) cores: usize,
     rings: Vec<ArrayQueue<Message>>,
 }
 
@@ -21,18 +19,13 @@ impl MeshRings {
         MeshRings { cores, rings: (0..cores * cores).map(|_| ArrayQueue::new(messages)).collect() }
     }
 
-    /// What `from` says to `to`.
-    pub(super) fn ring(&self, from: CoreId, to: CoreId) -> &ArrayQueue<Message> {
+    /// The ring from one core to another.
+    pub(crate) fn ring(&self, from: CoreId, to: CoreId) -> &ArrayQueue<Message> {
         &self.rings[from.index() * self.cores + to.index()]
     }
 
-    /// How many cores there are.
-    pub(super) fn cores(&self) -> usize {
-        self.cores
-    }
-
-    /// Every core.
-    pub(super) fn ids(&self) -> impl Iterator<Item = CoreId> + use<> {
-        (0..self.cores as u16).map(CoreId) // limits::CORES_MAX
+    /// All cores.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = CoreId> + use<> {
+        (0..self.cores as u16).map(CoreId)
     }
 }
