@@ -1,7 +1,7 @@
 //! A Kinesis Producer Library: in process, thread per core, every record with an outcome.
 //!
 //! ```text
-//!  caller threads            core 0 (pinned)                core 1 (pinned)
+//!  caller threads            core 0                         core 1
 //! ┌──────────────┐   ring  ┌──────────────────────┐  mesh  ┌───────────────┐
 //! │ Submitter A ─┼────────▶│ hash, route          │◀──────▶│ hash, route   │
 //! │ Submitter B ─┼────────▶│                      │        │               │
@@ -83,7 +83,7 @@ mod submitter;
 mod waiting;
 
 pub use config::{
-    Config, CoreRuntime, RateLimit, RuntimeChoice, StaticCredentials, StreamOptions, TlsRoots, WireFormat,
+    Config, CoreRuntime, Pinning, RateLimit, RuntimeChoice, StaticCredentials, StreamOptions, TlsRoots, WireFormat,
 };
 pub use error::{
     ConfigError, ConfigFault, FlushError, PutError, PutErrorReason, StartError, StreamError, SubmitterError,

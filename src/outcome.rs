@@ -309,6 +309,6 @@ pub struct Health {
     pub cores: usize,
     /// What they run on.
     pub runtime: CoreRuntime,
-    /// The latest failure of a request or of the control plane, if any.
+    /// The latest failure of a request, of the control plane, or of a core's pinning, if any.
     pub last_error: Option<String>,
 }

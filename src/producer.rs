@@ -15,14 +15,18 @@ use rustls::ClientConfig;
 
 use crate::config::{Config, CoreRuntime, RuntimeChoice, StreamOptions};
 use crate::control::service;
-use crate::error::{ConfigError, FlushError, PutError, PutErrorReason, StartError, StreamError, SubmitterError};
+use crate::error::{
+    ConfigError, ConfigFault, FlushError, PutError, PutErrorReason, StartError, StreamError, SubmitterError,
+};
 use crate::fork::Origin;
 use crate::limits::{CORES_END_WAIT, MESH_RING_MESSAGES, POOL_SUBMITTERS, STREAMS_MAX};
 use crate::metrics::Counters;
 use crate::outcome::{Counts, Health};
 use crate::record::{CoreId, Record, StreamId, StreamName};
 use crate::ring;
-use crate::runtime::core::{Command, MeshRings, Seat};
+use crate::runtime::affinity::{Machine, Plan};
+use crate::runtime::core::{Command, Seat};
+use crate::runtime::mesh::MeshRings;
 use crate::runtime::signals::block_sigpipe;
 use crate::runtime::thread::start_core;
 use crate::shared::{End, Ends, FlushCell, Shared, StreamState, lock};
@@ -55,9 +59,10 @@ impl Producer {
     /// # Errors
     /// Every fault of the configuration at once, a thread that could not be started, or a runtime that was refused.
     pub fn start(config: Config) -> Result<Producer, StartError> {
-        let tls = check(&config).map_err(StartError::Config)?;
+        let Checked { tls, plan } = check(&config).map_err(StartError::Config)?;
+        plan.log();
         let origin = Origin::here().map_err(|error| StartError::Thread { reason: error.to_string() })?;
-        let cores = config.cores;
+        let cores = config.core_count();
         let (commands, inboxes): (Vec<_>, Vec<_>) = (0..cores).map(|_| channel::unbounded()).unzip();
         let (orders, order_inbox) = service::orders();
         let seed = config.seed.unwrap_or_else(service::random);
@@ -69,6 +74,7 @@ impl Producer {
             let (events, ends) = (Arc::clone(&shared), Arc::clone(&shared));
             let seat = Seat {
                 id,
+                place: plan.place(id),
                 config: Arc::clone(&shared.config),
                 seed,
                 clock: shared.clock,
@@ -343,15 +349,27 @@ impl Drop for CloseOnDrop {
     }
 }
 
-/// Checks the configuration, and makes of it how TLS is spoken. All faults are told at once.
-fn check(config: &Config) -> Result<Option<Arc<ClientConfig>>, ConfigError> {
+/// What a configuration comes to on this machine.
+struct Checked {
+    /// How TLS is spoken; nothing if the endpoint is in the clear.
+    tls: Option<Arc<ClientConfig>>,
+    plan: Plan,
+}
+
+/// Checks the configuration, by itself and against the machine. All faults are told at once.
+fn check(config: &Config) -> Result<Checked, ConfigError> {
     let mut faults = config.validate().err().map(|error| error.faults).unwrap_or_default();
-    match trust::client_config(config) {
-        Ok(tls) if faults.is_empty() => return Ok(tls),
-        Ok(_) => {}
-        // Of roots that are missing altogether the first check has told.
-        Err(fault) if faults.iter().any(|other| other.field == fault.field) => {}
-        Err(fault) => faults.push(fault),
+    let tls = trust::client_config(config);
+    // The lot is not the jitter's seed: that may be given, and then alike in many containers.
+    let plan = Plan::new(config, Machine::read(), service::random());
+    match (tls, plan) {
+        (Ok(tls), Ok(plan)) if faults.is_empty() => return Ok(Checked { tls, plan }),
+        (tls, plan) => {
+            // Of roots that are missing altogether, and of CPUs named twice, the first check has told.
+            let told = |fault: &ConfigFault| faults.iter().any(|other| other.field == fault.field);
+            let more: Vec<_> = [tls.err(), plan.err()].into_iter().flatten().filter(|fault| !told(fault)).collect();
+            faults.extend(more);
+        }
     }
     Err(ConfigError { faults })
 }

@@ -257,7 +257,7 @@ impl Shared {
         match event {
             Event::MapWanted(stream) => self.order(Order::Map(stream)),
             Event::Flushed(token) => self.flushed(token),
-            Event::RequestFailed(error) => self.note_error(error),
+            Event::RequestFailed(error) | Event::NotPinned(error) => self.note_error(error),
         }
     }
 

@@ -21,7 +21,7 @@ mod sources;
 use std::fs;
 use std::path::Path;
 
-use documents::{dangling_names, examples};
+use documents::{dangling_names, example, rust_blocks};
 use imports::{Import, Root, depth, imports};
 use sources::{Source, find_word, is_word, sources};
 
@@ -125,10 +125,13 @@ fn documents_name_what_there_is() {
 }
 
 #[test]
-fn the_example_of_the_readme_is_the_quick_start() {
-    let (readme, quickstart) = examples(root());
-    assert!(!readme.is_empty());
-    assert_eq!(readme, quickstart);
+fn the_examples_of_the_readme_are_those_that_are_compiled() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("a document is readable");
+    let blocks: Vec<_> = rust_blocks(&readme).collect();
+    assert_eq!(blocks.len(), 2, "one to begin with, one for who comes from the SDK");
+    assert_eq!(blocks[0], example(root(), "quickstart.rs"));
+    let from_put_records = example(root(), "from_put_records.rs");
+    assert!(!blocks[1].is_empty() && from_put_records.contains(blocks[1]), "{}", blocks[1]);
 }
 
 /// The module of the crate that a file belongs to, if it is one of `src/`.

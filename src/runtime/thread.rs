@@ -1,9 +1,9 @@
 //! A core's thread: finds what the core runs on, runs it, and tells when it has ended.
 //!
 //! ```text
-//!   start_core ──▶ thread ──▶ SIGPIPE blocked ──▶ runtime set up ──▶ run the core ──▶ ended
-//!       ▲                                              │
-//!       └───────── which runtime, or why none ─────────┘
+//!   start_core ──▶ thread ──▶ SIGPIPE blocked, pinned ──▶ runtime set up ──▶ run the core ──▶ ended
+//!       ▲                                                      │
+//!       └───────── which runtime, or why none ─────────────────┘
 //! ```
 //!
 //! Whoever starts a core waits until its runtime is set up, so that a refusal is an error of the builder, and not of a
@@ -17,7 +17,7 @@ use std::thread;
 use crossbeam_channel as channel;
 
 use super::Runtime;
-use super::core::{Seat, run};
+use super::core::{Event, Seat, run};
 use super::signals::block_sigpipe;
 use super::tokio::Tokio;
 use crate::config::{CoreRuntime, RuntimeChoice};
@@ -37,6 +37,9 @@ pub(crate) fn start_core(
     let (id, doorbells) = (seat.id, Arc::clone(&seat.doorbells));
     let thread = thread::Builder::new().name(format!("kpl-core-{}", id.0)).spawn(move || {
         block_sigpipe();
+        if let Err(complaint) = seat.place.take() {
+            (seat.events)(Event::NotPinned(complaint));
+        }
         let end = Berth { seat: Some(seat), tell: tell.clone() }.host(choice);
         // The core's own drop has closed the bell, unless there never was a core.
         doorbells[id.index()].close();

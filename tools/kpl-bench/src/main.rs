@@ -218,6 +218,7 @@ fn job(options: &Options, access: &Access, shards: u32) -> Job {
         submitters: options.submitters,
         cores: options.cores,
         runtime: options.runtime,
+        pinning: options.pinning,
         rate_limit: options.rate_limit,
         wire: options.wire,
         seed: options.seed,

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
-use kpl::config::{RateLimit, RuntimeChoice, TlsRoots, WireFormat};
+use kpl::config::{Pinning, RateLimit, RuntimeChoice, TlsRoots, WireFormat};
 use kpl::metrics::Counters;
 use kpl::outcome::Counts;
 use kpl::{Producer, Submitter, limits};
@@ -50,6 +50,7 @@ pub struct Job {
     pub submitters: usize,
     pub cores: usize,
     pub runtime: RuntimeChoice,
+    pub pinning: Pinning,
     pub rate_limit: RateLimit,
     pub wire: WireFormat,
     pub seed: u64,
@@ -132,6 +133,7 @@ impl Job {
             .endpoint_url(self.access.url.clone())
             .cores(self.cores)
             .runtime(self.runtime)
+            .pinning(self.pinning)
             .rate_limit(self.rate_limit)
             .wire(self.wire)
             .seed(self.seed)
@@ -279,6 +281,7 @@ mod tests {
             submitters: 2,
             cores: 1,
             runtime: RuntimeChoice::Auto,
+            pinning: Pinning::Auto,
             rate_limit,
             wire: WireFormat::Auto,
             seed: 1,
