@@ -9,7 +9,8 @@
 //! It carries what the control thread publishes to the cores, as those two never meet. Nothing here is on a put's
 //! path but two words that are rarely written: the budget and a stream's `refused` flag.
 
-use std::collections::HashMap;
+mod flushes;
+
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -22,8 +23,8 @@ use crate::config::{Config, WireFormat};
 use crate::control::access::{AccessError, Grant};
 use crate::control::endpoint::Scheme;
 use crate::control::service::{Notice, Order};
-use crate::engine::FlushToken;
-use crate::error::{FlushError, PutErrorReason, StreamError};
+use crate::error::{PutErrorReason, StreamError};
+use crate::fork::Origin;
 use crate::limits::{COMMAND_WAIT, OUTCOMES_POLL};
 use crate::metrics::{CoreCounters, Counters, SubmitterCounters};
 use crate::outcome::{Counts, ErrorCode};
@@ -37,6 +38,9 @@ use crate::runtime::signing::Signer;
 use crate::runtime::tls::Tls;
 use crate::time::Time;
 use crate::waiting::Cell;
+
+pub(crate) use flushes::FlushCell;
+use flushes::Flushes;
 
 /// Why a producer takes no more records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +108,8 @@ impl StreamState {
 /// See the essay.
 pub(crate) struct Shared {
     pub(crate) config: Arc<Config>,
+    /// The process whose threads the cores are.
+    pub(crate) origin: Origin,
     /// How TLS is spoken; nothing if the endpoint is in the clear.
     pub(crate) tls: Option<Arc<ClientConfig>>,
     pub(crate) clock: Clock,
@@ -143,42 +149,6 @@ pub(crate) struct Submitters {
     pub(crate) ever: usize,
 }
 
-#[derive(Default)]
-struct Flushes {
-    /// No core runs, so that nothing is without an outcome and nobody is left to answer.
-    over: bool,
-    /// A core has failed, and the others cannot bring a flush to its end without it.
-    failed: bool,
-    next: FlushToken,
-    cells: HashMap<FlushToken, Arc<FlushCell>>,
-}
-
-impl Flushes {
-    /// How every flush ends from now on, if the cores can run none.
-    fn result(&self) -> Option<Result<(), FlushError>> {
-        match (self.failed, self.over) {
-            (true, _) => Some(Err(FlushError::CoreFailed)),
-            (false, true) => Some(Ok(())),
-            (false, false) => None,
-        }
-    }
-}
-
-/// One call of `flush`.
-pub(crate) struct FlushCell {
-    streams_left: Mutex<usize>,
-    pub(crate) done: Cell<Result<(), FlushError>>,
-}
-
-impl FlushCell {
-    /// A flush that has ended before it began.
-    pub(crate) fn ended(result: Result<(), FlushError>) -> Arc<FlushCell> {
-        let cell = FlushCell { streams_left: Mutex::default(), done: Cell::default() };
-        cell.done.set(result);
-        Arc::new(cell)
-    }
-}
-
 /// What [`Shared::new`] takes from the producer that starts the threads.
 pub(crate) struct Ends {
     pub(crate) commands: Vec<channel::Sender<Command>>,
@@ -186,13 +156,14 @@ pub(crate) struct Ends {
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, tls: Option<Arc<ClientConfig>>, ends: Ends) -> Shared {
+    pub(crate) fn new(config: Config, tls: Option<Arc<ClientConfig>>, ends: Ends, origin: Origin) -> Shared {
         let cores = ends.commands.len();
         Shared {
             wire: Mutex::new(config.wire),
             clock: Clock::start(),
             budget: Budget::new(config.max_outstanding_records, config.max_outstanding_bytes, config.max_submitters),
             config: Arc::new(config),
+            origin,
             tls,
             ledger: Arc::new(Ledger::new()),
             doorbells: (0..cores).map(|_| Doorbell::new()).collect(),
@@ -258,7 +229,7 @@ impl Shared {
         match event {
             Event::MapWanted(stream) => self.order(Order::Map(stream)),
             Event::Flushed(token) => self.flushed(token),
-            Event::RequestFailed(error) => self.note_error(error),
+            Event::RequestFailed(error) | Event::NotPinned(error) => self.note_error(error),
             Event::AccessRefused(serial) => self.order(Order::AccessRefused(serial)),
             Event::WireSettled(wire) => self.settle_wire(wire),
         }
@@ -375,18 +346,6 @@ impl Shared {
         self.core_ended.notify_all();
     }
 
-    /// Ends every flush under way, and those to come: a core has failed, or the last one has ended.
-    fn end_flushes(&self, over: bool, failed: bool) {
-        let (cells, result): (Vec<_>, _) = {
-            let mut flushes = lock(&self.flushes);
-            flushes.over |= over;
-            flushes.failed |= failed;
-            let cells = flushes.cells.drain().map(|(_, cell)| cell).collect();
-            (cells, flushes.result().unwrap_or(Ok(())))
-        };
-        cells.iter().for_each(|cell| cell.done.set(result));
-    }
-
     /// Cores that run.
     pub(crate) fn cores_alive(&self) -> usize {
         *lock(&self.alive)
@@ -414,44 +373,11 @@ impl Shared {
         true
     }
 
-    /// Begins a flush of `streams`.
-    pub(crate) fn flush(&self, streams: &[StreamId]) -> Arc<FlushCell> {
-        if streams.is_empty() {
-            return FlushCell::ended(Ok(()));
-        }
-        let mut flushes = lock(&self.flushes);
-        if let Some(result) = flushes.result() {
-            return FlushCell::ended(result);
-        }
-        let cell = Arc::new(FlushCell { streams_left: Mutex::new(streams.len()), done: Cell::default() });
-        let tokens: Vec<_> = streams
-            .iter()
-            .map(|stream| {
-                flushes.next += 1;
-                let token = flushes.next;
-                flushes.cells.insert(token, Arc::clone(&cell));
-                (*stream, token)
-            })
-            .collect();
-        drop(flushes);
-        for (stream, token) in tokens {
-            self.command(CoreId(0), Command::Flush(stream, token));
-        }
-        cell
-    }
-
-    fn flushed(&self, token: FlushToken) {
-        let Some(cell) = lock(&self.flushes).cells.remove(&token) else { return };
-        let mut left = lock(&cell.streams_left);
-        *left -= 1;
-        if *left == 0 {
-            drop(left);
-            cell.done.set(Ok(()));
-        }
-    }
-
-    /// What was counted so far.
+    /// What was counted so far; nothing, in a fork.
     pub(crate) fn counters(&self) -> Counters {
+        if self.origin.is_elsewhere() {
+            return Counters::default();
+        }
         let mut sums = Counters::default();
         // Settled first: a record that is settled meanwhile is then seen as accepted too.
         self.core_counters.iter().for_each(|counters| counters.add_to(&mut sums));
@@ -471,6 +397,9 @@ impl Shared {
 
     /// Age of the oldest record that a core has taken and that has no outcome.
     pub(crate) fn oldest_outstanding(&self) -> Option<Duration> {
+        if self.origin.is_elsewhere() {
+            return None;
+        }
         let (asker, answers) = channel::bounded(self.commands.len());
         self.command_all(|| Command::Oldest(asker.clone()));
         drop(asker);

@@ -55,6 +55,8 @@ pub(crate) enum Event {
     Flushed(FlushToken),
     /// A request failed whole.
     RequestFailed(String),
+    /// The core does not run on the CPU that it was told to; it runs elsewhere.
+    NotPinned(String),
     /// The service refuses the credentials of this serial.
     AccessRefused(u64),
     /// The endpoint has proved to take this form of request.

@@ -23,11 +23,11 @@ use std::time::{Duration, SystemTime};
 use crossbeam_channel as channel;
 
 use super::Runtime;
+use super::affinity::Place;
 use super::clock::Clock;
 use super::command::{Command, Event};
 use super::lines::{Access, AccessDenied, Ended, Lines};
 use super::mesh::MeshRings;
-use super::tokio::Tokio;
 use crate::codec::{Wire, read_frame};
 use crate::config::Config;
 use crate::engine::{Core, Remedy};
@@ -42,6 +42,8 @@ use crate::time::Time;
 pub(crate) struct Seat {
     /// Which core it is.
     pub(crate) id: CoreId,
+    /// Where its thread runs.
+    pub(crate) place: Place,
     /// The producer's configuration.
     pub(crate) config: Arc<Config>,
     /// The seed of its jitter.
@@ -424,33 +426,6 @@ impl<R: Runtime> Running<R> {
         })
         .await;
     }
-}
-
-/// Starts a core's thread. `ended` is called on it when the core has ended; it is told whether the core failed.
-///
-/// # Errors
-/// The thread could not be started.
-pub(crate) fn start_core(seat: Seat, ended: impl FnOnce(bool) + Send + 'static) -> std::io::Result<()> {
-    let name = format!("kpl-core-{}", seat.id.0);
-    let thread = std::thread::Builder::new().name(name).spawn(move || {
-        let doorbells = Arc::clone(&seat.doorbells);
-        let id = seat.id;
-        let result = catch_unwind(AssertUnwindSafe(|| Tokio.start(|| run(Tokio, seat))));
-        // The core's own drop has closed the bell, unless its runtime could not even be set up.
-        doorbells[id.index()].close();
-        let failed = match result {
-            Ok(Ok(())) => false,
-            Ok(Err(error)) => {
-                tracing::error!(%error, "a core's runtime could not be set up");
-                true
-            }
-            Err(_panic) => true,
-        };
-        ended(failed);
-    })?;
-    // It is not joined: that it has ended is told by `ended`.
-    drop(thread);
-    Ok(())
 }
 
 /// Calls foreign code; its panic is its own.

@@ -8,9 +8,9 @@ use endpoint::{Action, Credentials as Key, Endpoint, EndpointConfig};
 use kpl::credentials::{Credentials, CredentialsError, ProvideCredentials, future};
 use kpl::{ErrorCode, Producer, ProducerBuilder, Record, StartError};
 
-use crate::faults::codes;
-use crate::reader::read;
-use crate::world::{LIMIT, bounded, builder, close, delivered, emulator, failed, ms, start, timed, unsigned};
+use super::faults::codes;
+use super::reader::read;
+use super::world::{LIMIT, bounded, builder, close, delivered, emulator, failed, ms, start, timed, unsigned};
 
 /// A provider that gives `keys` one after the other, the last for ever, and counts how often it was asked.
 #[derive(Debug, Clone)]

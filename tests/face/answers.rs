@@ -4,9 +4,9 @@ use bytes::Bytes;
 use endpoint::{Action, Endpoint};
 use kpl::{AttemptResult, Delivered, ErrorCode, Failure, Record, WireFormat};
 
-use crate::faults::codes;
-use crate::reader::read;
-use crate::world::{LIMIT, builder, close, end, ms, scripted};
+use super::faults::codes;
+use super::reader::read;
+use super::world::{LIMIT, builder, close, end, ms, scripted};
 
 const JSON: &str = "application/x-amz-json-1.1";
 const CBOR: &str = "application/x-amz-cbor-1.1";

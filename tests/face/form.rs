@@ -7,9 +7,9 @@ use bytes::Bytes;
 use endpoint::{Action, Endpoint};
 use kpl::{ErrorCode, Record, WireFormat};
 
-use crate::faults::codes;
-use crate::reader::read;
-use crate::world::{LIMIT, builder, close, delivered, failed, ms, scripted};
+use super::faults::codes;
+use super::reader::read;
+use super::world::{LIMIT, builder, close, delivered, failed, ms, scripted};
 
 const CBOR: &str = "application/x-amz-cbor-1.1";
 

@@ -30,6 +30,7 @@ pub fn unsigned(url: &str) -> ProducerBuilder {
     Producer::builder()
         .region("us-east-1")
         .endpoint_url(url)
+        .runtime(crate::RUNTIME)
         .record_max_buffered_time(ms(20))
         .request_timeout(LIMIT)
         .retry_base_delay(ms(2))
