@@ -37,7 +37,7 @@ fn put(action: &Action, faulty: u64, records: u32) -> (Endpoint, Vec<Result<Deli
         _ => Action::Pass,
     });
     // The form is settled, so that each answer is judged by itself.
-    let build = builder(&endpoint.url()).wire(WireFormat::Cbor).aggregation_enabled(false);
+    let build = builder(&endpoint.url()).wire(WireFormat::Cbor).aggregation_enabled(false).request_timeout(LIMIT / 3);
     let ttl = if faulty == u64::MAX { ms(700) } else { LIMIT };
     let producer = build.record_ttl(ttl).build().expect("a producer");
     let stream = producer.stream("s").expect("a stream");
