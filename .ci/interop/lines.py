@@ -48,18 +48,20 @@ def key(length):
 
 def key_length():
     # Long keys are rarer than short ones, but the limit itself is not rare.
-    return KEY_UNITS_MAX if draw.random() < 0.02 else int(KEY_UNITS_MAX ** draw.random())
+    return KEY_UNITS_MAX if draw.random() < 0.01 else int(KEY_UNITS_MAX ** (draw.random() * draw.random()))
 
 
 def payload(number):
-    if number % 1000 == 999:
-        length = PAYLOAD_BYTES_MAX if number == 999 else draw.randint(100 << 10, PAYLOAD_BYTES_MAX)
-    elif number % 100 == 99:
-        length = draw.randint(1 << 10, 100 << 10)
+    if number == 999:
+        length = PAYLOAD_BYTES_MAX
+    elif number % 5000 == 4999:
+        length = draw.randint(PAYLOAD_BYTES_MAX // 9, PAYLOAD_BYTES_MAX)
+    elif number % 250 == 249:
+        length = int(1024 * 64 ** draw.random())
     elif number % 10 == 9:
-        return key(draw.randint(1, 200))
+        return key(draw.randint(1, 50))
     else:
-        length = int(1024 ** draw.random()) - 1
+        length = int(256 ** draw.random()) - 1
     return base64.b64encode(draw.randbytes(length * 3 // 4 + 1)).decode()[:length]
 
 
@@ -69,5 +71,5 @@ with open(path, "w", encoding="utf-8", newline="\n") as file:
     for number in range(count):
         own = draw.choice(repeated) if draw.random() < 1 / 3 else key(key_length())
         line = {"number": number, "key": own, "payload": payload(number)}
-        # Half of the lines spell their keys in escapes, with surrogate pairs.
-        file.write(json.dumps(line, ensure_ascii=number % 2 == 0) + "\n")
+        # Every fourth line spells its key in escapes, with surrogate pairs.
+        file.write(json.dumps(line, ensure_ascii=number % 4 == 0) + "\n")
