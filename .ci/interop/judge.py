@@ -1,6 +1,7 @@
 """Makes a stream, and judges what was delivered to it, with AWS's SDK and AWS's de-aggregator.
 
-    judge.py create URL STREAM            makes a stream of three shards and splits one: four are open, one is closed
+    judge.py create URL STREAM SPLITS     makes a stream with four open shards, SPLITS of them (0 or 1) by a split, which
+                                          leaves a closed one
     judge.py judge URL STREAM LINES DUMP  reads the stream, holds it against the lines, writes what it read as DUMP for
                                           judge.mjs, and deletes the stream
 
@@ -53,18 +54,18 @@ def wait_until_active(kinesis, stream):
     sys.exit(f"stream {stream} does not become active")
 
 
-def create(url, stream):
-    kinesis = client(url)
-    kinesis.create_stream(StreamName=stream, ShardCount=OPEN_SHARDS - 1)
+def create(url, stream, splits):
+    kinesis, splits = client(url), int(splits)
+    kinesis.create_stream(StreamName=stream, ShardCount=OPEN_SHARDS - splits)
     wait_until_active(kinesis, stream)
-    split = shards_of(kinesis, stream)[1]
-    first, last = hash_range(split)
-    # Not in the middle, so that no two shards need be alike.
-    start = str(first + (last - first) // 3)
-    kinesis.split_shard(StreamName=stream, ShardToSplit=split["ShardId"], NewStartingHashKey=start)
+    for shard in shards_of(kinesis, stream)[:splits]:
+        first, last = hash_range(shard)
+        # Not in the middle, so that no two shards need be alike.
+        start = str(first + (last - first) // 3)
+        kinesis.split_shard(StreamName=stream, ShardToSplit=shard["ShardId"], NewStartingHashKey=start)
     wait_until_active(kinesis, stream)
     listed = shards_of(kinesis, stream)
-    assert sum(map(is_open, listed)) == OPEN_SHARDS < len(listed), listed
+    assert sum(map(is_open, listed)) == OPEN_SHARDS == len(listed) - splits, listed
 
 
 def records_of(kinesis, stream, shard):
