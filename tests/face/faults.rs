@@ -231,10 +231,14 @@ fn a_shard_that_is_never_listed_is_asked_for_with_a_backoff() {
         _ => Action::Pass,
     }));
     let endpoint = start(&[("s", 1)], config);
-    let producer = builder(&endpoint.url()).record_ttl(ms(1500)).build().expect("a producer");
+    // Longer than it takes to put two records, so that they make an aggregate: a lone record is read from any shard.
+    let build = builder(&endpoint.url()).record_max_buffered_time(ms(500)).record_ttl(ms(2000));
+    let producer = build.build().expect("a producer");
     let stream = producer.stream("s").expect("a stream");
-    let failure = failed(producer.put(&stream, Record::new("k", "stored elsewhere")).expect("a put"));
-    assert_eq!(failure.code(), &ErrorCode::UnverifiedShard);
+    let put = |key| producer.put(&stream, Record::new(key, "stored elsewhere")).expect("a put");
+    for outcome in [put("a"), put("b")] {
+        assert_eq!(failed(outcome).code(), &ErrorCode::UnverifiedShard);
+    }
     // The first, one at once, and then 100 ms later, 200, 400, 800: jitter and a busy machine apart.
     let listings = listings.load(Ordering::Relaxed);
     assert!((3..=10).contains(&listings), "{listings}");
