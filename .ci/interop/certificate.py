@@ -27,12 +27,13 @@ def named(name):
     return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
 
 
-def pem(certificate_made):
-    return certificate_made.public_bytes(serialization.Encoding.PEM).decode()
+def pem(made):
+    return made.public_bytes(serialization.Encoding.PEM).decode()
 
 
 ca_file, server_file = sys.argv[1:]
-ca_name, ca_key, key = named("interop authority"), ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+ca_name = named("interop authority")
+ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
 key_id = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
 ca = certificate(ca_name, ca_key, ca_name, ca_key, x509.BasicConstraints(ca=True, path_length=0), key_id)
 leaf = certificate(
