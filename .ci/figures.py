@@ -8,7 +8,7 @@ COUNTS = [
 ]
 MEASURES = ["wall_s", "records_per_s", "client_cpu_ns_per_record"]
 QUANTILES = {"put_ns": ["p50", "p99", "p999", "max"], "outcome_ms": ["p50", "p99", "p999", "max"]}
-NAMES = ["rate_limit", "runtime", "wire"]
+NAMES = ["rate_limit", "runtime", "wire", "pinning"]
 
 path, records = sys.argv[1], int(sys.argv[2])
 with open(path, encoding="utf-8") as file:

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Config, RateLimit, StaticCredentials, TlsRoots, WireFormat};
+use crate::config::{Config, Pinning, RateLimit, RuntimeChoice, StaticCredentials, TlsRoots, WireFormat};
 use crate::error::StartError;
 use crate::producer::Producer;
 
@@ -77,8 +77,14 @@ impl ProducerBuilder {
         max_outstanding_records: usize = max_outstanding_records;
         /// Most bytes of data and partition key that are accepted and not settled.
         max_outstanding_bytes: usize = max_outstanding_bytes;
-        /// Core threads.
+        /// Core threads; with `cpus` they need not be set.
         cores: usize = cores;
+        /// What cores run on.
+        runtime: RuntimeChoice = runtime;
+        /// The CPUs for the core threads, by number, one thread on each; see [`Config::cpus`].
+        cpus: impl IntoIterator<Item = usize> = Some(cpus.into_iter().collect());
+        /// Whether each core's thread keeps to one CPU.
+        pinning: Pinning = pinning;
         /// Bytes of each submitter's ring, a power of two.
         ring_bytes: usize = ring_bytes;
         /// Most submitters at once, the pool behind `Producer::put` included.

@@ -30,6 +30,60 @@ pub enum WireFormat {
     Json,
 }
 
+/// What cores are to run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum RuntimeChoice {
+    /// Glommio where it can be had, else tokio. The log says which, and why.
+    #[default]
+    Auto,
+    /// Glommio, or no producer. It needs Linux, the feature `glommio`, io_uring (which the default seccomp profiles of
+    /// container runtimes forbid) and an RLIMIT_MEMLOCK of 512 KiB.
+    Glommio,
+    /// Tokio.
+    Tokio,
+}
+
+/// What cores run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CoreRuntime {
+    /// Glommio: io_uring.
+    Glommio,
+    /// Tokio: epoll, kqueue or what the system has.
+    Tokio,
+}
+
+impl From<CoreRuntime> for RuntimeChoice {
+    fn from(runtime: CoreRuntime) -> RuntimeChoice {
+        match runtime {
+            CoreRuntime::Glommio => RuntimeChoice::Glommio,
+            CoreRuntime::Tokio => RuntimeChoice::Tokio,
+        }
+    }
+}
+
+impl fmt::Display for CoreRuntime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CoreRuntime::Glommio => "glommio",
+            CoreRuntime::Tokio => "tokio",
+        })
+    }
+}
+
+/// Whether each core's thread keeps to one CPU. Where none is named the first is drawn by lot, so that the containers of
+/// a host do not meet on the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Pinning {
+    /// Pins to [`Config::cpus`], or else within the CPUs that the process may run on, if those are fewer than the machine
+    /// has and enough for a CPU each. Else the scheduler places the threads.
+    #[default]
+    Auto,
+    /// Pins always; cores share CPUs if there are too few. Linux only.
+    On,
+    /// Pins never.
+    Off,
+}
+
 /// Credentials that were given, in the place of the default chain. `Debug` shows no secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StaticCredentials {
@@ -109,8 +163,15 @@ pub struct Config {
     pub max_outstanding_records: usize,
     /// Most bytes of data and partition key that are accepted and not settled.
     pub max_outstanding_bytes: usize,
-    /// Core threads.
+    /// Core threads. With `cpus` there are as many as those; this is then that number, or 1, its default.
     pub cores: usize,
+    /// What they run on.
+    pub runtime: RuntimeChoice,
+    /// The CPUs for the core threads, by number, one thread on each. They must be of those that the thread that builds
+    /// the producer may run on. Linux only. By default as `pinning` says.
+    pub cpus: Option<Vec<usize>>,
+    /// Whether each core's thread keeps to one CPU.
+    pub pinning: Pinning,
     /// Bytes of each submitter's ring, a power of two.
     pub ring_bytes: usize,
     /// Most submitters at once, the pool behind `Producer::put` included.
@@ -157,6 +218,9 @@ impl Default for Config {
             max_outstanding_records: limits::OUTSTANDING_RECORDS_DEFAULT,
             max_outstanding_bytes: limits::OUTSTANDING_BYTES_DEFAULT,
             cores: 1,
+            runtime: RuntimeChoice::Auto,
+            cpus: None,
+            pinning: Pinning::Auto,
             ring_bytes: limits::RING_BYTES_DEFAULT,
             max_submitters: limits::SUBMITTERS_DEFAULT,
             retry_base_delay: limits::RETRY_BASE_DEFAULT,
@@ -196,8 +260,13 @@ impl Config {
         }
     }
 
-    /// Checks every field and every relation. Whether [`Config::tls_roots`] can be read is checked when the producer is
-    /// built.
+    /// How many core threads there are: one for each of `cpus`, or `cores`.
+    pub fn core_count(&self) -> usize {
+        self.cpus.as_ref().map_or(self.cores, Vec::len)
+    }
+
+    /// Checks every field and every relation. Whether [`Config::tls_roots`] can be read, and [`Config::cpus`] and
+    /// [`Pinning::On`] be had, is checked when the producer is built.
     ///
     /// # Errors
     /// All faults, not only the first.
@@ -301,9 +370,36 @@ impl Config {
             "such that three quarters of the first hold one record (a quarter may be submitters' unspent credit)",
         );
         check.range("cores", self.cores, 1, limits::CORES_MAX);
+        self.check_cpus(check);
         check.range("ring_bytes", self.ring_bytes, limits::RING_BYTES_MIN, limits::RING_BYTES_MAX);
         check.that(self.ring_bytes.is_power_of_two(), "ring_bytes", &self.ring_bytes.to_string(), "a power of two");
         check.range("max_submitters", self.max_submitters, limits::POOL_SUBMITTERS + 1, limits::SUBMITTERS_MAX);
+    }
+
+    fn check_cpus(&self, check: &mut Check) {
+        let Some(cpus) = &self.cpus else { return };
+        let count = cpus.len();
+        if !(1..=limits::CORES_MAX).contains(&count) {
+            check.relation(false, "cpus", format!("{count} CPUs"), &format!("1 to {}", limits::CORES_MAX));
+        }
+        let mut ascending = cpus.clone();
+        ascending.sort_unstable();
+        if let Some(twice) = ascending.windows(2).find(|pair| pair[0] == pair[1]) {
+            let bound = format!("such that each is named once: {} is there twice", twice[0]);
+            check.relation(false, "cpus", format!("{cpus:?}"), &bound);
+        }
+        check.relation(
+            self.cores == 1 || self.cores == count,
+            "cores, cpus",
+            format!("{} and {cpus:?}", self.cores),
+            "such that there is a CPU for each core; with the second, the first need not be set",
+        );
+        check.relation(
+            self.pinning != Pinning::Off,
+            "pinning, cpus",
+            format!("Off and {cpus:?}"),
+            "such that cores are pinned to what is named: Auto or On, or no CPUs",
+        );
     }
 }
 
@@ -378,6 +474,27 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("collection_max_count is 501, but must be 1 to 500"), "{text}");
         assert!(text.contains("50ms and 100ms"), "{text}");
+    }
+
+    #[test]
+    fn named_cpus_are_one_for_each_core() {
+        let named = |cpus: &[usize]| Config { cpus: Some(cpus.to_vec()), ..Config::default() };
+        for config in [named(&[3]), named(&[5, 2, 0]), Config { cores: 2, pinning: Pinning::On, ..named(&[1, 0]) }] {
+            config.validate().expect("a CPU for each core");
+            assert_eq!(config.core_count(), config.cpus.map_or(0, |cpus| cpus.len()));
+        }
+        assert_eq!(Config { cores: 7, ..Config::default() }.core_count(), 7);
+        for (config, text) in [
+            (named(&[]), "cpus is 0 CPUs, but must be 1 to 256"),
+            (named(&(0..257).collect::<Vec<_>>()), "cpus is 257 CPUs, but must be 1 to 256"),
+            (named(&[4, 0, 4]), "cpus is [4, 0, 4], but must be such that each is named once: 4 is there twice"),
+            (Config { cores: 3, ..named(&[0, 1]) }, "cores, cpus is 3 and [0, 1], but must be"),
+            (Config { pinning: Pinning::Off, ..named(&[0]) }, "pinning, cpus is Off and [0], but must be"),
+        ] {
+            let error = config.validate().expect_err(text);
+            assert_eq!(error.faults.len(), 1, "{error}");
+            assert!(error.to_string().contains(text), "{error}");
+        }
     }
 
     #[test]

@@ -50,7 +50,12 @@ pub enum PutErrorReason {
         /// The stream.
         stream: String,
     },
+    /// This process was forked from the one that the producer was started in, and has none of its threads.
+    Forked,
 }
+
+/// What is said to the child of a process that had a producer.
+const FORKED: &str = "the producer was started before this process was forked: start one in the child";
 
 impl fmt::Display for PutErrorReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -70,6 +75,7 @@ impl fmt::Display for PutErrorReason {
             PutErrorReason::ForeignStream { stream } => {
                 write!(f, "stream {stream:?} was opened on another producer")
             }
+            PutErrorReason::Forked => f.write_str(FORKED),
         }
     }
 }
@@ -157,6 +163,11 @@ pub enum StartError {
         /// What the system said.
         reason: String,
     },
+    /// Cores have nothing to run on.
+    Runtime {
+        /// What was refused, and by whom.
+        reason: String,
+    },
 }
 
 impl fmt::Display for StartError {
@@ -164,6 +175,7 @@ impl fmt::Display for StartError {
         match self {
             StartError::Config(error) => fmt::Display::fmt(error, f),
             StartError::Thread { reason } => write!(f, "a thread could not be started: {reason}"),
+            StartError::Runtime { reason } => write!(f, "a core could not be set up: {reason}"),
         }
     }
 }
@@ -197,6 +209,8 @@ pub enum StreamError {
     },
     /// The producer is closed, or a core failed.
     Closed,
+    /// This process was forked from the one that the producer was started in.
+    Forked,
 }
 
 impl fmt::Display for StreamError {
@@ -209,6 +223,7 @@ impl fmt::Display for StreamError {
                 write!(f, "stream {stream:?} is unavailable: {reason}")
             }
             StreamError::Closed => f.write_str("the producer is closed"),
+            StreamError::Forked => f.write_str(FORKED),
         }
     }
 }
@@ -226,6 +241,8 @@ pub enum SubmitterError {
     },
     /// The producer is closed, or a core failed.
     Closed,
+    /// This process was forked from the one that the producer was started in.
+    Forked,
 }
 
 impl fmt::Display for SubmitterError {
@@ -233,6 +250,7 @@ impl fmt::Display for SubmitterError {
         match self {
             SubmitterError::TooMany { max } => write!(f, "max_submitters is {max}, and as many are there"),
             SubmitterError::Closed => f.write_str("the producer is closed"),
+            SubmitterError::Forked => f.write_str(FORKED),
         }
     }
 }
@@ -249,6 +267,8 @@ pub enum FlushError {
     CoreFailed,
     /// The stream handle belongs to another producer.
     ForeignStream,
+    /// This process was forked from the one that the producer was started in.
+    Forked,
 }
 
 impl fmt::Display for FlushError {
@@ -257,6 +277,7 @@ impl fmt::Display for FlushError {
             FlushError::TimedOut => "the flush did not end in the time given",
             FlushError::CoreFailed => "a core of the producer failed",
             FlushError::ForeignStream => "the stream was opened on another producer",
+            FlushError::Forked => FORKED,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! A Kinesis Producer Library: in process, thread per core, every record with an outcome.
 //!
 //! ```text
-//!  caller threads            core 0 (pinned)                core 1 (pinned)
+//!  caller threads            core 0                         core 1
 //! ┌──────────────┐   ring  ┌──────────────────────┐  mesh  ┌───────────────┐
 //! │ Submitter A ─┼────────▶│ hash, route          │◀──────▶│ hash, route   │
 //! │ Submitter B ─┼────────▶│                      │        │               │
@@ -43,7 +43,7 @@
 //!
 //! # Features
 //!
-//! `runtime` (cores on tokio and hyper) and `aws` (credentials, endpoints, discovery, signatures, and with them the
+//! `runtime` (cores on tokio and hyper), `glommio` (cores on io_uring, on Linux) and `aws` (credentials, endpoints, discovery, signatures, and with them the
 //! face) are on by default. Without them the crate is the pure core: words, rings, codec and engine.
 
 pub mod config;
@@ -59,6 +59,8 @@ pub mod ring;
 
 pub mod engine;
 
+#[cfg(feature = "aws")]
+mod fork;
 #[cfg(feature = "aws")]
 mod trust;
 
@@ -80,7 +82,9 @@ mod submitter;
 #[cfg(feature = "aws")]
 mod waiting;
 
-pub use config::{Config, RateLimit, StaticCredentials, StreamOptions, TlsRoots, WireFormat};
+pub use config::{
+    Config, CoreRuntime, Pinning, RateLimit, RuntimeChoice, StaticCredentials, StreamOptions, TlsRoots, WireFormat,
+};
 pub use error::{
     ConfigError, ConfigFault, FlushError, PutError, PutErrorReason, StartError, StreamError, SubmitterError,
 };

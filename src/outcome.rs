@@ -26,6 +26,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::CoreRuntime;
 use crate::time::Time;
 
 /// Why an attempt, or a record, failed.
@@ -306,6 +307,8 @@ pub struct Health {
     pub cores_alive: usize,
     /// Cores that were started.
     pub cores: usize,
-    /// The latest failure of a request or of the control plane, if any.
+    /// What they run on.
+    pub runtime: CoreRuntime,
+    /// The latest failure of a request, of the control plane, or of a core's pinning, if any.
     pub last_error: Option<String>,
 }

@@ -13,15 +13,22 @@ use std::time::{Duration, Instant};
 use crossbeam_channel as channel;
 use rustls::ClientConfig;
 
-use crate::config::{Config, StreamOptions};
+use crate::config::{Config, CoreRuntime, RuntimeChoice, StreamOptions};
 use crate::control::service;
-use crate::error::{ConfigError, FlushError, PutError, PutErrorReason, StartError, StreamError, SubmitterError};
+use crate::error::{
+    ConfigError, ConfigFault, FlushError, PutError, PutErrorReason, StartError, StreamError, SubmitterError,
+};
+use crate::fork::Origin;
 use crate::limits::{CORES_END_WAIT, MESH_RING_MESSAGES, POOL_SUBMITTERS, STREAMS_MAX};
 use crate::metrics::Counters;
 use crate::outcome::{Counts, Health};
 use crate::record::{CoreId, Record, StreamId, StreamName};
 use crate::ring;
-use crate::runtime::core::{Command, MeshRings, Seat, start_core};
+use crate::runtime::affinity::{Machine, Plan};
+use crate::runtime::core::{Command, Seat};
+use crate::runtime::mesh::MeshRings;
+use crate::runtime::signals::block_sigpipe;
+use crate::runtime::thread::start_core;
 use crate::shared::{End, Ends, FlushCell, Shared, StreamState, lock};
 use crate::stream::Stream;
 use crate::submitter::{Refund, Submitter, Use};
@@ -34,6 +41,8 @@ pub struct Producer(Arc<Inner>);
 
 struct Inner {
     shared: Arc<Shared>,
+    /// What the cores run on.
+    runtime: CoreRuntime,
     /// The submitters behind [`Producer::put`]; each made when it is first needed.
     pool: [OnceLock<Mutex<Submitter>>; POOL_SUBMITTERS],
 }
@@ -44,23 +53,28 @@ impl Producer {
         crate::builder::ProducerBuilder::default()
     }
 
-    /// Starts a producer: its control thread and its cores. Nothing is connected to yet.
+    /// Starts a producer: its cores, which are waited for until they have set up what they run on, and its control
+    /// thread. Nothing is connected to yet.
     ///
     /// # Errors
-    /// Every fault of the configuration at once, or a thread that could not be started.
+    /// Every fault of the configuration at once, a thread that could not be started, or a runtime that was refused.
     pub fn start(config: Config) -> Result<Producer, StartError> {
-        let tls = check(&config).map_err(StartError::Config)?;
-        let cores = config.cores;
+        let Checked { tls, plan } = check(&config).map_err(StartError::Config)?;
+        plan.log();
+        let origin = Origin::here().map_err(|error| StartError::Thread { reason: error.to_string() })?;
+        let cores = config.core_count();
         let (commands, inboxes): (Vec<_>, Vec<_>) = (0..cores).map(|_| channel::unbounded()).unzip();
         let (orders, order_inbox) = service::orders();
         let seed = config.seed.unwrap_or_else(service::random);
-        let shared = Arc::new(Shared::new(config, tls, Ends { commands, orders: orders.clone() }));
+        let shared = Arc::new(Shared::new(config, tls, Ends { commands, orders: orders.clone() }, origin));
         let mesh = Arc::new(MeshRings::new(cores, MESH_RING_MESSAGES));
+        let mut runtimes = Vec::with_capacity(cores);
         for (number, inbox) in inboxes.into_iter().enumerate() {
             let id = CoreId(number as u16); // limits::CORES_MAX
             let (events, ends) = (Arc::clone(&shared), Arc::clone(&shared));
             let seat = Seat {
                 id,
+                place: plan.place(id),
                 config: Arc::clone(&shared.config),
                 seed,
                 clock: shared.clock,
@@ -71,20 +85,25 @@ impl Producer {
                 counters: Arc::clone(&shared.core_counters[number]),
                 events: Box::new(move |event| events.on_event(event)),
             };
-            let started = start_core(seat, move |failed| ends.on_core_ended(id, failed));
-            started.map_err(|error| abort(&shared, &error))?;
+            // What the first core found to run on is good for all.
+            let choice = runtimes.first().copied().map_or(shared.config.runtime, RuntimeChoice::from);
+            let started = start_core(seat, choice, move |failed| ends.on_core_ended(id, failed));
+            runtimes.push(started.map_err(|error| abort(&shared, error))?);
         }
+        let runtime = runtimes[0]; // there is a core at least
+        tracing::info!(%runtime, cores, "the producer's cores run");
         let (config, tls, notices) = (Arc::clone(&shared.config), shared.tls.clone(), Arc::clone(&shared));
         thread::Builder::new()
             .name("kpl-control".into())
             .spawn(move || {
+                block_sigpipe();
                 let publish = Box::new(move |notice| notices.on_notice(notice));
                 if let Err(error) = service::run(config, tls, (orders, order_inbox), publish) {
                     tracing::error!(%error, "the control thread could not start; shards will not be found");
                 }
             })
-            .map_err(|error| abort(&shared, &error))?;
-        Ok(Producer(Arc::new(Inner { shared, pool: Default::default() })))
+            .map_err(|error| abort(&shared, StartError::Thread { reason: error.to_string() }))?;
+        Ok(Producer(Arc::new(Inner { shared, runtime, pool: Default::default() })))
     }
 
     /// Opens a stream, by name or ARN, with the producer's configuration. It returns at once; see [`Stream::ready`].
@@ -101,6 +120,9 @@ impl Producer {
     /// As [`Producer::stream`], and every fault of the settings.
     pub fn stream_with(&self, name_or_arn: &str, options: &StreamOptions) -> Result<Stream, StreamError> {
         let shared = &self.0.shared;
+        if shared.origin.is_elsewhere() {
+            return Err(StreamError::Forked);
+        }
         let name = StreamName::parse(name_or_arn)?;
         let config = shared.config.for_stream(options);
         config.validate().map_err(StreamError::Config)?;
@@ -152,6 +174,10 @@ impl Producer {
     /// # Errors
     /// As [`Submitter::try_put`].
     pub fn try_put<'r>(&self, stream: &Stream, record: Record<'r>) -> Result<Outcome, PutError<Record<'r>>> {
+        // Before the pool's locks, which another thread may have held when it was forked.
+        if self.0.shared.origin.is_elsewhere() {
+            return Err(PutError { record, reason: PutErrorReason::Forked });
+        }
         match self.0.pooled() {
             Ok(submitter) => lock(submitter).try_put(stream, record),
             Err(reason) => Err(PutError { record, reason }),
@@ -172,8 +198,7 @@ impl Producer {
     /// Seals and sends everything that was put before, and tells when all of it has an outcome. It skips linger, never
     /// limits or backoff. The flush begins now, whether or not the answer is waited for.
     pub fn flush(&self) -> Flush {
-        let streams: Vec<StreamId> = lock(&self.0.shared.streams).iter().map(|stream| stream.id).collect();
-        Flush(self.0.shared.flush(&streams))
+        Flush(self.0.shared.flush_all())
     }
 
     /// The same for one stream.
@@ -217,6 +242,7 @@ impl Producer {
             oldest_outstanding: self.oldest_outstanding(),
             cores_alive: shared.cores_alive(),
             cores: shared.commands.len(),
+            runtime: self.0.runtime,
             last_error: shared.last_error(),
         }
     }
@@ -294,7 +320,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         let shared = &self.shared;
-        if lock(&shared.closing).is_some() {
+        if shared.origin.is_elsewhere() || lock(&shared.closing).is_some() {
             return;
         }
         let outstanding = shared.counts().outstanding();
@@ -323,15 +349,27 @@ impl Drop for CloseOnDrop {
     }
 }
 
-/// Checks the configuration, and makes of it how TLS is spoken. All faults are told at once.
-fn check(config: &Config) -> Result<Option<Arc<ClientConfig>>, ConfigError> {
+/// What a configuration comes to on this machine.
+struct Checked {
+    /// How TLS is spoken; nothing if the endpoint is in the clear.
+    tls: Option<Arc<ClientConfig>>,
+    plan: Plan,
+}
+
+/// Checks the configuration, by itself and against the machine. All faults are told at once.
+fn check(config: &Config) -> Result<Checked, ConfigError> {
     let mut faults = config.validate().err().map(|error| error.faults).unwrap_or_default();
-    match trust::client_config(config) {
-        Ok(tls) if faults.is_empty() => return Ok(tls),
-        Ok(_) => {}
-        // Of roots that are missing altogether the first check has told.
-        Err(fault) if faults.iter().any(|other| other.field == fault.field) => {}
-        Err(fault) => faults.push(fault),
+    let tls = trust::client_config(config);
+    // The lot is not the jitter's seed: that may be given, and then alike in many containers.
+    let plan = Plan::new(config, Machine::read(), service::random());
+    match (tls, plan) {
+        (Ok(tls), Ok(plan)) if faults.is_empty() => return Ok(Checked { tls, plan }),
+        (tls, plan) => {
+            // Of roots that are missing altogether, and of CPUs named twice, the first check has told.
+            let told = |fault: &ConfigFault| faults.iter().any(|other| other.field == fault.field);
+            let more: Vec<_> = [tls.err(), plan.err()].into_iter().flatten().filter(|fault| !told(fault)).collect();
+            faults.extend(more);
+        }
     }
     Err(ConfigError { faults })
 }
@@ -339,6 +377,9 @@ fn check(config: &Config) -> Result<Option<Arc<ClientConfig>>, ConfigError> {
 /// A submitter. `max_submitters` bounds callers' own and the pool's together; the pool's places are kept free, so that
 /// `Producer::put` never lacks one.
 fn new_submitter(shared: &Arc<Shared>, of: Use) -> Result<Submitter, SubmitterError> {
+    if shared.origin.is_elsewhere() {
+        return Err(SubmitterError::Forked);
+    }
     if shared.end.get().is_some() {
         return Err(SubmitterError::Closed);
     }
@@ -359,13 +400,17 @@ fn new_submitter(shared: &Arc<Shared>, of: Use) -> Result<Submitter, SubmitterEr
 }
 
 /// A thread could not be started: lets those end that were.
-fn abort(shared: &Arc<Shared>, error: &std::io::Error) -> StartError {
+fn abort(shared: &Arc<Shared>, error: StartError) -> StartError {
     shared.command_all(|| Command::Close);
-    StartError::Thread { reason: error.to_string() }
+    error
 }
 
 /// Begins the close, unless it was begun before.
 fn begin_close(shared: &Arc<Shared>, timeout: Duration) -> Arc<Cell<Counts>> {
+    if shared.origin.is_elsewhere() {
+        // Nothing here is ours to close.
+        return Arc::new(Cell::holding(Counts::default()));
+    }
     let mut closing = lock(&shared.closing);
     if let Some(cell) = &*closing {
         return Arc::clone(cell);
@@ -388,9 +433,8 @@ fn begin_close(shared: &Arc<Shared>, timeout: Duration) -> Arc<Cell<Counts>> {
 
 #[expect(clippy::disallowed_methods, reason = "the bound of a wait")]
 fn run_close(shared: &Shared, timeout: Duration) -> Counts {
-    let streams: Vec<StreamId> = lock(&shared.streams).iter().map(|stream| stream.id).collect();
     let deadline = Instant::now().checked_add(timeout);
-    let flushed = block_on_for(Flush(shared.flush(&streams)), timeout);
+    let flushed = block_on_for(Flush(shared.flush_all()), timeout);
     if flushed == Some(Err(FlushError::CoreFailed)) {
         // The other cores go on delivering what they have.
         let far = Instant::now() + shared.config.record_ttl;

@@ -22,6 +22,7 @@ use crate::control::endpoint::Scheme;
 use crate::control::service::{AccessError, Grant, Notice, Order};
 use crate::engine::FlushToken;
 use crate::error::{FlushError, PutErrorReason, StreamError};
+use crate::fork::Origin;
 use crate::limits::{COMMAND_WAIT, OUTCOMES_POLL};
 use crate::metrics::{CoreCounters, Counters, SubmitterCounters};
 use crate::outcome::{Counts, ErrorCode};
@@ -102,6 +103,8 @@ impl StreamState {
 /// See the essay.
 pub(crate) struct Shared {
     pub(crate) config: Arc<Config>,
+    /// The process whose threads the cores are.
+    pub(crate) origin: Origin,
     /// How TLS is spoken; nothing if the endpoint is in the clear.
     pub(crate) tls: Option<Arc<ClientConfig>>,
     pub(crate) clock: Clock,
@@ -182,12 +185,13 @@ pub(crate) struct Ends {
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, tls: Option<Arc<ClientConfig>>, ends: Ends) -> Shared {
+    pub(crate) fn new(config: Config, tls: Option<Arc<ClientConfig>>, ends: Ends, origin: Origin) -> Shared {
         let cores = ends.commands.len();
         Shared {
             clock: Clock::start(),
             budget: Budget::new(config.max_outstanding_records, config.max_outstanding_bytes, config.max_submitters),
             config: Arc::new(config),
+            origin,
             tls,
             ledger: Arc::new(Ledger::new()),
             doorbells: (0..cores).map(|_| Doorbell::new()).collect(),
@@ -253,7 +257,7 @@ impl Shared {
         match event {
             Event::MapWanted(stream) => self.order(Order::Map(stream)),
             Event::Flushed(token) => self.flushed(token),
-            Event::RequestFailed(error) => self.note_error(error),
+            Event::RequestFailed(error) | Event::NotPinned(error) => self.note_error(error),
         }
     }
 
@@ -385,8 +389,20 @@ impl Shared {
         true
     }
 
+    /// Begins a flush of every stream.
+    pub(crate) fn flush_all(&self) -> Arc<FlushCell> {
+        if self.origin.is_elsewhere() {
+            return FlushCell::ended(Err(FlushError::Forked));
+        }
+        let streams: Vec<StreamId> = lock(&self.streams).iter().map(|stream| stream.id).collect();
+        self.flush(&streams)
+    }
+
     /// Begins a flush of `streams`.
     pub(crate) fn flush(&self, streams: &[StreamId]) -> Arc<FlushCell> {
+        if self.origin.is_elsewhere() {
+            return FlushCell::ended(Err(FlushError::Forked));
+        }
         if streams.is_empty() {
             return FlushCell::ended(Ok(()));
         }
@@ -421,8 +437,11 @@ impl Shared {
         }
     }
 
-    /// What was counted so far.
+    /// What was counted so far; nothing, in a fork.
     pub(crate) fn counters(&self) -> Counters {
+        if self.origin.is_elsewhere() {
+            return Counters::default();
+        }
         let mut sums = Counters::default();
         // Settled first: a record that is settled meanwhile is then seen as accepted too.
         self.core_counters.iter().for_each(|counters| counters.add_to(&mut sums));
@@ -442,6 +461,9 @@ impl Shared {
 
     /// Age of the oldest record that a core has taken and that has no outcome.
     pub(crate) fn oldest_outstanding(&self) -> Option<Duration> {
+        if self.origin.is_elsewhere() {
+            return None;
+        }
         let (asker, answers) = channel::bounded(self.commands.len());
         self.command_all(|| Command::Oldest(asker.clone()));
         drop(asker);

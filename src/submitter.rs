@@ -131,6 +131,9 @@ impl Submitter {
 
     /// Whether the record may be put at all.
     fn admit(&self, stream: &Stream, record: &Record<'_>) -> Result<(), PutErrorReason> {
+        if self.shared.origin.is_elsewhere() {
+            return Err(PutErrorReason::Forked);
+        }
         let state = &*stream.0;
         if !state.belongs_to(&self.shared) {
             return Err(PutErrorReason::ForeignStream { stream: stream.name().to_owned() });
@@ -188,7 +191,7 @@ impl Submitter {
         if self.shared.doorbells[self.home.index()].published(self.ring.is_past_half()) == Published::Closed {
             self.settle_missed();
         }
-        Ok(Outcome::new(handle))
+        Ok(Outcome::new(handle, self.shared.origin))
     }
 
     /// The core has ended. Settles what its last drain has missed (P2).
@@ -222,6 +225,9 @@ impl Submitter {
 
 impl Drop for Submitter {
     fn drop(&mut self) {
+        if self.shared.origin.is_elsewhere() {
+            return;
+        }
         let mut submitters = lock(&self.shared.submitters);
         submitters.live.retain(|counters| !Arc::ptr_eq(counters, &self.counters));
         submitters.own -= usize::from(self.of == Use::Own);

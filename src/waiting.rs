@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::error::{FlushError, StreamError};
+use crate::fork::Origin;
 use crate::outcome::{Counts, Delivered, ErrorCode, Failure, Settled};
 use crate::ring::Handle;
 use crate::shared::{FlushCell, StreamState, lock};
@@ -18,11 +19,12 @@ use crate::shared::{FlushCell, StreamState, lock};
 #[must_use = "an outcome that is not looked at hides a failure; drop it on purpose if that is meant"]
 pub struct Outcome {
     handle: Handle<Settled>,
+    origin: Origin,
 }
 
 impl Outcome {
-    pub(crate) fn new(handle: Handle<Settled>) -> Outcome {
-        Outcome { handle }
+    pub(crate) fn new(handle: Handle<Settled>, origin: Origin) -> Outcome {
+        Outcome { handle, origin }
     }
 
     /// Waits until the record has ended: at the latest at its expiration and the timeout of the request that it is in.
@@ -51,6 +53,10 @@ impl Future for Outcome {
     /// # Panics
     /// If it is polled after it was ready.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.origin.is_elsewhere() {
+            let message = "the record is that of the process from which this one was forked";
+            return Poll::Ready(Err(Failure::new(ErrorCode::CoreFailed, message)));
+        }
         self.handle.poll(context).map(|settled| match settled {
             Ok(settled) => settled.into_result(),
             Err(_abandoned) => Err(Failure::new(ErrorCode::CoreFailed, "the core that held the record ended")),
@@ -152,6 +158,11 @@ impl<T> Default for Cell<T> {
 }
 
 impl<T: Clone> Cell<T> {
+    /// One that is set.
+    pub(crate) fn holding(value: T) -> Cell<T> {
+        Cell(Mutex::new(CellState { value: Some(value), wakers: Vec::new() }))
+    }
+
     /// Sets the value and wakes all who wait.
     pub(crate) fn set(&self, value: T) {
         let wakers = {

@@ -1,6 +1,6 @@
 """Makes a stream, and judges what was delivered to it, with AWS's SDK and AWS's de-aggregator.
 
-    judge.py create URL STREAM SPLITS     makes a stream with four open shards; 1 split leaves a closed one too, 0 does not
+    judge.py create URL STREAM SPLITS     makes a stream with four open shards, and a closed one if SPLITS is 1, not 0
     judge.py judge URL STREAM LINES DUMP  reads the stream, holds it against the lines, writes what it read as DUMP for
                                           judge.mjs, and deletes the stream
 

@@ -266,7 +266,7 @@ impl Service {
 
     fn listed(&mut self, id: StreamId, listed: Result<Vec<ShardEntry>, DiscoveryError>) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        let cores = self.config.cores as u16; // limits::CORES_MAX
+        let cores = self.config.core_count() as u16; // limits::CORES_MAX
         let built = listed.and_then(|entries| {
             let open = entries.into_iter().filter(|entry| entry.open).map(info).collect();
             ShardMap::build(stream.epoch + 1, open, cores, stream.map.as_deref()).map_err(|error| DiscoveryError {

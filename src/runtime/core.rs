@@ -21,15 +21,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crossbeam_channel as channel;
-use crossbeam_queue::ArrayQueue;
 
 use super::Runtime;
+use super::affinity::Place;
 use super::clock::Clock;
 use super::lines::{Access, AccessDenied, Ended, Lines};
-use super::tokio::Tokio;
+use super::mesh::MeshRings;
 use crate::codec::read_frame;
 use crate::config::Config;
-use crate::engine::{Core, FlushToken, Message, ShardMap};
+use crate::engine::{Core, FlushToken, ShardMap};
 use crate::limits::{TICK_MAX, TURN_BYTES_MAX, TURN_RECORDS_MAX};
 use crate::metrics::CoreCounters;
 use crate::outcome::Settled;
@@ -79,12 +79,16 @@ pub(crate) enum Event {
     Flushed(FlushToken),
     /// A request failed whole.
     RequestFailed(String),
+    /// The core does not run on the CPU that it was told to; it runs elsewhere.
+    NotPinned(String),
 }
 
 /// Everything that one core has.
 pub(crate) struct Seat {
     /// Which core it is.
     pub(crate) id: CoreId,
+    /// Where its thread runs.
+    pub(crate) place: Place,
     /// The producer's configuration.
     pub(crate) config: Arc<Config>,
     /// The seed of its jitter.
@@ -103,27 +107,6 @@ pub(crate) struct Seat {
     pub(crate) counters: Arc<CoreCounters>,
     /// Takes what it tells. Must not block.
     pub(crate) events: Box<dyn Fn(Event) + Send>,
-}
-
-/// The rings of the mesh: one for each pair of cores and direction, with one sender and one receiver each.
-pub(crate) struct MeshRings {
-    cores: usize,
-    rings: Vec<ArrayQueue<Message>>,
-}
-
-impl MeshRings {
-    /// The mesh of `cores` cores, `messages` in each ring.
-    pub(crate) fn new(cores: usize, messages: usize) -> MeshRings {
-        MeshRings { cores, rings: (0..cores * cores).map(|_| ArrayQueue::new(messages)).collect() }
-    }
-
-    fn ring(&self, from: CoreId, to: CoreId) -> &ArrayQueue<Message> {
-        &self.rings[from.index() * self.cores + to.index()]
-    }
-
-    fn cores(&self) -> impl Iterator<Item = CoreId> + use<> {
-        (0..self.cores as u16).map(CoreId)
-    }
 }
 
 /// Runs a core to its end, which is its close.
@@ -302,7 +285,7 @@ impl<R: Runtime> Running<R> {
 
     fn take_messages(&mut self, now: Time) -> bool {
         let mut worked = false;
-        for from in self.seat.mesh.cores() {
+        for from in self.seat.mesh.ids() {
             for _ in 0..CYCLE_MESSAGES_MAX {
                 let Some(message) = self.seat.mesh.ring(from, self.seat.id).pop() else { break };
                 worked = true;
@@ -370,7 +353,7 @@ impl<R: Runtime> Running<R> {
     /// Says to other cores what their rings take. Answers whether something is left.
     fn say(&mut self) -> bool {
         let mut left = false;
-        for to in self.seat.mesh.cores() {
+        for to in self.seat.mesh.ids() {
             let outbox = self.engine.outbox(to);
             let mut said = false;
             while let Some(message) = outbox.pop_front() {
@@ -444,7 +427,7 @@ impl<R: Runtime> Running<R> {
         let in_rings = |ring: &Ring| ring.receiver.snapshot() - ring.receiver.position() > enough;
         !self.seat.commands.is_empty()
             || self.rings.iter().any(in_rings)
-            || self.seat.mesh.cores().any(|from| !self.seat.mesh.ring(from, self.seat.id).is_empty())
+            || self.seat.mesh.ids().any(|from| !self.seat.mesh.ring(from, self.seat.id).is_empty())
     }
 
     async fn sleep_until(&self, wake_at: Time) {
@@ -462,33 +445,6 @@ impl<R: Runtime> Running<R> {
         })
         .await;
     }
-}
-
-/// Starts a core's thread. `ended` is called on it when the core has ended; it is told whether the core failed.
-///
-/// # Errors
-/// The thread could not be started.
-pub(crate) fn start_core(seat: Seat, ended: impl FnOnce(bool) + Send + 'static) -> std::io::Result<()> {
-    let name = format!("kpl-core-{}", seat.id.0);
-    let thread = std::thread::Builder::new().name(name).spawn(move || {
-        let doorbells = Arc::clone(&seat.doorbells);
-        let id = seat.id;
-        let result = catch_unwind(AssertUnwindSafe(|| Tokio.start(|| run(Tokio, seat))));
-        // The core's own drop has closed the bell, unless its runtime could not even be set up.
-        doorbells[id.index()].close();
-        let failed = match result {
-            Ok(Ok(())) => false,
-            Ok(Err(error)) => {
-                tracing::error!(%error, "a core's runtime could not be set up");
-                true
-            }
-            Err(_panic) => true,
-        };
-        ended(failed);
-    })?;
-    // It is not joined: that it has ended is told by `ended`.
-    drop(thread);
-    Ok(())
 }
 
 /// Calls foreign code; its panic is its own.

@@ -18,11 +18,19 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Instant;
 
+pub(crate) mod affinity;
 pub(crate) mod clock;
 pub(crate) mod connection;
 pub(crate) mod core;
+#[cfg(all(feature = "glommio", target_os = "linux"))]
+pub(crate) mod glommio;
 pub(crate) mod lines;
+pub(crate) mod mesh;
+pub(crate) mod signals;
 pub(crate) mod signing;
+#[cfg(test)]
+mod testing;
+pub(crate) mod thread;
 pub(crate) mod tls;
 pub(crate) mod tokio;
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use kpl::{ErrorCode, Outcome, Producer, PutErrorReason, RateLimit, Record, StreamError};
 
-use crate::reader::read;
-use crate::world::{LIMIT, bounded, builder, close, emulator, end, failed, hanging, lingering, ms, timed, work};
+use super::reader::read;
+use super::world::{LIMIT, bounded, builder, close, emulator, end, failed, hanging, lingering, ms, timed, work};
 
 fn put_many(producer: &Producer, stream: &kpl::Stream, count: usize) -> Vec<Outcome> {
     let put = |number| producer.put(stream, Record::new(&format!("{number}"), "d")).expect("a put");

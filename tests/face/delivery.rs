@@ -5,8 +5,8 @@ use std::sync::Arc;
 use kpl::{Delivered, HashKey, Outcome, RateLimit, Record, Stream, StreamOptions, Submitter, WireFormat};
 use md5::{Digest, Md5};
 
-use crate::reader::{Expected, assert_delivered, hash_of, read};
-use crate::world::{bounded, builder, close, delivered, emulator, end, flushed, lingering, work};
+use super::reader::{Expected, assert_delivered, hash_of, read};
+use super::world::{bounded, builder, close, delivered, emulator, end, flushed, lingering, work};
 
 /// Records of all sorts, which differ from those of other writers.
 fn assortment(writer: usize, count: usize) -> Vec<Expected> {
@@ -181,7 +181,7 @@ fn any_thread_may_put_through_the_producer() {
         })
     });
     let writers: Vec<_> = writers.collect();
-    let ends: Vec<_> = writers.into_iter().flat_map(crate::world::Worker::done).collect();
+    let ends: Vec<_> = writers.into_iter().flat_map(super::world::Worker::done).collect();
     assert_delivered(&endpoint, "s", &ends);
     assert_eq!(close(&producer).delivered, 480);
 }
@@ -231,7 +231,7 @@ fn a_stream_may_be_named_by_its_arn() {
     let endpoint = emulator(&[("s", 2)]);
     let producer = builder(&endpoint.url()).build().expect("a producer");
     let stream = producer.stream("arn:aws:kinesis:us-east-1:000000000000:stream/s").expect("a stream");
-    stream.ready().wait_timeout(crate::world::LIMIT).expect("an answer").expect("ready");
+    stream.ready().wait_timeout(super::world::LIMIT).expect("an answer").expect("ready");
     delivered(producer.put(&stream, Record::new("k", "d")).expect("a put"));
     assert_eq!(read(&endpoint, "s").len(), 1);
     close(&producer);

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use endpoint::{Action, Endpoint, EndpointConfig};
 use kpl::{AttemptResult, Delivered, ErrorCode, Failure, Producer, RateLimit, Record, WireFormat};
 
-use crate::reader::read;
-use crate::world::{LIMIT, builder, close, delivered, end, failed, ms, scripted, start, timed, work};
+use super::reader::read;
+use super::world::{LIMIT, builder, close, delivered, end, failed, ms, scripted, start, timed, work};
 
 const JSON: &str = "application/x-amz-json-1.1";
 const CBOR: &str = "application/x-amz-cbor-1.1";
@@ -268,7 +268,7 @@ fn many_records_through_a_bad_endpoint_each_have_one_outcome() {
         assert!(stored.len() == 300 || doubtful, "duplicates come from doubt alone");
         for (number, end) in ends.iter().enumerate() {
             let own: Vec<_> = stored.iter().filter(|record| record.partition_key == number.to_string()).collect();
-            assert!(own.iter().any(|record| record.location == crate::reader::location(end)), "{number}");
+            assert!(own.iter().any(|record| record.location == super::reader::location(end)), "{number}");
             assert!(own.len() == 1 || end.may_be_duplicated(), "{number}: {own:?}");
         }
         let counts = close(&producer);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use kpl::{FlushError, RateLimit, Record};
 
-use crate::reader::read;
-use crate::world::{LIMIT, bounded, close, delivered, emulator, flushed, hanging, lingering, ms, timed, work};
+use super::reader::read;
+use super::world::{LIMIT, bounded, close, delivered, emulator, flushed, hanging, lingering, ms, timed, work};
 
 #[test]
 fn a_flush_ends_when_all_that_was_put_before_it_has_its_outcome() {
@@ -109,7 +109,7 @@ fn flushes_of_many_threads_at_once_all_end() {
                 })
             })
             .collect();
-        workers.into_iter().for_each(crate::world::Worker::done);
+        workers.into_iter().for_each(super::world::Worker::done);
         assert_eq!(read(&endpoint, "s").len(), 90);
         close(&producer);
     }

@@ -2,8 +2,8 @@
 
 use kpl::{Close, Flush, Outcome, Producer, Record, Stream, Submitter};
 
-use crate::reader::{location, read};
-use crate::world::{bounded, builder, close, delivered, emulator, lingering, ms, work};
+use super::reader::{location, read};
+use super::world::{bounded, builder, close, delivered, emulator, lingering, ms, work};
 
 #[test]
 fn an_outcome_can_be_awaited_waited_for_and_asked_again() {

@@ -8,8 +8,8 @@ use kpl::{
     StreamError, StreamOptions, SubmitterError,
 };
 
-use crate::reader::read;
-use crate::world::{LIMIT, bounded, builder, close, credentials, delivered, emulator, failed, ms, start};
+use super::reader::read;
+use super::world::{LIMIT, bounded, builder, close, credentials, delivered, emulator, failed, ms, start};
 
 /// Puts by each way there is; all must answer alike. Accepted records are delivered.
 fn put_by_all_ways(producer: &Producer, stream: &Stream, record: Record<'_>) -> Result<(), PutErrorReason> {

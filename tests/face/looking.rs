@@ -2,7 +2,7 @@
 
 use kpl::{Record, WireFormat};
 
-use crate::world::{LIMIT, bounded, builder, close, emulator, flushed, hanging, lingering, ms};
+use super::world::{LIMIT, bounded, builder, close, emulator, flushed, hanging, lingering, ms};
 
 #[test]
 fn a_producer_tells_how_it_does() {

@@ -8,9 +8,9 @@ use std::time::Duration;
 use endpoint::{Action, EndpointConfig};
 use kpl::{ErrorCode, Record};
 
-use crate::faults::codes;
-use crate::reader::read;
-use crate::world::{LIMIT, builder, close, delivered, emulator, failed, hanging, ms, scripted, start, timed, work};
+use super::faults::codes;
+use super::reader::read;
+use super::world::{LIMIT, builder, close, delivered, emulator, failed, hanging, ms, scripted, start, timed, work};
 
 #[test]
 fn an_endpoint_that_does_not_answer_costs_its_time_and_leaves_the_outcome_in_doubt() {

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use kpl::{ProducerBuilder, PutErrorReason, RateLimit, Record, SubmitterError};
 
-use crate::reader::read;
-use crate::world::{
+use super::reader::read;
+use super::world::{
     LIMIT, bounded, builder, close, delivered, emulator, flushed, hanging, lingering, ms, scripted, work,
 };
 
@@ -97,7 +97,7 @@ fn many_threads_and_tasks_wait_for_one_small_budget_and_all_get_through() {
         })
     });
     let writers: Vec<_> = writers.collect();
-    writers.into_iter().for_each(crate::world::Worker::done);
+    writers.into_iter().for_each(super::world::Worker::done);
     assert_eq!(close(&producer).delivered, 400);
     assert_eq!(read(&endpoint, "s").len(), 400);
 }
@@ -223,7 +223,7 @@ fn submitters_are_bounded_and_the_producers_own_do_not_count() {
             })
         })
         .collect();
-    puts.into_iter().for_each(crate::world::Worker::done);
+    puts.into_iter().for_each(super::world::Worker::done);
     let mut submitters: Vec<_> = (0..3).map(|_| producer.submitter().expect("one of three")).collect();
     let error = producer.submitter().expect_err("the fourth");
     assert!(matches!(error, SubmitterError::TooMany { max: 7 }), "{error}");

@@ -26,6 +26,7 @@ pub fn builder(url: &str) -> ProducerBuilder {
         .region("us-east-1")
         .endpoint_url(url)
         .credentials(credentials("test", "test"))
+        .runtime(crate::RUNTIME)
         .record_max_buffered_time(ms(20))
         .request_timeout(LIMIT)
         .retry_base_delay(ms(2))

@@ -1,5 +1,5 @@
-//! What the documents say of the code: the files and functions that they name exist, and the example is the one that
-//! is compiled.
+//! What the documents say of the code: the files and functions that they name exist, and the examples are those that
+//! are compiled.
 //!
 //! A document names a file as `folder/file.rs`, below `src/` or below the root, and a function as `file.rs::name`.
 
@@ -38,11 +38,14 @@ fn code_spans(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines().enumerate().flat_map(|(at, line)| line.split('`').skip(1).step_by(2).map(move |code| (at + 1, code)))
 }
 
-/// The README's Rust block, and the quick start without its essay.
-pub fn examples(root: &Path) -> (String, String) {
-    let read = |path: &str| fs::read_to_string(root.join(path)).expect("a document is readable");
-    let (readme, quickstart) = (read("README.md"), read("examples/quickstart.rs"));
-    let block = readme.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap_or_default();
-    let code = quickstart.lines().skip_while(|line| line.starts_with("//!") || line.is_empty());
-    (block.to_owned(), code.map(|line| format!("{line}\n")).collect())
+/// The README's Rust blocks, in their order.
+pub fn rust_blocks(readme: &str) -> impl Iterator<Item = &str> {
+    readme.split("```rust\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default())
+}
+
+/// An example without its essay.
+pub fn example(root: &Path, name: &str) -> String {
+    let text = fs::read_to_string(root.join("examples").join(name)).expect("an example is readable");
+    let code = text.lines().skip_while(|line| line.starts_with("//!") || line.is_empty());
+    code.map(|line| format!("{line}\n")).collect()
 }

@@ -1,26 +1,25 @@
 //! A connection against a peer that the test plays itself, on the same thread.
 
 use std::future::{Future, poll_fn};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::pin::pin;
 use std::sync::Weak;
 use std::time::Instant;
 
-use ::tokio::net::{TcpListener, TcpStream};
-
 use super::*;
-use crate::runtime::tokio::Tokio;
+use crate::runtime::testing::{listen, on_each_runtime, unblocked};
 
 const LONG: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(10);
 
-fn run<F: Future>(test: impl FnOnce() -> F) -> F::Output {
-    Tokio.start(test).expect("a runtime")
+/// The service's end of a connection.
+struct Peer<R> {
+    tcp: TcpStream,
+    runtime: R,
 }
 
-/// The service's end of a connection.
-struct Peer(TcpStream);
-
-impl Peer {
+impl<R: Runtime> Peer<R> {
     /// Reads one request; returns its body.
     async fn request(&self) -> String {
         let mut request = String::new();
@@ -38,34 +37,28 @@ impl Peer {
     }
 
     async fn read(&self) -> io::Result<Vec<u8>> {
-        loop {
-            self.0.readable().await?;
-            let mut chunk = [0; 4096];
-            match self.0.try_read(&mut chunk) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Ok(chunk[..read?].to_vec()),
-            }
-        }
+        let mut chunk = [0; 4096];
+        let read = unblocked(self.runtime, || (&self.tcp).read(&mut chunk)).await?;
+        Ok(chunk[..read].to_vec())
     }
 
     async fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            self.0.writable().await?;
-            match self.0.try_write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => bytes = &bytes[written?..],
-            }
+            bytes = &bytes[unblocked(self.runtime, || (&self.tcp).write(bytes)).await?..];
         }
         Ok(())
     }
 }
 
 /// A connection, with its peer.
-async fn pair() -> (Connection<Tokio>, Peer) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
-    let target = target(&[listener.local_addr().expect("a bound socket")]);
-    let (connection, accepted) = both(Connection::open(Tokio, &target, LONG), listener.accept()).await;
-    (connection.expect("a connection"), Peer(accepted.expect("a client").0))
+async fn pair<R: Runtime>(runtime: R) -> (Connection<R>, Peer<R>) {
+    let (listener, address) = listen();
+    let target = target(&[address]);
+    let accept = unblocked(runtime, || listener.accept());
+    let (connection, accepted) = both(Connection::open(runtime, &target, LONG), accept).await;
+    let (tcp, _) = accepted.expect("a client");
+    tcp.set_nonblocking(true).expect("a socket");
+    (connection.expect("a connection"), Peer { tcp, runtime })
 }
 
 fn target(addresses: &[SocketAddr]) -> Target {
@@ -73,9 +66,8 @@ fn target(addresses: &[SocketAddr]) -> Target {
 }
 
 /// An address where nobody listens.
-async fn deserted() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
-    listener.local_addr().expect("a bound socket")
+fn deserted() -> SocketAddr {
+    listen().1
 }
 
 fn post(body: impl Into<Bytes>) -> Request<Full<Bytes>> {
@@ -105,100 +97,84 @@ async fn both<A: Future, B: Future>(a: A, b: B) -> (A::Output, B::Output) {
 }
 
 /// Waits until the connection has heard that its peer is gone.
-async fn closed(connection: &Connection<Tokio>) {
+async fn closed<R: Runtime>(runtime: R, connection: &Connection<R>) {
     while connection.is_open() {
-        Tokio.yield_now().await;
+        runtime.yield_now().await;
     }
 }
 
-#[test]
-fn one_connection_carries_many_requests() {
-    run(|| async {
-        let (mut connection, peer) = pair().await;
-        for round in 0..3 {
-            let body = format!("request {round}");
-            let answer = format!(
-                "HTTP/1.1 400 Bad Request\r\ncontent-type: application/x-amz-json-1.1\r\n\
+async fn one_connection_carries_many_requests(runtime: impl Runtime) {
+    let (mut connection, peer) = pair(runtime).await;
+    for round in 0..3 {
+        let body = format!("request {round}");
+        let answer = format!(
+            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/x-amz-json-1.1\r\n\
                  x-amzn-errortype: SomeException\r\nx-amzn-requestid: {round}\r\n\
                  date: Fri, 31 Jul 2026 10:00:00 GMT\r\ncontent-length: 8\r\n\r\nanswer {round}"
-            );
-            let serve = async {
-                assert_eq!(peer.request().await, body);
-                peer.write(answer.as_bytes()).await.expect("a client that listens");
-            };
-            let (answer, ()) = both(connection.send(post(body.clone()), LONG), serve).await;
-            let answer = answer.expect("an answer");
-            assert_eq!(answer.status, 400);
-            assert_eq!(answer.body, format!("answer {round}"));
-            assert_eq!(answer.content_type(), Some("application/x-amz-json-1.1"));
-            assert_eq!(answer.error_type(), Some("SomeException"));
-            assert_eq!(answer.header("x-amzn-requestid"), Some(round.to_string().as_str()));
-            assert_eq!(answer.header("date"), Some("Fri, 31 Jul 2026 10:00:00 GMT"));
-            assert!(connection.is_open());
-        }
-    });
-}
-
-#[test]
-fn a_peer_that_leaves_after_the_request_is_a_reset_past_the_first_byte() {
-    run(|| async {
-        let (mut connection, peer) = pair().await;
-        let serve = async move {
-            peer.request().await;
+        );
+        let serve = async {
+            assert_eq!(peer.request().await, body);
+            peer.write(answer.as_bytes()).await.expect("a client that listens");
         };
-        let (answer, ()) = both(connection.send(post("request"), LONG), serve).await;
-        let failure = answer.unwrap_err();
-        assert_eq!((failure.code.clone(), failure.bytes_sent), (ErrorCode::Reset, true), "{failure:?}");
-        assert!(!connection.is_open());
-    });
+        let (answer, ()) = both(connection.send(post(body.clone()), LONG), serve).await;
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status, 400);
+        assert_eq!(answer.body, format!("answer {round}"));
+        assert_eq!(answer.content_type(), Some("application/x-amz-json-1.1"));
+        assert_eq!(answer.error_type(), Some("SomeException"));
+        assert_eq!(answer.header("x-amzn-requestid"), Some(round.to_string().as_str()));
+        assert_eq!(answer.header("date"), Some("Fri, 31 Jul 2026 10:00:00 GMT"));
+        assert!(connection.is_open());
+    }
 }
 
-#[test]
-fn a_peer_that_leaves_within_its_answer_is_a_reset() {
-    run(|| async {
-        let (mut connection, peer) = pair().await;
-        let serve = async move {
-            peer.request().await;
-            peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await.expect("a client that listens");
-        };
-        let (answer, ()) = both(connection.send(post("request"), LONG), serve).await;
-        let failure = answer.unwrap_err();
-        assert_eq!((failure.code.clone(), failure.bytes_sent), (ErrorCode::Reset, true), "{failure:?}");
-    });
+async fn a_peer_that_leaves_after_the_request_is_a_reset_past_the_first_byte(runtime: impl Runtime) {
+    let (mut connection, peer) = pair(runtime).await;
+    let serve = async move {
+        peer.request().await;
+    };
+    let (answer, ()) = both(connection.send(post("request"), LONG), serve).await;
+    let failure = answer.unwrap_err();
+    assert_eq!((failure.code.clone(), failure.bytes_sent), (ErrorCode::Reset, true), "{failure:?}");
+    assert!(!connection.is_open());
 }
 
-#[test]
-fn a_request_on_a_connection_that_went_stale_is_not_sent() {
-    run(|| async {
-        let (mut connection, peer) = pair().await;
-        let serve = async move {
-            peer.request().await;
-            peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.expect("a client that listens");
-        };
-        let (answer, ()) = both(connection.send(post("request"), LONG), serve).await;
-        answer.expect("an answer");
-        closed(&connection).await;
-        let failure = connection.send(post("request"), LONG).await.unwrap_err();
-        assert_eq!((failure.code.clone(), failure.bytes_sent), (ErrorCode::Reset, false), "{failure:?}");
-        let failure = connection.send(post("request"), LONG).await.unwrap_err();
-        assert_eq!((failure.code.clone(), failure.bytes_sent), (ErrorCode::Reset, false), "{failure:?}");
-    });
+async fn a_peer_that_leaves_within_its_answer_is_a_reset(runtime: impl Runtime) {
+    let (mut connection, peer) = pair(runtime).await;
+    let serve = async move {
+        peer.request().await;
+        peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await.expect("a client that listens");
+    };
+    let (answer, ()) = both(connection.send(post("request"), LONG), serve).await;
+    let failure = answer.unwrap_err();
+    assert_eq!((failure.code.clone(), failure.bytes_sent), (ErrorCode::Reset, true), "{failure:?}");
 }
 
-#[test]
-fn no_answer_in_time_is_a_timeout_that_closes_the_connection() {
-    run(|| async {
-        let (mut connection, peer) = pair().await;
-        let failure = connection.send(post("request"), SHORT).await.unwrap_err();
-        assert_eq!((failure.code.clone(), failure.bytes_sent), (ErrorCode::Timeout, true), "{failure:?}");
-        assert!(!connection.is_open());
-        assert_eq!(peer.request().await, "request");
-        assert_eq!(peer.read().await.expect("an end"), b"", "the peer sees the end of the connection");
-    });
+async fn a_request_on_a_connection_that_went_stale_is_not_sent(runtime: impl Runtime) {
+    let (mut connection, peer) = pair(runtime).await;
+    let serve = async move {
+        peer.request().await;
+        peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.expect("a client that listens");
+    };
+    let (answer, ()) = both(connection.send(post("request"), LONG), serve).await;
+    answer.expect("an answer");
+    closed(runtime, &connection).await;
+    let failure = connection.send(post("request"), LONG).await.unwrap_err();
+    assert_eq!((failure.code.clone(), failure.bytes_sent), (ErrorCode::Reset, false), "{failure:?}");
+    let failure = connection.send(post("request"), LONG).await.unwrap_err();
+    assert_eq!((failure.code.clone(), failure.bytes_sent), (ErrorCode::Reset, false), "{failure:?}");
 }
 
-#[test]
-fn a_timed_out_request_lets_go_of_its_body_though_the_peer_reads_nothing() {
+async fn no_answer_in_time_is_a_timeout_that_closes_the_connection(runtime: impl Runtime) {
+    let (mut connection, peer) = pair(runtime).await;
+    let failure = connection.send(post("request"), SHORT).await.unwrap_err();
+    assert_eq!((failure.code.clone(), failure.bytes_sent), (ErrorCode::Timeout, true), "{failure:?}");
+    assert!(!connection.is_open());
+    assert_eq!(peer.request().await, "request");
+    assert_eq!(peer.read().await.expect("an end"), b"", "the peer sees the end of the connection");
+}
+
+async fn a_timed_out_request_lets_go_of_its_body_though_the_peer_reads_nothing(runtime: impl Runtime) {
     /// A body that is known to be alive.
     struct Owned(Arc<[u8]>);
     impl AsRef<[u8]> for Owned {
@@ -206,119 +182,113 @@ fn a_timed_out_request_lets_go_of_its_body_though_the_peer_reads_nothing() {
             &self.0
         }
     }
-    run(|| async {
-        let (mut connection, _peer) = pair().await;
-        let body: Arc<[u8]> = vec![0; 64 << 20].into();
-        let alive: Weak<[u8]> = Arc::downgrade(&body);
-        let failure = connection.send(post(Bytes::from_owner(Owned(body))), SHORT).await.unwrap_err();
-        assert_eq!((failure.code.clone(), failure.bytes_sent), (ErrorCode::Timeout, true), "{failure:?}");
-        while alive.strong_count() > 0 {
-            Tokio.yield_now().await;
-        }
-    });
+    let (mut connection, _peer) = pair(runtime).await;
+    let body: Arc<[u8]> = vec![0; 64 << 20].into();
+    let alive: Weak<[u8]> = Arc::downgrade(&body);
+    let failure = connection.send(post(Bytes::from_owner(Owned(body))), SHORT).await.unwrap_err();
+    assert_eq!((failure.code.clone(), failure.bytes_sent), (ErrorCode::Timeout, true), "{failure:?}");
+    while alive.strong_count() > 0 {
+        runtime.yield_now().await;
+    }
 }
 
-#[test]
-fn a_refused_connection_names_endpoint_and_address() {
-    run(|| async {
-        let address = deserted().await;
-        let failure = Connection::<_>::open(Tokio, &target(&[address]), LONG).await.err().expect("nobody listens");
-        assert_eq!((failure.code.clone(), failure.bytes_sent), (ErrorCode::Connect, false));
-        let message = failure.message.to_string();
-        assert!(message.contains("kinesis.test") && message.contains(&address.to_string()), "{message}");
-    });
+async fn a_refused_connection_names_endpoint_and_address(runtime: impl Runtime) {
+    let address = deserted();
+    let failure = Connection::<_>::open(runtime, &target(&[address]), LONG).await.err().expect("nobody listens");
+    assert_eq!((failure.code.clone(), failure.bytes_sent), (ErrorCode::Connect, false));
+    let message = failure.message.to_string();
+    assert!(message.contains("kinesis.test") && message.contains(&address.to_string()), "{message}");
 }
 
-#[test]
-fn a_connection_that_does_not_come_in_time_is_given_up() {
+async fn a_connection_that_does_not_come_in_time_is_given_up(runtime: impl Runtime) {
     /// A network that swallows the first packet.
     #[derive(Clone, Copy)]
-    struct BlackHole;
-    impl Runtime for BlackHole {
-        type Stream = <Tokio as Runtime>::Stream;
+    struct BlackHole<R>(R);
+    impl<R: Runtime> Runtime for BlackHole<R> {
+        type Stream = R::Stream;
         fn now(self) -> Instant {
-            Tokio.now()
+            self.0.now()
         }
         fn connect(self, _: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>> {
             std::future::pending()
         }
         fn sleep_until(self, deadline: Instant) -> impl Future<Output = ()> {
-            Tokio.sleep_until(deadline)
+            self.0.sleep_until(deadline)
         }
         fn spawn_local(self, task: impl Future<Output = ()> + 'static) {
-            Tokio.spawn_local(task);
+            self.0.spawn_local(task);
         }
         fn yield_now(self) -> impl Future<Output = ()> {
-            Tokio.yield_now()
+            self.0.yield_now()
         }
         fn start<F: Future>(self, core: impl FnOnce() -> F) -> io::Result<F::Output> {
-            Tokio.start(core)
+            self.0.start(core)
         }
     }
-    run(|| async {
-        let target = target(&[deserted().await]);
-        let failure = Connection::<_>::open(BlackHole, &target, SHORT).await.err().expect("no connection");
-        assert_eq!((failure.code.clone(), failure.bytes_sent), (ErrorCode::Connect, false), "{failure:?}");
-        assert_eq!(&*failure.message, "no connection to kinesis.test within 10ms");
-    });
+    let target = target(&[deserted()]);
+    let failure = Connection::<_>::open(BlackHole(runtime), &target, SHORT).await.err().expect("no connection");
+    assert_eq!((failure.code.clone(), failure.bytes_sent), (ErrorCode::Connect, false), "{failure:?}");
+    assert_eq!(&*failure.message, "no connection to kinesis.test within 10ms");
 }
 
-#[test]
-fn the_next_address_is_tried_when_one_refuses() {
-    run(|| async {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
-        let target = target(&[deserted().await, listener.local_addr().expect("a bound socket")]);
-        let (connection, accepted) = both(Connection::<_>::open(Tokio, &target, LONG), listener.accept()).await;
-        assert!(connection.is_ok_and(|connection| connection.is_open()));
-        accepted.expect("a client");
-    });
+async fn the_next_address_is_tried_when_one_refuses(runtime: impl Runtime) {
+    let (listener, address) = listen();
+    let target = target(&[deserted(), address]);
+    let accept = unblocked(runtime, || listener.accept());
+    let (connection, accepted) = both(Connection::<_>::open(runtime, &target, LONG), accept).await;
+    assert!(connection.is_ok_and(|connection| connection.is_open()));
+    accepted.expect("a client");
 }
 
-#[test]
-fn an_endpoint_without_address_is_a_dns_failure() {
-    run(|| async {
-        let failure = Connection::<_>::open(Tokio, &target(&[]), LONG).await.err().expect("no address");
-        assert_eq!((failure.code.clone(), failure.bytes_sent), (ErrorCode::Dns, false));
-    });
+async fn an_endpoint_without_address_is_a_dns_failure(runtime: impl Runtime) {
+    let failure = Connection::<_>::open(runtime, &target(&[]), LONG).await.err().expect("no address");
+    assert_eq!((failure.code.clone(), failure.bytes_sent), (ErrorCode::Dns, false));
 }
 
-#[test]
-fn what_is_not_http_is_an_unreadable_answer() {
-    run(|| async {
-        let (mut connection, peer) = pair().await;
-        let serve = async {
-            peer.request().await;
-            peer.write(b"SSH-2.0-OpenSSH_9.9\r\n\r\n").await.expect("a client that listens");
-        };
-        let (answer, ()) = both(connection.send(post("request"), LONG), serve).await;
-        let failure = answer.unwrap_err();
-        assert_eq!((failure.code.clone(), failure.bytes_sent), (ErrorCode::UnreadableAnswer, true), "{failure:?}");
-        assert!(!connection.is_open());
-    });
+async fn what_is_not_http_is_an_unreadable_answer(runtime: impl Runtime) {
+    let (mut connection, peer) = pair(runtime).await;
+    let serve = async {
+        peer.request().await;
+        peer.write(b"SSH-2.0-OpenSSH_9.9\r\n\r\n").await.expect("a client that listens");
+    };
+    let (answer, ()) = both(connection.send(post("request"), LONG), serve).await;
+    let failure = answer.unwrap_err();
+    assert_eq!((failure.code.clone(), failure.bytes_sent), (ErrorCode::UnreadableAnswer, true), "{failure:?}");
+    assert!(!connection.is_open());
 }
 
-#[test]
-fn an_answer_beyond_its_bound_is_unreadable() {
-    run(|| async {
-        let (mut connection, peer) = pair().await;
-        let serve = async {
-            peer.request().await;
-            peer.write(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("a client that listens");
-            let chunk = vec![b' '; 1 << 20];
-            // The client hangs up when it has enough.
-            while peer.write(&chunk).await.is_ok() {}
-        };
-        let (answer, ()) = both(connection.send(post("request"), LONG), serve).await;
-        let failure = answer.unwrap_err();
-        assert_eq!(failure.code.clone(), ErrorCode::UnreadableAnswer, "{failure:?}");
-    });
+async fn an_answer_beyond_its_bound_is_unreadable(runtime: impl Runtime) {
+    let (mut connection, peer) = pair(runtime).await;
+    let serve = async {
+        peer.request().await;
+        peer.write(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("a client that listens");
+        let chunk = vec![b' '; 1 << 20];
+        // The client hangs up when it has enough.
+        while peer.write(&chunk).await.is_ok() {}
+    };
+    let (answer, ()) = both(connection.send(post("request"), LONG), serve).await;
+    let failure = answer.unwrap_err();
+    assert_eq!(failure.code.clone(), ErrorCode::UnreadableAnswer, "{failure:?}");
 }
 
-#[test]
-fn dropping_a_connection_closes_its_socket() {
-    run(|| async {
-        let (connection, peer) = pair().await;
-        drop(connection);
-        assert_eq!(peer.read().await.expect("an end"), b"");
-    });
+async fn dropping_a_connection_closes_its_socket(runtime: impl Runtime) {
+    let (connection, peer) = pair(runtime).await;
+    drop(connection);
+    assert_eq!(peer.read().await.expect("an end"), b"");
+}
+
+on_each_runtime! {
+    one_connection_carries_many_requests
+    a_peer_that_leaves_after_the_request_is_a_reset_past_the_first_byte
+    a_peer_that_leaves_within_its_answer_is_a_reset
+    a_request_on_a_connection_that_went_stale_is_not_sent
+    no_answer_in_time_is_a_timeout_that_closes_the_connection
+    a_timed_out_request_lets_go_of_its_body_though_the_peer_reads_nothing
+    a_refused_connection_names_endpoint_and_address
+    a_connection_that_does_not_come_in_time_is_given_up
+    the_next_address_is_tried_when_one_refuses
+    an_endpoint_without_address_is_a_dns_failure
+    what_is_not_http_is_an_unreadable_answer
+    an_answer_beyond_its_bound_is_unreadable
+    dropping_a_connection_closes_its_socket
 }

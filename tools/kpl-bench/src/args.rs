@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use kpl::config::{RateLimit, WireFormat};
+use kpl::config::{Pinning, RateLimit, RuntimeChoice, WireFormat};
 use kpl::limits;
 use lexopt::ValueExt;
 
@@ -27,6 +27,8 @@ const KEYS_MAX: u32 = 10_000_000;
 const SHARDS_MAX: u32 = 1000;
 /// Most `--submitters`: with the pool of the producer they are the most that it takes.
 const SUBMITTERS_MAX: usize = limits::SUBMITTERS_MAX - limits::POOL_SUBMITTERS;
+/// `--pin`. A bench wants its cores to stay where they are; only on Linux can they be made to.
+const PINNING_DEFAULT: Pinning = if cfg!(target_os = "linux") { Pinning::On } else { Pinning::Auto };
 /// Longest `--duration`.
 const DURATION_MAX: Duration = limits::DURATION_MAX;
 
@@ -60,6 +62,10 @@ What
 How
   --submitters N        threads that put (default 2)
   --cores N             core threads of the producer (default 1)
+  --runtime auto|glommio|tokio
+                        what cores run on (default auto: glommio where io_uring is allowed)
+  --pin auto|on|off     whether each core thread keeps to one CPU; the submitters are left alone (default on; auto
+                        where threads cannot be pinned)
   --rate-limit PERCENT|off
                         share of the shards' limits to use (default 150; off with --sink)
   --wire auto|cbor|json form of PutRecords (default auto)
@@ -114,6 +120,8 @@ pub struct Options {
     pub key_field: Option<String>,
     pub submitters: usize,
     pub cores: usize,
+    pub runtime: RuntimeChoice,
+    pub pinning: Pinning,
     pub rate_limit: RateLimit,
     pub wire: WireFormat,
     pub verify: bool,
@@ -160,6 +168,8 @@ struct Given {
     key_field: Option<String>,
     submitters: Option<usize>,
     cores: Option<usize>,
+    runtime: Option<RuntimeChoice>,
+    pinning: Option<Pinning>,
     rate_limit: Option<RateLimit>,
     wire: Option<WireFormat>,
     sink: bool,
@@ -196,6 +206,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, ArgsEr
             Long("key-field") => given.key_field = Some(parser.value()?.string()?),
             Long("submitters") => given.submitters = Some(number("--submitters", &mut parser, 1, SUBMITTERS_MAX)?),
             Long("cores") => given.cores = Some(number("--cores", &mut parser, 1, limits::CORES_MAX)?),
+            Long("runtime") => given.runtime = Some(runtime(&parser.value()?.string()?)?),
+            Long("pin") => given.pinning = Some(pinning(&parser.value()?.string()?)?),
             Long("rate-limit") => given.rate_limit = Some(rate_limit(&parser.value()?.string()?)?),
             Long("wire") => given.wire = Some(wire(&parser.value()?.string()?)?),
             Long("sink") => given.sink = true,
@@ -258,6 +270,8 @@ impl Given {
             key_field: self.key_field,
             submitters: self.submitters.unwrap_or(2),
             cores: self.cores.unwrap_or(1),
+            runtime: self.runtime.unwrap_or_default(),
+            pinning: self.pinning.unwrap_or(PINNING_DEFAULT),
             rate_limit: self.rate_limit.unwrap_or(rate_limit),
             wire: self.wire.unwrap_or_default(),
             verify: !self.no_verify,
@@ -290,6 +304,24 @@ fn rate_limit(text: &str) -> Result<RateLimit, ArgsError> {
     match text.parse::<u32>() {
         Ok(percent @ 1..=limits::RATE_LIMIT_MAX) => Ok(RateLimit::Percent(percent)),
         _ => refuse("--rate-limit", text, format_args!("a percentage from 1 to {}, or off", limits::RATE_LIMIT_MAX)),
+    }
+}
+
+fn runtime(text: &str) -> Result<RuntimeChoice, ArgsError> {
+    match text {
+        "auto" => Ok(RuntimeChoice::Auto),
+        "glommio" => Ok(RuntimeChoice::Glommio),
+        "tokio" => Ok(RuntimeChoice::Tokio),
+        _ => refuse("--runtime", text, "auto, glommio or tokio"),
+    }
+}
+
+fn pinning(text: &str) -> Result<Pinning, ArgsError> {
+    match text {
+        "auto" => Ok(Pinning::Auto),
+        "on" => Ok(Pinning::On),
+        "off" => Ok(Pinning::Off),
+        _ => refuse("--pin", text, "auto, on or off"),
     }
 }
 
@@ -357,7 +389,7 @@ mod tests {
         assert_eq!(options.target, Target::Emulator);
         assert_eq!((options.shards, options.records, options.record_size), (4, Some(1_000_000), 100));
         assert_eq!((options.submitters, options.cores, options.verify), (2, 1, true));
-        assert_eq!(options.rate_limit, RateLimit::Percent(150));
+        assert_eq!((options.rate_limit, options.pinning), (RateLimit::Percent(150), PINNING_DEFAULT));
     }
 
     #[test]
@@ -365,12 +397,16 @@ mod tests {
         let options = run(
             "--endpoint http://127.0.0.1:4567 --region eu-west-1 --stream s --shards 8 --records 1_000 --duration 5m \
              --record-size 1024 --keys 7 --submitters 3 --cores 2 --rate-limit off --wire json --no-verify \
-             --seed 9 --json out.json",
+             --runtime tokio --seed 9 --json out.json",
         )
         .unwrap();
         assert_eq!(options.target, Target::Url("http://127.0.0.1:4567".to_owned()));
         assert_eq!((options.records, options.duration), (Some(1000), Some(Duration::from_secs(300))));
         assert_eq!((options.wire, options.rate_limit, options.seed), (WireFormat::Json, RateLimit::Off, 9));
+        assert_eq!((options.runtime, run("").unwrap().runtime), (RuntimeChoice::Tokio, RuntimeChoice::Auto));
+        for (line, pinning) in [("--pin auto", Pinning::Auto), ("--pin on", Pinning::On), ("--pin off", Pinning::Off)] {
+            assert_eq!(run(line).unwrap().pinning, pinning);
+        }
         let options = run("--input - --key-field user --records 10").unwrap();
         assert_eq!((options.input, options.key_field.as_deref()), (Some(Input::Stdin), Some("user")));
         assert_eq!(run("--sink --no-verify").unwrap().rate_limit, RateLimit::Off);
@@ -397,6 +433,8 @@ mod tests {
             ("--submitters 5000", ["--submitters", "\"5000\"", "from 1 to 4092"]),
             ("--cores 0", ["--cores", "\"0\"", "from 1 to 256"]),
             ("--rate-limit 0", ["--rate-limit", "\"0\"", "from 1 to 100000, or off"]),
+            ("--runtime smol", ["--runtime", "\"smol\"", "auto, glommio or tokio"]),
+            ("--pin 3", ["--pin", "\"3\"", "auto, on or off"]),
             ("--wire xml", ["--wire", "\"xml\"", "auto, cbor or json"]),
             ("--duration 3d", ["--duration", "\"3d\"", "from 1ms to 24h"]),
             ("--duration 0s", ["--duration", "\"0s\"", "from 1ms to 24h"]),

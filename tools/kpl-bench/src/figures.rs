@@ -2,12 +2,12 @@
 //!
 //! Where a figure is a quotient of nothing it is 0.
 
-use kpl::config::{RateLimit, WireFormat};
+use kpl::config::{Pinning, RateLimit, WireFormat};
 
 use crate::args::{Options, Target};
 use crate::clock::Clock;
 use crate::lane;
-use crate::producing::{self, Produced};
+use crate::producing::Produced;
 use crate::reader::ReadCounts;
 use crate::report::{RateLimitShown, Report, listed};
 use crate::verify::Findings;
@@ -65,7 +65,7 @@ pub fn report(options: &Options, shards: u32, produced: &Produced, read: Option<
             RateLimit::Off => RateLimitShown::Off,
             RateLimit::Percent(percent) => RateLimitShown::Percent(percent),
         },
-        runtime: producing::RUNTIME,
+        runtime: produced.runtime.clone(),
         wire: match options.wire {
             WireFormat::Auto => "auto",
             WireFormat::Cbor => "cbor",
@@ -73,6 +73,11 @@ pub fn report(options: &Options, shards: u32, produced: &Produced, read: Option<
         },
         submitters: options.submitters,
         cores: options.cores,
+        pinning: match options.pinning {
+            Pinning::Auto => "auto",
+            Pinning::On => "on",
+            Pinning::Off => "off",
+        },
         record_size: options.input.is_none().then_some(options.record_size),
         seed: options.seed,
         refusals: listed(&produced.refusals),

@@ -219,6 +219,8 @@ fn job(options: &Options, access: &Access, shards: u32) -> Job {
         shards,
         submitters: options.submitters,
         cores: options.cores,
+        runtime: options.runtime,
+        pinning: options.pinning,
         rate_limit: options.rate_limit,
         wire: options.wire,
         seed: options.seed,

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
-use kpl::config::{RateLimit, TlsRoots, WireFormat};
+use kpl::config::{Pinning, RateLimit, RuntimeChoice, TlsRoots, WireFormat};
 use kpl::metrics::Counters;
 use kpl::outcome::Counts;
 use kpl::{Producer, Submitter, limits};
@@ -29,8 +29,6 @@ use crate::stream::Access;
 use crate::verify::Ledger;
 use crate::workload::{Generator, KEY_BYTES, Plan};
 
-/// The core runtime that the producer is built on.
-pub const RUNTIME: &str = "tokio";
 /// How long the producer may take to list the stream's shards.
 const READY_MAX: Duration = Duration::from_secs(60);
 /// How long lanes and flush wait past the records' time to live for an outcome that must come.
@@ -51,6 +49,8 @@ pub struct Job {
     pub shards: u32,
     pub submitters: usize,
     pub cores: usize,
+    pub runtime: RuntimeChoice,
+    pub pinning: Pinning,
     pub rate_limit: RateLimit,
     pub wire: WireFormat,
     pub seed: u64,
@@ -74,6 +74,8 @@ pub struct Produced {
     pub wall: Duration,
     pub cpu: CpuTime,
     pub counters: Counters,
+    /// What the producer's cores ran on.
+    pub runtime: String,
     /// The producer's own counts at its close.
     pub counts: Counts,
     /// Why the flush ended early, if it did.
@@ -130,6 +132,8 @@ impl Job {
         let mut builder = Producer::builder()
             .endpoint_url(self.access.url.clone())
             .cores(self.cores)
+            .runtime(self.runtime)
+            .pinning(self.pinning)
             .rate_limit(self.rate_limit)
             .wire(self.wire)
             .seed(self.seed)
@@ -176,6 +180,7 @@ impl Job {
             ledger,
         };
         let mut produced = run_lanes(&run, &producer, lanes, feed.records()).map_err(fault)?;
+        produced.runtime = producer.health().runtime.to_string();
         produced.counts = producer.close(PATIENCE).wait();
         Ok(produced)
     }
@@ -275,6 +280,8 @@ mod tests {
             shards,
             submitters: 2,
             cores: 1,
+            runtime: RuntimeChoice::Auto,
+            pinning: Pinning::Auto,
             rate_limit,
             wire: WireFormat::Auto,
             seed: 1,

@@ -83,10 +83,11 @@ pub struct Report {
     pub stream: String,
     pub shards: u32,
     pub rate_limit: RateLimitShown,
-    pub runtime: &'static str,
+    pub runtime: String,
     pub wire: &'static str,
     pub submitters: usize,
     pub cores: usize,
+    pub pinning: &'static str,
     /// Of generated records.
     pub record_size: Option<usize>,
     pub seed: u64,
@@ -130,9 +131,10 @@ impl fmt::Display for Report {
             self.record_size.map_or("lines of the input".to_owned(), |size| format!("{} B each", n(size as u64)));
         writeln!(
             f,
-            "setting        {what}, {}, {}, rate limit {rate_limit}, {}, {}, seed {}",
+            "setting        {what}, {}, {}, pinning {}, rate limit {rate_limit}, {}, {}, seed {}",
             several(self.submitters, "submitter"),
             several(self.cores, "core"),
+            self.pinning,
             self.runtime,
             self.wire,
             self.seed
@@ -277,10 +279,11 @@ mod tests {
             stream: "kpl-bench".to_owned(),
             shards: 4,
             rate_limit: RateLimitShown::Percent(150),
-            runtime: "tokio",
+            runtime: "tokio".to_owned(),
             wire: "cbor",
             submitters: 2,
             cores: 1,
+            pinning: "on",
             record_size: Some(100),
             seed: 1,
             refusals: Vec::new(),
@@ -337,7 +340,7 @@ mod tests {
             }
         }
         assert_eq!((json["rate_limit"].as_u64(), json["runtime"].as_str()), (Some(150), Some("tokio")));
-        assert_eq!(json["wire"], "cbor");
+        assert_eq!((&json["wire"], &json["pinning"]), (&"cbor".into(), &"on".into()));
         let off = Report { rate_limit: RateLimitShown::Off, ..good() };
         assert_eq!(serde_json::to_value(off).unwrap()["rate_limit"], "off");
     }
@@ -351,7 +354,13 @@ mod tests {
         let (code, first_message) = ("Expired".to_owned(), "after 30 s".to_owned());
         report.failures.push(Reason { code, count: 1_234, first_message });
         let text = report.to_string();
-        for part in ["1 234 with Expired, the first: after 30 s", "consumers drop 417", "FAILED", "50 000 records/s"] {
+        for part in [
+            "1 234 with Expired, the first: after 30 s",
+            "consumers drop 417",
+            "FAILED",
+            "50 000 records/s",
+            "pinning on",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
     }
