@@ -8,8 +8,9 @@
 //!
 //! Nothing on the data path waits for it: cores work with what was last published. A map is fetched when the stream is
 //! opened, on evidence that it is old, and on a jittered period; requests for a map that is being fetched already are
-//! one. What fails is tried again with a backoff, also what is refused for good, as streams and policies can be made
-//! good while the producer runs.
+//! one. Evidence is heeded with a backoff while it proves vain, as a service may name a shard that it never lists. What
+//! fails is tried again with a backoff, also what is refused for good, as streams and policies can be made good while
+//! the producer runs.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -28,7 +29,7 @@ use crate::config::Config;
 use crate::engine::{ShardInfo, ShardMap};
 use crate::record::{StreamId, StreamName};
 
-/// First delay after a failure; it doubles.
+/// First delay after a failure, or after a listing before somebody's evidence is heeded again; it doubles.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// Longest delay after a failure, and the delay after a refusal.
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
@@ -114,6 +115,10 @@ struct Stream {
     list_at: Option<Instant>,
     /// Somebody has evidence that the map is old.
     wanted: bool,
+    /// Listings in a row that were wanted and told nothing new.
+    vain: u32,
+    /// When evidence is heeded again.
+    heed_at: Instant,
     failures: u32,
     /// Since when the service refuses our credentials for it.
     refused_since: Option<Instant>,
@@ -166,9 +171,18 @@ impl Service {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Stream(id, name) => {
-                let list_at = Some(Instant::now());
-                let stream =
-                    Stream { name, map: None, epoch: 0, list_at, wanted: false, failures: 0, refused_since: None };
+                let now = Instant::now();
+                let stream = Stream {
+                    name,
+                    map: None,
+                    epoch: 0,
+                    list_at: Some(now),
+                    wanted: false,
+                    vain: 0,
+                    heed_at: now,
+                    failures: 0,
+                    refused_since: None,
+                };
                 self.streams.insert(id, stream);
                 if let Some(error) = self.keeper.trouble() {
                     (self.publish)(Notice::MapFailed(id, Arc::clone(&error.message)));
@@ -178,8 +192,10 @@ impl Service {
                 if let Some(stream) = self.streams.get_mut(&id) {
                     stream.wanted = true;
                     // While a listing runs, or waits out a backoff, another would tell no more.
-                    if stream.failures == 0 && stream.list_at.is_some() {
-                        stream.list_at = Some(Instant::now());
+                    if stream.failures == 0
+                        && let Some(due) = stream.list_at
+                    {
+                        stream.list_at = Some(due.min(stream.heed_at.max(Instant::now())));
                     }
                 }
             }
@@ -238,9 +254,13 @@ impl Service {
             Ok(map) => {
                 stream.failures = 0;
                 stream.refused_since = None;
-                stream.list_at = Some(Instant::now() + jittered(self.config.map_refresh));
+                let now = Instant::now();
+                stream.list_at = Some(now + jittered(self.config.map_refresh));
                 let changed = stream.map.as_ref().is_none_or(|current| current.shards() != map.shards());
-                if changed || std::mem::take(&mut stream.wanted) {
+                let wanted = std::mem::take(&mut stream.wanted);
+                stream.vain = if wanted && !changed { stream.vain + 1 } else { 0 };
+                stream.heed_at = now + delay(stream.vain);
+                if changed || wanted {
                     stream.epoch += 1;
                     let map = Arc::new(map);
                     stream.map = Some(Arc::clone(&map));
@@ -277,7 +297,7 @@ fn info(entry: ShardEntry) -> ShardInfo {
     ShardInfo { id, first, last, parents: [parent, adjacent_parent] }
 }
 
-/// How long to wait after so many failures in a row.
+/// How long to wait after so many failures in a row, or listings in vain.
 pub(super) fn delay(failures: u32) -> Duration {
     jittered((RETRY_FIRST * 2u32.saturating_pow(failures.saturating_sub(1).min(16))).min(RETRY_LONGEST))
 }

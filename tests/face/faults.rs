@@ -1,13 +1,15 @@
 //! An endpoint that misbehaves: whatever it does, each record has one outcome that tells every attempt.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use endpoint::{Action, Endpoint};
+use endpoint::{Action, Endpoint, EndpointConfig};
 use kpl::{AttemptResult, Delivered, ErrorCode, Failure, Producer, RateLimit, Record, WireFormat};
 
 use super::reader::read;
-use super::world::{LIMIT, builder, close, delivered, end, failed, ms, scripted, timed, work};
+use super::world::{LIMIT, builder, close, delivered, end, failed, ms, scripted, start, timed, work};
 
 const JSON: &str = "application/x-amz-json-1.1";
 const CBOR: &str = "application/x-amz-cbor-1.1";
@@ -209,6 +211,37 @@ fn one_records_failure_is_not_its_neighbours() {
     let attempts: Vec<_> = outcomes.into_iter().map(|outcome| delivered(outcome).attempts().len()).collect();
     assert_eq!(attempts.iter().sum::<usize>(), 7, "{attempts:?}");
     assert_eq!(read(&endpoint, "s").len(), 5);
+    close(&producer);
+}
+
+#[test]
+fn a_shard_that_is_never_listed_is_asked_for_with_a_backoff() {
+    const ELSEWHERE: &[u8] =
+        br#"{"FailedRecordCount":0,"Records":[{"SequenceNumber":"1","ShardId":"shardId-000000000077"}]}"#;
+    let listings = Arc::new(AtomicU64::new(0));
+    let mut config = EndpointConfig::emulator();
+    let counted = listings.clone();
+    config.script = Some(Box::new(move |request| match request.operation {
+        "PutRecords" => respond(200, JSON, ELSEWHERE),
+        "ListShards" => {
+            // Partner: the load below, after the outcome.
+            counted.fetch_add(1, Ordering::Relaxed);
+            Action::Pass
+        }
+        _ => Action::Pass,
+    }));
+    let endpoint = start(&[("s", 1)], config);
+    // Longer than it takes to put two records, so that they make an aggregate: a lone record is read from any shard.
+    let build = builder(&endpoint.url()).record_max_buffered_time(ms(500)).record_ttl(ms(2000));
+    let producer = build.build().expect("a producer");
+    let stream = producer.stream("s").expect("a stream");
+    let put = |key| producer.put(&stream, Record::new(key, "stored elsewhere")).expect("a put");
+    for outcome in [put("a"), put("b")] {
+        assert_eq!(failed(outcome).code(), &ErrorCode::UnverifiedShard);
+    }
+    // The first, one at once, and then 100 ms later, 200, 400, 800: jitter and a busy machine apart.
+    let listings = listings.load(Ordering::Relaxed);
+    assert!((3..=10).contains(&listings), "{listings}");
     close(&producer);
 }
 

@@ -47,6 +47,8 @@ Where to
   --shards N            shards of a stream that is created (default 4)
   --sink                an embedded endpoint that stores nothing: the client's own cost; with --no-verify
   --tls                 the embedded endpoint is spoken to over TLS, with a certificate made for the run
+  --ca FILE             roots, in PEM, that the certificate of an https --endpoint is checked with, instead of the
+                        machine's
 
 What
   --records N           records to put (default 1000000 without --duration and --input)
@@ -104,6 +106,8 @@ pub struct Options {
     pub target: Target,
     /// Whether an embedded endpoint serves TLS.
     pub tls: bool,
+    /// The file of roots to trust; `None` leaves it to the machine's, or the embedded endpoint's own.
+    pub ca: Option<PathBuf>,
     pub region: Option<String>,
     pub stream: String,
     pub shards: u32,
@@ -170,6 +174,7 @@ struct Given {
     wire: Option<WireFormat>,
     sink: bool,
     tls: bool,
+    ca: Option<PathBuf>,
     no_verify: bool,
     seed: Option<u64>,
     json: Option<PathBuf>,
@@ -207,6 +212,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, ArgsEr
             Long("wire") => given.wire = Some(wire(&parser.value()?.string()?)?),
             Long("sink") => given.sink = true,
             Long("tls") => given.tls = true,
+            Long("ca") => given.ca = Some(parser.value()?.into()),
             Long("no-verify") => given.no_verify = true,
             Long("seed") => given.seed = Some(number("--seed", &mut parser, 0, u64::MAX)?),
             Long("json") => given.json = Some(parser.value()?.into()),
@@ -224,6 +230,14 @@ impl Given {
         };
         no_effect(self.sink && self.endpoint.is_some(), "--endpoint", "--sink, which is an endpoint itself")?;
         no_effect(self.tls && self.endpoint.is_some(), "--tls", "--endpoint: the URL says whether it is https")?;
+        let https = self.endpoint.as_ref().is_some_and(|url| url.starts_with("https://"));
+        let embedded = self.endpoint.is_none();
+        no_effect(
+            self.ca.is_some() && embedded,
+            "--ca",
+            "an embedded endpoint, whose certificate is made for the run",
+        )?;
+        no_effect(self.ca.is_some() && !https, "--ca", "an --endpoint that is not https")?;
         no_effect(self.input.is_some() && self.record_size.is_some(), "--record-size", "--input: a record is a line")?;
         no_effect(self.key_field.is_some() && self.keys.is_some(), "--keys", "--key-field: keys come from the lines")?;
         no_effect(self.key_field.is_some() && self.input.is_none(), "--key-field", "generated records: add --input")?;
@@ -244,6 +258,7 @@ impl Given {
         Options {
             target,
             tls: self.tls,
+            ca: self.ca,
             region: self.region,
             stream: self.stream.unwrap_or_else(|| "kpl-bench".to_owned()),
             shards: self.shards.unwrap_or(4),
@@ -396,6 +411,7 @@ mod tests {
         assert_eq!((options.input, options.key_field.as_deref()), (Some(Input::Stdin), Some("user")));
         assert_eq!(run("--sink --no-verify").unwrap().rate_limit, RateLimit::Off);
         assert_eq!((run("").unwrap().tls, run("--tls").unwrap().tls), (false, true));
+        assert_eq!(run("--endpoint https://h --ca ca.pem").unwrap().ca, Some(PathBuf::from("ca.pem")));
         assert_eq!(run("--sink --no-verify --rate-limit 100").unwrap().rate_limit, RateLimit::Percent(100));
     }
 
@@ -436,6 +452,10 @@ mod tests {
             ("--sink --no-verify --endpoint http://h", "--endpoint"),
             ("--sink", "--no-verify"),
             ("--tls --endpoint https://h", "--tls"),
+            ("--ca ca.pem", "--ca"),
+            ("--tls --ca ca.pem", "--ca"),
+            ("--endpoint http://h --ca ca.pem", "--ca"),
+            ("--endpoint https://h --ca", "--ca"),
             ("--key-field user", "--key-field"),
             ("--input f --record-size 20", "--record-size"),
             ("--input f --key-field user --keys 3", "--keys"),

@@ -23,6 +23,7 @@ mod producing;
 mod progress;
 mod reader;
 mod report;
+mod roots;
 mod stream;
 mod verify;
 mod workload;
@@ -106,8 +107,9 @@ fn create(path: &Path) -> Result<File, String> {
 /// The whole run; with the report comes the fault that ended the input early, if one did.
 fn bench(options: &Options) -> Result<(Report, Option<lines::InputError>), String> {
     let input = options.input.as_ref().map(open).transpose()?;
+    let roots = options.ca.as_deref().map(roots::read).transpose()?;
     let child = start_endpoint(options).map_err(|error| format!("the embedded endpoint cannot be started: {error}"))?;
-    let access = access(options, child.as_ref());
+    let access = access(options, child.as_ref(), roots);
     let service = Service::new(&access).map_err(text)?;
     let (created, shards) = match options.target {
         // A sink knows no streams: it takes every name.
@@ -193,7 +195,7 @@ fn start_endpoint(options: &Options) -> io::Result<Option<EndpointChild>> {
     EndpointChild::start(&Asked { embedded, region, tls: options.tls }).map(Some)
 }
 
-fn access(options: &Options, child: Option<&EndpointChild>) -> Access {
+fn access(options: &Options, child: Option<&EndpointChild>, roots: Option<String>) -> Access {
     match (child, &options.target) {
         (Some(child), _) => {
             let region = options.region.clone().unwrap_or_else(|| endpoint_child::REGION.to_owned());
@@ -202,7 +204,7 @@ fn access(options: &Options, child: Option<&EndpointChild>) -> Access {
             Access { url: child.url().to_owned(), region: Some(region), credentials, ca_pem }
         }
         (None, Target::Url(url)) => {
-            Access { url: url.clone(), region: options.region.clone(), credentials: None, ca_pem: None }
+            Access { url: url.clone(), region: options.region.clone(), credentials: None, ca_pem: roots }
         }
         (None, _) => unreachable!("an embedded endpoint has its child"),
     }

@@ -82,7 +82,7 @@ pub struct Access {
     pub region: Option<String>,
     /// By default those that AWS's chain finds.
     pub credentials: Option<StaticCredentials>,
-    /// The certificate to trust, in PEM; by default those that the machine trusts.
+    /// The certificates to trust, in PEM and readable; by default those that the machine trusts.
     pub ca_pem: Option<String>,
 }
 
@@ -185,7 +185,7 @@ impl Service {
     }
 }
 
-/// A client of HTTP that trusts one authority and no other.
+/// A client of HTTP that trusts these certificates and no other.
 fn trusting(ca_pem: &str) -> Result<SharedHttpClient, HttpClientError> {
     let authority = TrustStore::empty().with_pem_certificate(ca_pem);
     let context = TlsContext::builder().with_trust_store(authority).build()?;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use endpoint::{Endpoint, EndpointConfig};
+use endpoint::{Endpoint, EndpointConfig, TlsOptions};
 use serde_json::{Value, json};
 
 /// A file of this test alone, removed when it is dropped.
@@ -126,6 +126,34 @@ fn an_endpoint_that_refuses_is_said_with_its_cause() {
     drop(endpoint);
     let gone = refusal(&["--endpoint", &url, "--region", "us-east-1"], b"");
     assert!(gone.contains("Connection refused"), "{gone}");
+}
+
+#[test]
+fn an_endpoint_over_tls_is_checked_with_the_roots_of_the_file() {
+    let tls = TlsOptions::new().expect("a chain");
+    let roots = Scratch::new("roots");
+    std::fs::write(&roots.0, tls.ca_pem()).expect("a file");
+    let endpoint = Endpoint::start(EndpointConfig { tls: Some(tls), ..EndpointConfig::emulator() });
+    let url = endpoint.as_ref().expect("an endpoint").url();
+    let args = ["--endpoint", &*url, "--region", "us-east-1", "--records", "2000", "--ca", roots.path()];
+    let figures = figures("ca", &args, b"", 0);
+    assert_eq!(figures["records_delivered"], 2000, "{figures}");
+}
+
+#[test]
+fn roots_that_cannot_be_read_are_refused_before_the_run() {
+    let file = Scratch::new("no-roots");
+    let args = |ca| ["--endpoint", "https://127.0.0.1:1", "--region", "us-east-1", "--ca", ca];
+    assert!(refusal(&args("no such file"), b"").contains("--ca is \"no such file\", which cannot be read"));
+    for (bytes, reason) in [
+        (&b""[..], "which holds no certificate in PEM"),
+        (b"\xFF\x00 DER", "which cannot be read as PEM"),
+        (b"-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n", "whose certificate 1 cannot be read"),
+    ] {
+        std::fs::write(&file.0, bytes).expect("a file");
+        let refused = refusal(&args(file.path()), b"");
+        assert!(refused.contains("--ca is") && refused.contains(reason), "{refused}");
+    }
 }
 
 #[test]
