@@ -8,7 +8,7 @@
 //! io_uring is often refused: by the seccomp profiles of container runtimes, by sysctl, by sandboxes. The kernel is
 //! therefore asked before glommio is touched, and what it says is an error in words.
 //!
-//! Of glommio's streams only reads and writes are used, never their timeouts: ours are futures beside them. A
+//! Of glommio's streams only reads and writes are used, never their timeouts: ours are futures beside them (`alarm`). A
 //! connection is always opened to an address, as a name would be looked up on the reactor. Its writes lack
 //! `MSG_NOSIGNAL`; [`super::signals`] is why that kills nobody.
 
@@ -20,14 +20,16 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use ::glommio::net::TcpStream;
-use ::glommio::timer::Timer;
 use ::glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use futures_io::{AsyncRead, AsyncWrite};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use io_uring::IoUring;
 use rustix::process::{Resource, getrlimit};
 
+use self::alarm::Alarm;
 use super::Runtime;
+
+mod alarm;
 
 /// Bytes read from a socket at once.
 const READ_BYTES: usize = 16 * 1024;
@@ -36,9 +38,9 @@ const IO_MEMORY: usize = 64 * 1024;
 /// Least RLIMIT_MEMLOCK with which glommio starts, in bytes.
 const MEMLOCK_MIN: u64 = 512 * 1024;
 
-/// How long a core that always has work keeps the executor from its sockets. With glommio's own 100 ms an answer waited
-/// as long to be read; below this, outcomes came no sooner.
-const LOOK_AT_SOCKETS: Duration = Duration::from_millis(1);
+/// For how long the executor runs tasks before it looks at its sockets: practically forever, see `alarm`. Cores look at
+/// them each time that they yield.
+const TIME_SLICE: Duration = Duration::from_secs(24 * 3600);
 
 /// A core on glommio.
 #[derive(Clone, Copy, Debug)]
@@ -47,9 +49,8 @@ pub(crate) struct Glommio;
 impl Runtime for Glommio {
     type Stream = Stream;
 
-    #[expect(clippy::disallowed_methods, reason = "the clock of glommio's timers")]
     fn now(self) -> Instant {
-        Instant::now()
+        alarm::now()
     }
 
     async fn connect(self, address: SocketAddr) -> io::Result<Stream> {
@@ -58,26 +59,23 @@ impl Runtime for Glommio {
         Ok(Stream { tcp, buffer: vec![0; READ_BYTES].into_boxed_slice() })
     }
 
-    async fn sleep_until(self, deadline: Instant) {
-        let left = deadline.saturating_duration_since(self.now());
-        if !left.is_zero() {
-            Timer::new(left).await;
-        }
+    fn sleep_until(self, deadline: Instant) -> impl Future<Output = ()> {
+        Alarm::at(deadline)
     }
 
     fn spawn_local(self, task: impl Future<Output = ()> + 'static) {
         ::glommio::spawn_local(task).detach();
     }
 
-    async fn yield_now(self) {
-        ::glommio::executor().yield_now().await;
+    fn yield_now(self) -> impl Future<Output = ()> {
+        alarm::pass()
     }
 
     fn start<F: Future>(self, core: impl FnOnce() -> F) -> io::Result<F::Output> {
         usable()?;
         let executor = LocalExecutorBuilder::new(Placement::Unbound)
             .io_memory(IO_MEMORY)
-            .preempt_timer(LOOK_AT_SOCKETS)
+            .preempt_timer(TIME_SLICE)
             // No further thread: nothing of ours blocks.
             .blocking_thread_pool_placement(PoolPlacement::Custom(Vec::new()))
             .make()
