@@ -73,11 +73,19 @@ impl Future for Alarm {
 /// A task that merely makes way is run again before the reactor is asked. One that waits for a moment that is almost
 /// past is not.
 pub(super) async fn pass() {
-    let now = now();
-    let (mut turn, mut guard) = (Alarm::at(now + AT_ONCE), Alarm::at(now + PAUSE));
+    let mut guard = Alarm::at(now() + PAUSE);
+    let mut turn: Option<Alarm> = None;
     poll_fn(|context| {
+        if let Some(turn) = &mut turn {
+            return Pin::new(turn).poll(context);
+        }
         let _ = Pin::new(&mut guard).poll(context);
-        Pin::new(&mut turn).poll(context)
+        // Set now, or it would be over before it began.
+        let turn = turn.insert(Alarm::at(now() + AT_ONCE));
+        if Pin::new(turn).poll(context).is_ready() {
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
     })
     .await;
 }
@@ -90,6 +98,8 @@ pub(super) fn now() -> Instant {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
     use crate::runtime::glommio::Glommio;
     use crate::runtime::testing::run;
@@ -133,6 +143,18 @@ mod tests {
                 Poll::Ready(alarm.set.as_ref().map(|set| set.rings_at))
             });
             assert_eq!(again.await, first);
+        });
+    }
+
+    #[test]
+    fn who_yields_is_always_away_for_a_turn() {
+        run(Glommio, |runtime| async move {
+            for _ in 0..1000 {
+                let mut yielding = pin!(runtime.yield_now());
+                let first = poll_fn(|context| Poll::Ready(yielding.as_mut().poll(context).is_ready()));
+                assert!(!first.await);
+                yielding.await;
+            }
         });
     }
 
