@@ -37,6 +37,8 @@ const RENEW_AHEAD: Duration = Duration::from_secs(300);
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// How often they are asked for at least while they come back unchanged and are refused or about to expire.
 const RENEW_LONGEST: Duration = Duration::from_secs(60);
+/// How often credentials that expire are asked for at least, however far off that is.
+const RENEW_AT_LEAST: Duration = Duration::from_secs(24 * 3600);
 /// After that an ask is complained of.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -227,11 +229,12 @@ impl Keeper {
         }
     }
 
-    /// How long credentials that expire then can be left alone: until five minutes before, or half of their time.
+    /// How long credentials that expire then can be left alone: until five minutes before, or half of their time, but
+    /// not longer than any clock can hold.
     #[expect(clippy::disallowed_methods, reason = "an expiry is a time of day, and this is an edge")]
     fn renewal(&self, expiry: SystemTime) -> Duration {
         let left = expiry.duration_since(SystemTime::now()).unwrap_or_default();
-        left.saturating_sub(RENEW_AHEAD).max(left / 2).max(self.pause())
+        left.saturating_sub(RENEW_AHEAD).max(left / 2).max(self.pause()).min(RENEW_AT_LEAST)
     }
 }
 
@@ -311,6 +314,17 @@ mod tests {
             let (least, most) = (Duration::from_secs(wait).saturating_sub(SECOND * 2), Duration::from_secs(wait));
             assert!(least <= due && due <= most, "{left}: {due:?}");
         }
+    }
+
+    #[test]
+    fn an_expiry_that_no_clock_reaches_is_asked_about_once_a_day() {
+        let now = Instant::now();
+        let mut keeper = keeper(now);
+        keeper.due = Some(now);
+        assert!(keeper.begin(now, &Arc::default()).is_some());
+        let never = SystemTime::UNIX_EPOCH + Duration::from_secs(i64::MAX as u64);
+        answer(&mut keeper, now, "old", Some(never));
+        assert_eq!(keeper.next_due(), Some(now + RENEW_AT_LEAST));
     }
 
     #[test]
