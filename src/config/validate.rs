@@ -1,0 +1,244 @@
+//! Whether a configuration can be had: the bounds of its fields, and how they relate.
+//!
+//! [`Config::validate`] finds every fault at once, each with its field, its value and its bound; relations between
+//! fields name both.
+
+use std::time::Duration;
+
+use super::{Config, Pinning, RateLimit, TlsRoots};
+use crate::error::{ConfigError, ConfigFault};
+use crate::limits;
+
+impl Config {
+    /// Checks every field and every relation. Whether [`Config::tls_roots`] can be read, and [`Config::cpus`] and
+    /// [`Pinning::On`] be had, is checked when the producer is built.
+    ///
+    /// # Errors
+    /// All faults, not only the first.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let mut check = Check { faults: Vec::new() };
+        self.check_identity(&mut check);
+        self.check_sizes(&mut check);
+        self.check_times(&mut check);
+        self.check_resources(&mut check);
+        self.check_tls(&mut check);
+        if check.faults.is_empty() { Ok(()) } else { Err(ConfigError { faults: check.faults }) }
+    }
+
+    fn check_identity(&self, check: &mut Check) {
+        if let Some(region) = &self.region {
+            let well_formed = !region.is_empty()
+                && region.len() <= 64
+                && region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+            check.that(well_formed, "region", region, "1 to 64 of a-z, 0-9 and -");
+        }
+        if let Some(url) = &self.endpoint_url {
+            let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+            let well_formed = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
+            check.that(well_formed, "endpoint_url", url, "http://HOST[:PORT] or https://HOST[:PORT]");
+        }
+        if let Some(credentials) = &self.credentials {
+            let id = &credentials.access_key_id;
+            check.that(!id.is_empty(), "credentials.access_key_id", id, "not empty");
+            let secret = !credentials.secret_access_key.is_empty();
+            check.that(secret, "credentials.secret_access_key", "empty", "not empty");
+        }
+    }
+
+    fn check_sizes(&self, check: &mut Check) {
+        check.range("aggregation_max_count", self.aggregation_max_count, 1, u32::MAX as usize);
+        let (min, max) = (limits::AGGREGATION_BYTES_MIN, limits::RECORD_BYTES_MAX);
+        check.range("aggregation_max_size", self.aggregation_max_size, min, max);
+        check.range("collection_max_count", self.collection_max_count, 1, limits::REQUEST_RECORDS_MAX);
+        check.range("collection_max_size", self.collection_max_size, min, limits::REQUEST_BYTES_MAX);
+        check.range("max_record_size", self.max_record_size, 1, limits::RECORD_BYTES_MAX);
+        let aggregate = self.aggregation_max_size.saturating_add(limits::OUTER_PARTITION_KEY.len());
+        check.relation(
+            !self.aggregation_enabled || aggregate <= self.max_record_size,
+            "aggregation_max_size, max_record_size",
+            format!("{} and {}", self.aggregation_max_size, self.max_record_size),
+            "such that an aggregate and its key of one byte fit a record",
+        );
+        check.relation(
+            !self.aggregation_enabled || aggregate <= self.collection_max_size,
+            "aggregation_max_size, collection_max_size",
+            format!("{} and {}", self.aggregation_max_size, self.collection_max_size),
+            "such that an aggregate and its key of one byte fit a request",
+        );
+        if let RateLimit::Percent(percent) = self.rate_limit {
+            check.range("rate_limit", percent as usize, 1, limits::RATE_LIMIT_MAX as usize);
+        }
+    }
+
+    fn check_times(&self, check: &mut Check) {
+        let ms = Duration::from_millis(1);
+        let max = limits::DURATION_MAX;
+        check.duration("record_max_buffered_time", self.record_max_buffered_time, ms, max);
+        check.duration("record_ttl", self.record_ttl, ms, max);
+        check.duration("request_timeout", self.request_timeout, ms, max);
+        check.duration("connect_timeout", self.connect_timeout, ms, max);
+        check.duration("retry_base_delay", self.retry_base_delay, ms, max);
+        check.duration("retry_delay_cap", self.retry_delay_cap, ms, max);
+        check.duration("auth_grace", self.auth_grace, Duration::ZERO, max);
+        check.duration("map_refresh", self.map_refresh, Duration::from_secs(1), max);
+        check.relation(
+            self.record_ttl > self.record_max_buffered_time,
+            "record_ttl, record_max_buffered_time",
+            format!("{:?} and {:?}", self.record_ttl, self.record_max_buffered_time),
+            "such that a record can be sent before it expires: the first greater than the second",
+        );
+        check.relation(
+            self.retry_base_delay <= self.retry_delay_cap,
+            "retry_base_delay, retry_delay_cap",
+            format!("{:?} and {:?}", self.retry_base_delay, self.retry_delay_cap),
+            "such that the first is at most the second",
+        );
+    }
+
+    fn check_tls(&self, check: &mut Check) {
+        let some = match &self.tls_roots {
+            TlsRoots::Platform => true,
+            TlsRoots::Pem(pem) => !pem.is_empty(),
+            TlsRoots::Der(certificates) => !certificates.is_empty(),
+        };
+        check.relation(some, "tls_roots", format!("{:?}", self.tls_roots), "one certificate at least");
+    }
+
+    fn check_resources(&self, check: &mut Check) {
+        check.range("max_connections_per_core", self.max_connections_per_core, 1, limits::CONNECTIONS_MAX);
+        check.range("max_outstanding_records", self.max_outstanding_records, 1, limits::OUTSTANDING_RECORDS_MAX);
+        check.range("max_outstanding_bytes", self.max_outstanding_bytes, 1, limits::OUTSTANDING_BYTES_MAX);
+        check.relation(
+            self.max_outstanding_bytes / 4 * 3 >= self.max_record_size,
+            "max_outstanding_bytes, max_record_size",
+            format!("{} and {}", self.max_outstanding_bytes, self.max_record_size),
+            "such that three quarters of the first hold one record (a quarter may be submitters' unspent credit)",
+        );
+        check.range("cores", self.cores, 1, limits::CORES_MAX);
+        self.check_cpus(check);
+        check.range("ring_bytes", self.ring_bytes, limits::RING_BYTES_MIN, limits::RING_BYTES_MAX);
+        check.that(self.ring_bytes.is_power_of_two(), "ring_bytes", &self.ring_bytes.to_string(), "a power of two");
+        check.range("max_submitters", self.max_submitters, limits::POOL_SUBMITTERS + 1, limits::SUBMITTERS_MAX);
+    }
+
+    fn check_cpus(&self, check: &mut Check) {
+        let Some(cpus) = &self.cpus else { return };
+        let count = cpus.len();
+        if !(1..=limits::CORES_MAX).contains(&count) {
+            check.relation(false, "cpus", format!("{count} CPUs"), &format!("1 to {}", limits::CORES_MAX));
+        }
+        let mut ascending = cpus.clone();
+        ascending.sort_unstable();
+        if let Some(twice) = ascending.windows(2).find(|pair| pair[0] == pair[1]) {
+            let bound = format!("such that each is named once: {} is there twice", twice[0]);
+            check.relation(false, "cpus", format!("{cpus:?}"), &bound);
+        }
+        check.relation(
+            self.cores == 1 || self.cores == count,
+            "cores, cpus",
+            format!("{} and {cpus:?}", self.cores),
+            "such that there is a CPU for each core; with the second, the first need not be set",
+        );
+        check.relation(
+            self.pinning != Pinning::Off,
+            "pinning, cpus",
+            format!("Off and {cpus:?}"),
+            "such that cores are pinned to what is named: Auto or On, or no CPUs",
+        );
+    }
+}
+
+/// Collects faults.
+struct Check {
+    faults: Vec<ConfigFault>,
+}
+
+impl Check {
+    fn that(&mut self, holds: bool, field: &'static str, value: &str, bound: &str) {
+        self.relation(holds, field, format!("{value:?}"), bound);
+    }
+
+    fn relation(&mut self, holds: bool, field: &'static str, value: String, bound: &str) {
+        if !holds {
+            self.faults.push(ConfigFault { field, value, bound: bound.to_owned() });
+        }
+    }
+
+    fn range(&mut self, field: &'static str, value: usize, min: usize, max: usize) {
+        if value < min || value > max {
+            let (value, bound) = (value.to_string(), format!("{min} to {max}"));
+            self.faults.push(ConfigFault { field, value, bound });
+        }
+    }
+
+    fn duration(&mut self, field: &'static str, value: Duration, min: Duration, max: Duration) {
+        if value < min || value > max {
+            let (value, bound) = (format!("{value:?}"), format!("{min:?} to {max:?}"));
+            self.faults.push(ConfigFault { field, value, bound });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid() {
+        Config::default().validate().expect("defaults");
+    }
+
+    #[test]
+    fn every_fault_is_reported_at_once_with_field_value_and_bound() {
+        let config = Config {
+            region: Some("EU west".into()),
+            endpoint_url: Some("kinesis".into()),
+            aggregation_max_size: 63,
+            collection_max_count: 501,
+            record_ttl: Duration::from_millis(50),
+            rate_limit: RateLimit::Percent(0),
+            cores: 0,
+            ring_bytes: 5000,
+            ..Config::default()
+        };
+        let error = config.validate().unwrap_err();
+        let fields: Vec<_> = error.faults.iter().map(|fault| fault.field).collect();
+        assert_eq!(
+            fields,
+            [
+                "region",
+                "endpoint_url",
+                "aggregation_max_size",
+                "collection_max_count",
+                "rate_limit",
+                "record_ttl, record_max_buffered_time",
+                "cores",
+                "ring_bytes",
+            ]
+        );
+        let text = error.to_string();
+        assert!(text.contains("collection_max_count is 501, but must be 1 to 500"), "{text}");
+        assert!(text.contains("50ms and 100ms"), "{text}");
+    }
+
+    #[test]
+    fn named_cpus_are_one_for_each_core() {
+        let named = |cpus: &[usize]| Config { cpus: Some(cpus.to_vec()), ..Config::default() };
+        for config in [named(&[3]), named(&[5, 2, 0]), Config { cores: 2, pinning: Pinning::On, ..named(&[1, 0]) }] {
+            config.validate().expect("a CPU for each core");
+            assert_eq!(config.core_count(), config.cpus.map_or(0, |cpus| cpus.len()));
+        }
+        assert_eq!(Config { cores: 7, ..Config::default() }.core_count(), 7);
+        for (config, text) in [
+            (named(&[]), "cpus is 0 CPUs, but must be 1 to 256"),
+            (named(&(0..257).collect::<Vec<_>>()), "cpus is 257 CPUs, but must be 1 to 256"),
+            (named(&[4, 0, 4]), "cpus is [4, 0, 4], but must be such that each is named once: 4 is there twice"),
+            (Config { cores: 3, ..named(&[0, 1]) }, "cores, cpus is 3 and [0, 1], but must be"),
+            (Config { pinning: Pinning::Off, ..named(&[0]) }, "pinning, cpus is Off and [0], but must be"),
+        ] {
+            let error = config.validate().expect_err(text);
+            assert_eq!(error.faults.len(), 1, "{error}");
+            assert!(error.to_string().contains(text), "{error}");
+        }
+    }
+}
