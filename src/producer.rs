@@ -4,9 +4,9 @@
 //!   build ─▶ control thread, core threads ─▶ streams, submitters, puts ─▶ flush ─▶ close ─▶ threads end
 //! ```
 //!
-//! Dropping the last `Producer` closes it in the background; [`Producer::close_on_drop`] makes a guard that waits.
+//! What any thread may put through without a submitter of its own is the `pool`. Dropping the last `Producer` closes it in the background; [`Producer::close_on_drop`] makes a guard that waits.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -34,9 +34,13 @@ use crate::runtime::signals::block_sigpipe;
 use crate::runtime::thread::start_core;
 use crate::shared::{End, Ends, FlushCell, Shared, StreamState, lock};
 use crate::stream::Stream;
-use crate::submitter::{Refund, Submitter, Use};
+use crate::submitter::{Submitter, Use};
 use crate::trust;
-use crate::waiting::{Cell, Close, Flush, Outcome, block_on_for};
+use crate::waiting::{Cell, Close, Flush, Outcome, block_on, block_on_for};
+
+mod pool;
+
+use pool::Pool;
 
 /// A provider of credentials that was given, and what messages call it.
 pub(crate) type GivenProvider = (SharedCredentialsProvider, &'static str);
@@ -49,8 +53,8 @@ struct Inner {
     shared: Arc<Shared>,
     /// What the cores run on.
     runtime: CoreRuntime,
-    /// The submitters behind [`Producer::put`]; each made when it is first needed.
-    pool: [OnceLock<Mutex<Submitter>>; POOL_SUBMITTERS],
+    /// The submitters behind [`Producer::put`].
+    pool: Pool,
 }
 
 impl Producer {
@@ -119,7 +123,7 @@ impl Producer {
                 }
             })
             .map_err(|error| abort(&shared, StartError::Thread { reason: error.to_string() }))?;
-        Ok(Producer(Arc::new(Inner { shared, runtime, pool: Default::default() })))
+        Ok(Producer(Arc::new(Inner { shared, runtime, pool: Pool::default() })))
     }
 
     /// Opens a stream, by name or ARN, with the producer's configuration. It returns at once; see [`Stream::ready`].
@@ -179,7 +183,7 @@ impl Producer {
     pub fn put<'r>(&self, stream: &Stream, record: Record<'r>) -> Result<Outcome, PutError<Record<'r>>> {
         match self.try_put(stream, record) {
             Err(PutError { reason: PutErrorReason::Full, .. }) => {
-                crate::waiting::block_on(self.0.put_when_possible(stream, record))
+                block_on(self.0.pool.put_when_possible(&self.0.shared, stream, record))
             }
             result => result,
         }
@@ -194,10 +198,7 @@ impl Producer {
         if self.0.shared.origin.is_elsewhere() {
             return Err(PutError { record, reason: PutErrorReason::Forked });
         }
-        match self.0.pooled() {
-            Ok(submitter) => lock(submitter).try_put(stream, record),
-            Err(reason) => Err(PutError { record, reason }),
-        }
+        self.0.pool.try_put(&self.0.shared, stream, record)
     }
 
     /// Puts a record from any task.
@@ -206,7 +207,9 @@ impl Producer {
     /// As [`Submitter::put`].
     pub async fn put_async<'r>(&self, stream: &Stream, record: Record<'r>) -> Result<Outcome, PutError<Record<'r>>> {
         match self.try_put(stream, record) {
-            Err(PutError { reason: PutErrorReason::Full, .. }) => self.0.put_when_possible(stream, record).await,
+            Err(PutError { reason: PutErrorReason::Full, .. }) => {
+                self.0.pool.put_when_possible(&self.0.shared, stream, record).await
+            }
             result => result,
         }
     }
@@ -283,54 +286,6 @@ impl Producer {
 impl std::fmt::Debug for Producer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Producer").field("counts", &self.0.shared.counts()).finish_non_exhaustive()
-    }
-}
-
-impl Inner {
-    /// A submitter of the pool: one that nobody uses at this moment, if there is one.
-    fn pooled(&self) -> Result<&Mutex<Submitter>, PutErrorReason> {
-        for place in &self.pool {
-            match place.get() {
-                Some(submitter) if submitter.try_lock().is_err() => {}
-                Some(submitter) => return Ok(submitter),
-                None => {
-                    let fresh = new_submitter(&self.shared, Use::Pool).map_err(|_closed| self.shared.refusal())?;
-                    return Ok(place.get_or_init(|| Mutex::new(fresh)));
-                }
-            }
-        }
-        // All are in use, so all are there.
-        self.pool[0].get().ok_or(PutErrorReason::Full)
-    }
-
-    /// Waits for credit and room without holding a submitter.
-    async fn put_when_possible<'r>(
-        &self,
-        stream: &Stream,
-        record: Record<'r>,
-    ) -> Result<Outcome, PutError<Record<'r>>> {
-        let refused = |reason| PutError { record, reason };
-        let shared = &self.shared;
-        let mut credit = shared.budget.purse();
-        shared.doorbells.iter().for_each(crate::ring::Doorbell::ring);
-        if credit.wait(record.size()).await.is_err() {
-            return Err(refused(shared.refusal()));
-        }
-        // Also if this future is dropped while it waits for room.
-        let refund = Refund::new(&mut credit, record.size());
-        let len = crate::codec::frame_len(&record);
-        loop {
-            let submitter = self.pooled().map_err(refused)?;
-            match lock(submitter).push(stream, &record) {
-                Err(PutErrorReason::Full) => {}
-                Err(reason) => return Err(refused(reason)),
-                Ok(outcome) => {
-                    refund.disarm();
-                    return Ok(outcome);
-                }
-            }
-            std::future::poll_fn(|context| lock(submitter).ring().poll_room(context, len)).await;
-        }
     }
 }
 
