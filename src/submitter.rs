@@ -48,7 +48,24 @@ pub struct Submitter {
     purse: Purse,
     slots: Slots<Settled>,
     ring: Sender<Settled>,
+    /// Behind the ring, as fields are dropped in their order.
+    _farewell: Farewell,
     counters: Arc<SubmitterCounters>,
+}
+
+/// Rings the core once the ring's end is gone, so that it lets go of the ring now: it sees that when it looks next, and
+/// an idle one looks when it is rung.
+struct Farewell {
+    shared: Arc<Shared>,
+    home: CoreId,
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        if !self.shared.origin.is_elsewhere() {
+            self.shared.doorbells[self.home.index()].ring();
+        }
+    }
 }
 
 impl Submitter {
@@ -61,6 +78,7 @@ impl Submitter {
             purse: shared.budget.purse(),
             slots: Slots::new(Arc::clone(&shared.ledger)),
             ring,
+            _farewell: Farewell { shared: Arc::clone(&shared), home },
             counters,
             shared,
         }
@@ -232,9 +250,6 @@ impl Drop for Submitter {
         submitters.live.retain(|counters| !Arc::ptr_eq(counters, &self.counters));
         submitters.own -= usize::from(self.of == Use::Own);
         submitters.accepted_by_gone += self.counters.accepted.value();
-        drop(submitters);
-        // The core lets go of the ring when it has drained it.
-        self.bell().ring();
     }
 }
 
