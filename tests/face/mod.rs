@@ -9,8 +9,11 @@
 
 mod access;
 mod answers;
+mod batches;
 mod close;
+mod completions;
 mod delivery;
+mod detached;
 mod faults;
 mod flush;
 mod form;
@@ -22,5 +25,6 @@ mod outages;
 mod pool;
 mod pressure;
 mod reader;
+mod reservation;
 mod submitters;
 mod world;
