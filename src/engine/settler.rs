@@ -13,7 +13,7 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::batch::{Batch, Member, Removed, joined};
+use super::batch::{Batch, Generation, Removed, Ticket, joined};
 use crate::outcome::{Attempt, AttemptResult, ErrorCode, Settled, Settlement};
 
 /// A failure's code and message.
@@ -40,40 +40,46 @@ pub struct Settler {
 }
 
 impl Settler {
-    /// Settles every member of `batch`, which is empty afterwards. `seen` is told of each.
-    pub fn settle(&mut self, batch: &mut Batch, failure: Option<Reason>, mut seen: impl FnMut(&Member)) {
+    /// Settles every member of `batch`, which is empty afterwards. `seen` is told how many of which generation.
+    pub fn settle(&mut self, batch: &mut Batch, failure: Option<Reason>, mut seen: impl FnMut(Generation, usize)) {
         let attempts = std::mem::take(&mut batch.attempts);
         debug_assert!(failure.is_some() || ends_stored(&attempts), "S2");
+        batch.arrivals.runs().for_each(|(_, generation, records)| seen(generation, records));
+        self.release(batch.tickets.len() as u64, batch.record_bytes, failure.is_none());
         let common = Arc::new(Settlement { attempts, failure });
         let mut prior = batch.prior.drain(..).peekable();
-        for (place, member) in batch.members.drain(..).enumerate() {
+        for (place, ticket) in batch.tickets.drain(..).enumerate() {
             let place = place as u32;
             let settlement = match prior.next_if(|(at, _)| *at == place) {
                 Some((_, earlier)) => preceded(&earlier, &common),
                 None => Arc::clone(&common),
             };
-            seen(&member);
-            self.one(member, Settled { settlement, sub_sequence: place });
+            self.one(ticket, Settled { settlement, sub_sequence: place });
         }
         batch.body.clear();
+        batch.arrivals.clear();
     }
 
     /// Fails a record by itself.
     pub fn fail(&mut self, removed: Removed, reason: &Reason) {
         let attempts = removed.prior.map_or_else(Vec::new, |attempts| attempts.to_vec());
         let settlement = Arc::new(Settlement { attempts, failure: Some(reason.clone()) });
-        self.one(removed.member, Settled { settlement, sub_sequence: 0 });
+        self.release(1, u64::from(removed.member.size), false);
+        self.one(removed.member.ticket, Settled { settlement, sub_sequence: 0 });
     }
 
-    fn one(&mut self, member: Member, settled: Settled) {
-        self.released.records += 1;
-        self.released.bytes += u64::from(member.size);
-        if settled.settlement.failure.is_none() {
-            self.released.delivered += 1;
+    fn one(&mut self, ticket: Ticket, settled: Settled) {
+        self.wakers.extend(ticket.settle(settled));
+    }
+
+    fn release(&mut self, records: u64, bytes: u64, delivered: bool) {
+        self.released.records += records;
+        self.released.bytes += bytes;
+        if delivered {
+            self.released.delivered += records;
         } else {
-            self.released.failed += 1;
+            self.released.failed += records;
         }
-        self.wakers.extend(member.ticket.settle(settled));
     }
 
     /// What was freed since the last call.

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::aggregator::Aggregator;
-use super::batch::Batch;
+use super::batch::{Batch, Pool};
 use super::limiter::Limiter;
 use super::wheel::TimerId;
 use crate::time::Time;
@@ -169,8 +169,8 @@ impl Shard {
     }
 
     /// Takes the queue and the open aggregate apart, in order.
-    pub fn dismantle(mut self) -> impl Iterator<Item = Box<Batch>> {
-        let open = self.aggregator.seal();
+    pub fn dismantle(mut self, pool: &mut Pool) -> impl Iterator<Item = Box<Batch>> + use<> {
+        let open = self.aggregator.seal(pool);
         self.queue.into_iter().chain(open)
     }
 

@@ -19,11 +19,12 @@ mod request;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::batch::{Batch, Bounds, Member, Parcel, Pool, Removed, Routed, Ticket, joined};
+use super::batch::{Batch, Bounds, Member, Pool, Removed, Routed, Ticket, joined};
 use super::collector::Collector;
 use super::flush::Participant;
 use super::limiter::Limiter;
 use super::mesh::Mesh;
+use super::parcel::Parcel;
 use super::retrier::{Action, Backoff, Placement, Remedy, Trouble, classify, judge_placement};
 use super::router::{Adoption, Route, Router};
 use super::settler::{Reason, Settler};
@@ -60,6 +61,8 @@ pub struct Common {
     pub settler: Settler,
     /// Batches at rest.
     pub pool: Pool,
+    /// The lists of requests that have ended, for the next ones: never more than there are connections, and one.
+    pub lists: Vec<Vec<Box<Batch>>>,
     /// What this core says to others.
     pub mesh: Mesh,
     /// Draws backoffs.
@@ -143,14 +146,14 @@ impl Stream {
             size: record.size() as u32, // at most 10 MiB: limits::RECORD_BYTES_MAX
             generation: self.flush.accept(),
         };
-        let hash = record.explicit_hash_key.unwrap_or_else(|| hash_key(record.partition_key));
         let explicit = record.explicit_hash_key.is_some();
         let (key, data) = (record.partition_key, record.data);
-        self.take_in(now, Routed { member, hash, explicit, key, data, prior: None }, common);
+        let hash = record.explicit_hash_key.unwrap_or_else(|| hash_key(key));
+        self.take_in(now, Routed { member, hash, explicit, fresh: true, key, data, prior: None }, common);
     }
 
     /// Records from another core, chosen for us under its map of `epoch`.
-    pub fn accept_parcel(&mut self, now: Time, epoch: u64, parcel: Parcel, common: &mut Common) {
+    pub fn accept_parcel(&mut self, now: Time, epoch: u64, mut parcel: Parcel, common: &mut Common) {
         // Under an older map than the sender's we might send them straight back.
         if epoch > self.router.epoch() && !self.closed {
             if let Some(oldest) = parcel.oldest() {
@@ -160,6 +163,7 @@ impl Stream {
             return;
         }
         parcel.unpack(|record| self.take_in(now, record, common));
+        common.mesh.give(parcel);
     }
 
     fn take_in(&mut self, now: Time, record: Routed<'_>, common: &mut Common) {
@@ -275,7 +279,7 @@ impl Stream {
             Timer::Seal(_, index) => {
                 if let Some(Some(shard)) = self.shards.get_mut(index.index()) {
                     shard.seal_alarm = None;
-                    if let Some(batch) = shard.aggregator.seal() {
+                    if let Some(batch) = shard.aggregator.seal(&mut common.pool) {
                         self.enqueue(now, index, batch, common);
                     }
                 }
@@ -329,7 +333,7 @@ impl Stream {
 
     fn seal_now(&mut self, now: Time, index: ShardIndex, common: &mut Common) {
         let Some(shard) = self.shards[index.index()].as_deref_mut() else { return };
-        if let Some(batch) = shard.aggregator.seal() {
+        if let Some(batch) = shard.aggregator.seal(&mut common.pool) {
             cancel(&mut shard.seal_alarm, common);
             self.enqueue_by(now, index, batch, now, common);
         }
@@ -339,17 +343,17 @@ impl Stream {
     pub fn close(&mut self, now: Time, common: &mut Common) {
         self.closed = true;
         for shard in std::mem::take(&mut self.shards).into_iter().flatten() {
-            for batch in shard.dismantle() {
+            for batch in shard.dismantle(&mut common.pool) {
                 self.settle(batch, Some(closed()), common);
             }
         }
         self.collector.clear();
         let waiting = std::mem::take(self.router.waiting());
-        for parcel in std::mem::take(&mut self.early).into_iter().map(|(_, parcel)| parcel).chain([waiting]) {
+        for mut parcel in std::mem::take(&mut self.early).into_iter().map(|(_, parcel)| parcel).chain(waiting) {
             parcel.unpack(|record| self.take_in(now, record, common));
         }
         for Parked { mut batch, stored, attempt, .. } in std::mem::take(&mut self.parked) {
-            batch.attempts.push(misplaced(&attempt, ErrorCode::UnverifiedShard, &stored));
+            batch.note_attempt(misplaced(&attempt, ErrorCode::UnverifiedShard, &stored));
             self.settle(batch, Some(closed()), common);
         }
     }
@@ -359,19 +363,19 @@ impl Stream {
         let (code, message) = closed();
         for mut batch in batches {
             let result = AttemptResult::Failed { code: code.clone(), message: Arc::clone(&message), ambiguous: true };
-            batch.attempts.push(Attempt { began, ended: now, result });
+            batch.note_attempt(Attempt { began, ended: now, result });
             self.settle(batch, Some((code.clone(), Arc::clone(&message))), common);
         }
     }
 
     fn settle(&mut self, mut batch: Box<Batch>, failure: Option<Reason>, common: &mut Common) {
         let flush = &mut self.flush;
-        common.settler.settle(&mut batch, failure, |member| flush.settled(member.generation));
+        common.settler.settle(&mut batch, failure, |generation, records| flush.settled(generation, records));
         common.pool.give(batch);
     }
 
     fn fail(&mut self, removed: Removed, reason: &Reason, common: &mut Common) {
-        self.flush.settled(removed.member.generation);
+        self.flush.settled(removed.member.generation, 1);
         common.settler.fail(removed, reason);
     }
 
@@ -382,11 +386,11 @@ impl Stream {
 
     /// Arrival of the oldest record here that is not in a request.
     pub fn oldest(&mut self) -> Option<Time> {
-        let waiting = self.router.waiting().oldest();
+        let waiting = self.router.waiting().iter().filter_map(Parcel::oldest).min();
         let early = self.early.iter().filter_map(|(_, parcel)| parcel.oldest());
         let batches = self.shards.iter().flatten().flat_map(|shard| shard.batches());
         let parked = self.parked.iter().map(|parked| &*parked.batch);
-        batches.chain(parked).map(|batch| batch.oldest).chain(waiting).chain(early).min()
+        batches.chain(parked).map(|batch| batch.arrivals.oldest()).chain(waiting).chain(early).min()
     }
 }
 
