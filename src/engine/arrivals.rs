@@ -78,6 +78,11 @@ impl Arrivals {
         self.runs.clear();
     }
 
+    /// Bytes that the runs occupy.
+    pub fn capacity(&self) -> usize {
+        self.runs.capacity() * size_of::<Run>()
+    }
+
     /// Gives back room for more than a sixteenth of what there is.
     pub fn trim(&mut self) {
         super::batch::trim(&mut self.runs);

@@ -179,11 +179,9 @@ impl Batch {
         std::mem::swap(&mut fresh.body, &mut self.body);
         std::mem::swap(&mut fresh.tickets, &mut self.tickets);
         std::mem::swap(&mut fresh.arrivals, &mut self.arrivals);
-        std::mem::swap(&mut fresh.prior, &mut self.prior);
         fresh.body.clear();
         fresh.tickets.clear();
         fresh.arrivals.clear();
-        fresh.prior.clear();
         *self = fresh;
     }
 
@@ -283,9 +281,10 @@ impl Batch {
         self.body.seal()
     }
 
-    /// Bytes that its buffers occupy.
-    fn capacity(&self) -> usize {
-        self.body.capacity() + self.tickets.capacity() * size_of::<Ticket>()
+    /// Bytes that it occupies, in all.
+    fn footprint(&self) -> usize {
+        let lists = self.tickets.capacity() * size_of::<Ticket>() + self.arrivals.capacity();
+        size_of::<Batch>() + self.body.capacity() + lists
     }
 }
 
@@ -324,13 +323,13 @@ pub struct Pool {
     indexes: Vec<Box<KeyIndex>>,
 }
 
-/// Batches kept at rest, and indexes. Beyond it they go back to the allocator.
-const POOL_BATCHES_MAX: usize = 256;
-/// Bytes of all batches at rest: 256 of 50 KiB are 13 MiB.
+/// Bytes of all batches at rest: some 300 of 50 KiB, or many small ones. Beyond it they go back to the allocator.
 const POOL_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A batch whose buffers grew past this is not kept: one large record must not stay resident.
 const POOL_BATCH_BYTES_MAX: usize = 256 * 1024;
-/// An index with room for more keys than this is not kept, for the same reason.
+/// Indexes kept at rest: no more than that many shards have an aggregate open for the first time at one moment, as a rule.
+const POOL_INDEXES_MAX: usize = 256;
+/// An index with room for more keys than this is not kept.
 const POOL_INDEX_KEYS_MAX: usize = 4096;
 
 impl Pool {
@@ -338,7 +337,7 @@ impl Pool {
     pub fn take(&mut self) -> Box<Batch> {
         let mut batch = match self.batches.pop() {
             Some(batch) => {
-                self.bytes -= batch.capacity();
+                self.bytes -= batch.footprint();
                 batch
             }
             None => Box::new(Batch::empty()),
@@ -353,15 +352,14 @@ impl Pool {
     pub fn seal(&mut self, batch: &mut Batch) {
         let index = batch.seal();
         self.indexes.extend(index.filter(|index| index.capacity() <= POOL_INDEX_KEYS_MAX));
-        self.indexes.truncate(POOL_BATCHES_MAX);
+        self.indexes.truncate(POOL_INDEXES_MAX);
     }
 
     /// Takes back a batch whose members are gone.
     pub fn give(&mut self, mut batch: Box<Batch>) {
         debug_assert!(batch.tickets.is_empty(), "B1: a pooled batch settles nobody");
-        let bytes = batch.capacity();
-        let fits = bytes <= POOL_BATCH_BYTES_MAX && self.bytes + bytes <= POOL_BYTES_MAX;
-        if fits && self.batches.len() < POOL_BATCHES_MAX {
+        let bytes = batch.footprint();
+        if bytes <= POOL_BATCH_BYTES_MAX && self.bytes + bytes <= POOL_BYTES_MAX {
             batch.reset();
             self.bytes += bytes;
             self.batches.push(batch);

@@ -36,6 +36,7 @@
 
 mod aggregator;
 mod arrivals;
+mod backlog;
 mod batch;
 mod collector;
 mod flush;
@@ -386,7 +387,7 @@ impl Core {
         if stream.should_seal() || common.mesh.is_bereft() {
             stream.seal_all(now, common);
         } else if pressed {
-            stream.seal_quiet(now, common);
+            stream.relieve(now, common);
         }
         stream.arm(now, common);
         let Some(report) = stream.flush.report() else { return };

@@ -19,6 +19,7 @@ mod request;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::backlog::BacklogMax;
 use super::batch::{Batch, Bounds, Member, Pool, Removed, Routed, Ticket, joined};
 use super::collector::Collector;
 use super::flush::Participant;
@@ -96,6 +97,7 @@ pub struct Stream {
     core: CoreId,
     config: Config,
     bounds: Bounds,
+    backlog_max: Option<BacklogMax>,
     router: Router,
     /// By index under the present map; those that had records here.
     shards: Vec<Option<Box<Shard>>>,
@@ -122,6 +124,7 @@ impl Stream {
             flush: Participant::new(cores),
             core,
             bounds: Bounds::of(&config),
+            backlog_max: BacklogMax::of(&config),
             config,
             router: Router::new(core),
             shards: Vec::new(),
@@ -194,6 +197,16 @@ impl Stream {
 
     fn append(&mut self, now: Time, index: ShardIndex, record: Routed<'_>, common: &mut Common) {
         let (id, wait, bounds) = (self.id, self.collector_wait(), self.bounds);
+        if let Some(max) = self.backlog_max {
+            let bytes = u64::from(record.member.size);
+            let shard = self.shard_entry(now, index);
+            if record.fresh
+                && let Some(reason) = max.refuses(&shard.id, &shard.held, bytes)
+            {
+                return self.fail(Removed { member: record.member, prior: record.prior }, &reason, common);
+            }
+            shard.held.add(1, bytes);
+        }
         self.late |= self.flush.is_late(record.member.generation);
         // The router has just predicted a shard of the present map, so there is an entry for it.
         let shard = self.shard_entry(now, index);
@@ -322,12 +335,26 @@ impl Stream {
         self.collector.grew(now, &self.config, 0, 0, now);
     }
 
-    /// Seals what it helps to seal when callers wait for credit: aggregates of shards that have nothing under way.
-    pub fn seal_quiet(&mut self, now: Time, common: &mut Common) {
+    /// Callers wait for credit, or little is left: nothing that could be sent waits for company any more.
+    ///
+    /// Only settled records make room. What is queued leaves as soon as it may, and so does the open aggregate of a shard
+    /// that has nothing under way. That of another shard stays open: it would only stand behind what is under way, and
+    /// in its stead there would be more and smaller aggregates, each with its cost, just when there is most to do. It is
+    /// sealed when the shard's last request has ended, if there is pressure still, and at its deadline in any case. So
+    /// where everything is open or queued, the next turn sends, and something is always under way until there is room.
+    pub fn relieve(&mut self, now: Time, common: &mut Common) {
+        let mut hurried = false;
         for index in (0..self.shards.len() as u32).map(ShardIndex) {
-            if self.shards[index.index()].as_ref().is_some_and(|shard| shard.is_quiet()) {
+            let Some(shard) = self.shards[index.index()].as_deref_mut() else { continue };
+            if shard.is_quiet() {
                 self.seal_now(now, index, common);
+            } else {
+                shard.hurry(now);
+                hurried |= shard.listed;
             }
+        }
+        if hurried {
+            self.collector.grew(now, &self.config, 0, 0, now);
         }
     }
 
@@ -369,9 +396,20 @@ impl Stream {
     }
 
     fn settle(&mut self, mut batch: Box<Batch>, failure: Option<Reason>, common: &mut Common) {
+        self.let_go(&batch.predicted, batch.tickets.len() as u64, batch.record_bytes);
         let flush = &mut self.flush;
         common.settler.settle(&mut batch, failure, |generation, records| flush.settled(generation, records));
         common.pool.give(batch);
+    }
+
+    /// Records of a shard are settled, or go elsewhere.
+    fn let_go(&mut self, shard: &Option<Arc<str>>, records: u64, bytes: u64) {
+        if let (Some(_), Some(id), Some(map)) = (self.backlog_max, shard, self.router.map())
+            && let Some(index) = map.find(id)
+            && let Some(Some(shard)) = self.shards.get_mut(index.index())
+        {
+            shard.held.remove(records, bytes);
+        }
     }
 
     fn fail(&mut self, removed: Removed, reason: &Reason, common: &mut Common) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kpl::HashKey;
 use kpl::codec::{EntryResult, Framed};
-use kpl::config::Config;
+use kpl::config::{Config, WireFormat};
 use kpl::engine::{Core, ShardInfo, ShardMap, Ticket, Transmit};
 use kpl::outcome::Settled;
 use kpl::record::{CoreId, Record, StreamId, StreamName};
@@ -19,19 +19,25 @@ pub struct Driven {
     pub now: Time,
     slots: Slots<Settled>,
     shards: usize,
+    ids: Vec<Arc<str>>,
+    number: Arc<str>,
 }
 
 impl Driven {
-    /// A core with one stream of `shards` even shards, `shardId-0` and so on; without a map, if there are none.
+    /// A core with one stream of `shards` even shards; without a map, if there are none.
     pub fn new(config: &Config, shards: usize) -> Driven {
+        // Text, so that it is read without the library's help.
+        let config = &Config { wire: WireFormat::Json, ..config.clone() };
         config.validate().expect("a configuration that can be had");
         let now = Time::from_nanos(1_000_000_000);
         let mut core = Core::new(now, CoreId(0), 1, config, 7);
         core.handle_stream(STREAM, StreamName::parse("stream").expect("a name"), config.clone());
+        let slots = Slots::new(Arc::new(Ledger::new()));
+        let mut driven = Driven { core, now, slots, shards: 0, ids: Vec::new(), number: "49".into() };
         if shards > 0 {
-            core.handle_map(now, STREAM, Arc::new(map(1, shards)));
+            driven.remap(1, shards);
         }
-        Driven { core, now, slots: Slots::new(Arc::new(Ledger::new())), shards }
+        driven
     }
 
     /// An explicit hash key of shard `shard`.
@@ -76,29 +82,42 @@ impl Driven {
         transmits
     }
 
-    /// The service stores all of a request, wherever it was to go.
-    pub fn stored(&mut self, transmit: &Transmit, shard: &str) {
-        let (shard_id, sequence_number): (Arc<str>, Arc<str>) = (shard.into(), "49".into());
-        let entry = EntryResult::Stored { shard_id, sequence_number };
-        let entries = vec![entry; transmit.kinesis_records];
+    /// What the service answers if it stores all of a request, each where its hash key belongs.
+    pub fn all_stored(&self, transmit: &Transmit) -> Vec<EntryResult> {
+        let width = u128::MAX / self.shards as u128;
+        let text = std::str::from_utf8(&transmit.body).expect("a request in JSON");
+        let hashes = text.split("ExplicitHashKey\":\"").skip(1).map(|rest| rest.split('"').next());
+        let stored = hashes.map(|decimal| {
+            let hash: u128 = decimal.and_then(|decimal| decimal.parse().ok()).expect("a hash key in decimal");
+            let shard = (hash / width).min(self.shards as u128 - 1);
+            EntryResult::Stored { shard_id: self.ids[shard as usize].clone(), sequence_number: self.number.clone() }
+        });
+        let stored: Vec<EntryResult> = stored.collect();
+        assert_eq!(stored.len(), transmit.kinesis_records);
+        stored
+    }
+
+    pub fn answer(&mut self, transmit: &Transmit, entries: Vec<EntryResult>) {
         self.core.handle_answer(self.now, transmit.request, Ok(entries));
     }
 
     /// A newer map, of the same shards or of others.
     pub fn remap(&mut self, epoch: u64, shards: usize) {
+        let map = map(epoch, shards);
         self.shards = shards;
-        self.core.handle_map(self.now, STREAM, Arc::new(map(epoch, shards)));
+        self.ids = map.shards().iter().map(|shard| shard.id.clone()).collect();
+        self.core.handle_map(self.now, STREAM, Arc::new(map));
     }
 }
 
+/// Even shards. A map with another number of shards has others than the one before.
 fn map(epoch: u64, shards: usize) -> ShardMap {
     let width = u128::MAX / shards as u128;
     let infos = (0..shards).map(|number| ShardInfo {
-        // A map with another number of shards has other shards.
-        id: format!("shardId-{number}{}", "x".repeat(epoch as usize - 1)).into(),
-        first: HashKey(if number == 0 { 0 } else { width * number as u128 }),
+        id: format!("shardId-{number}-of-{shards}").into(),
+        first: HashKey(width * number as u128),
         last: HashKey(if number + 1 == shards { u128::MAX } else { width * (number as u128 + 1) - 1 }),
         parents: [None, None],
     });
-    ShardMap::build(infos.collect(), epoch, 1, None).expect("even shards are a map")
+    ShardMap::build(epoch, infos.collect(), 1, None).expect("even shards are a map")
 }

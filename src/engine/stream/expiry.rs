@@ -42,6 +42,7 @@ impl Stream {
         (rest.seal, rest.send_by, rest.not_before) = (batch.seal, batch.send_by, batch.not_before);
         rest.refused_since = batch.refused_since;
         let bounds = Bounds { max_size: usize::MAX, ..bounds };
+        let (records, bytes) = (batch.tickets.len() as u64, batch.record_bytes);
         batch.dissolve(|record| {
             if record.member.arrival + ttl <= now {
                 let removed = Removed { member: record.member, prior: record.prior };
@@ -51,6 +52,7 @@ impl Stream {
                 assert!(appended.is_ok(), "what was one batch fits one batch");
             }
         });
+        self.let_go(&rest.predicted, records - rest.tickets.len() as u64, bytes - rest.record_bytes);
         common.pool.give(batch);
         common.pool.seal(&mut rest);
         Some(rest)

@@ -60,6 +60,7 @@ impl Stream {
     }
 
     pub(super) fn route_anew(&mut self, now: Time, mut batch: Box<Batch>, common: &mut Common) {
+        self.let_go(&batch.predicted, batch.tickets.len() as u64, batch.record_bytes);
         batch.dissolve(|record| self.take_in(now, record, common));
         common.pool.give(batch);
     }
