@@ -17,6 +17,7 @@
 //! | I12 | in calm, a record is first sent by its deadline, or at once when it is flushed |
 //! | I13 | no outcome comes later than the expiration and a last request allow |
 //! | I14 | a core neither spins nor sleeps for ever |
+//! | I15 | a shard holds no more of the budget than `shard_backlog_max` allows; what is refused for it never was sent |
 //! | E2 | a core sends records of its own shards only |
 
 use std::collections::BTreeMap;
@@ -156,6 +157,12 @@ impl Checker {
         }
         self.holds(!late, || format!("I13: record {number} has its outcome at {now:?}, at the latest {latest:?}"));
         true
+    }
+
+    /// Accepted and not settled: records, and their bytes.
+    pub fn outstanding_where(&self, counts: impl Fn(&Draft) -> bool) -> (usize, usize) {
+        let open = self.records.values().filter(|record| record.handle.is_some() && counts(&record.draft));
+        open.fold((0, 0), |(records, bytes), record| (records + 1, bytes + record.draft.size()))
     }
 
     /// Whether some flush is not done.

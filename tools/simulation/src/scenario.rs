@@ -48,6 +48,8 @@ pub struct Scenario {
     pub close: Option<(Time, Duration)>,
     /// Whether the endpoint takes no CBOR.
     pub refuses_cbor: bool,
+    /// The first shard of the first stream takes nothing, ever.
+    pub dead_shard: bool,
     /// From when to when no request gets through.
     pub outage: Option<(Time, Time)>,
     /// Messages that a mesh ring holds.
@@ -74,7 +76,9 @@ impl Scenario {
         // Roughly when the last record is put.
         let span = Duration::from_micros(pause_us / 2 * puts as u64 / (burst / 2 + 1) + 100_000);
         let moment = |rng: &mut Rng| Time::ZERO + rng.micros(0, span.as_micros() as u64 * 12 / 10);
-        let streams = (0..rng.pick(&[1, 1, 2, 3])).map(|index| draw_stream(rng, index, &config, calm)).collect();
+        let streams: Vec<StreamPlan> =
+            (0..rng.pick(&[1, 1, 2, 3])).map(|index| draw_stream(rng, index, &config, calm)).collect();
+        let dead_shard = rng.chance(if config.shard_backlog_max.is_some() { 5000 } else { 500 });
         let submitters = rng.between(1, 4);
         let flushes = (0..rng.pick(&[0, 1, 3, 10])).map(|_| moment(rng)).collect();
         let reshards = if calm { 0 } else { rng.pick(&[0, 0, 1, 2, 6]) };
@@ -88,6 +92,7 @@ impl Scenario {
         let refuses_cbor = !calm && config.wire == WireFormat::Auto && rng.chance(5000);
         Scenario {
             refuses_cbor,
+            dead_shard,
             calm,
             cores,
             homes: (0..submitters).map(|_| rng.index(usize::from(cores))).collect(),
@@ -147,6 +152,7 @@ fn draw_config(rng: &mut Rng, calm: bool) -> Config {
         record_ttl: Duration::from_millis(ttl),
         rate_limit: if calm && rng.chance(7000) { RateLimit::Off } else { rng.pick(&RATE_LIMITS) },
         fail_if_throttled: rng.chance(2000),
+        shard_backlog_max: rng.chance(2500).then(|| rng.pick(&[1, 10, 50, 90]) as u32),
         request_timeout: Duration::from_millis(rng.pick(&[1_000, 6_000])),
         connect_timeout: Duration::from_millis(rng.pick(&[500, 6_000])),
         max_connections_per_core: rng.between(1, 4) as usize,
@@ -194,6 +200,11 @@ pub struct Draft {
 }
 
 impl Draft {
+    /// The hash key that places it.
+    pub fn hash(&self) -> u128 {
+        self.explicit.unwrap_or_else(|| consumer::md5_hash(&self.key))
+    }
+
     /// Data and partition key.
     pub fn size(&self) -> usize {
         self.key.len() + self.data.len()
