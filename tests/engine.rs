@@ -87,13 +87,14 @@ fn what_expires_makes_room_for_newer_records_of_the_shard() {
     let mut other = put(&mut driven, 1);
     driven.pass(Duration::from_millis(10));
     let _under_way = driven.turn().expect("it has lingered");
+    // One batch, of which a part expires and the rest goes on.
     let mut early: Vec<_> = (0..2).map(|_| put(&mut driven, 0)).collect();
-    driven.pass(Duration::from_millis(500));
-    driven.turn();
-    // In the same batch or not: the rest goes on.
+    driven.pass(Duration::from_millis(5));
     let mut late: Vec<_> = (0..3).map(|_| put(&mut driven, 0)).collect();
     assert!(is_throttled(&mut put(&mut driven, 0)));
-    driven.pass(Duration::from_millis(600));
+    driven.pass(Duration::from_millis(10));
+    assert!(driven.turn().is_none(), "it is sealed, and has no connection");
+    driven.pass(Duration::from_millis(987));
     assert!(driven.turn().is_none());
     assert!(early.iter_mut().all(|handle| matches!(outcome(handle), Some(Err(_)))));
     assert!(outcome(&mut other).is_none() && !late.iter_mut().any(is_throttled));
