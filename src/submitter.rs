@@ -283,8 +283,6 @@ impl Submitter {
 
     /// Takes credit for a record of `size` bytes, and waits until there is room for its frame of `len` bytes.
     async fn wait_for(&mut self, size: usize, len: usize) -> Result<(), PutErrorReason> {
-        // The core may rest on its tick, and seals early for those who wait.
-        self.bell.ring();
         self.shared.wait_for_credit(&mut self.purse, size).await?;
         let refund = Refund::new(&mut self.purse, size);
         while self.ring.room(len).is_none() && !self.ring.is_disconnected() {

@@ -69,9 +69,9 @@ impl Participant {
         self.generation
     }
 
-    /// A record of `generation` was settled.
-    pub fn settled(&mut self, generation: Generation) {
-        self.settled[generation.index()] += 1;
+    /// So many records of `generation` were settled.
+    pub fn settled(&mut self, generation: Generation, records: usize) {
+        self.settled[generation.index()] += records as u64;
     }
 
     /// Round `round` begins.

@@ -35,11 +35,14 @@
 )]
 
 mod aggregator;
+mod arrivals;
+mod backlog;
 mod batch;
 mod collector;
 mod flush;
 mod limiter;
 mod mesh;
+mod parcel;
 mod retrier;
 mod router;
 mod sender;
@@ -123,6 +126,7 @@ impl Core {
                 wheel: Wheel::new(now),
                 settler: Settler::default(),
                 pool: Pool::default(),
+                lists: Vec::new(),
                 mesh: Mesh::new(id, cores),
                 backoff: Backoff::new(seed.wrapping_add(u64::from(id.0))),
             },
@@ -272,13 +276,13 @@ impl Core {
     pub fn handle_answer(&mut self, now: Time, id: RequestId, answer: Result<Vec<EntryResult>, RequestError>) {
         let Some(request) = self.sender.finish(id) else { return };
         let sent = request.batches.len();
-        let end = match &answer {
-            Err(error) => RequestEnd::Failed(self.refused(request.wire, request.signer, error)),
+        let end = match answer {
+            Err(ref error) => RequestEnd::Failed(self.refused(request.wire, request.signer, error)),
             Ok(entries) => {
                 self.wire.taken(request.wire);
                 match entries.len() {
                     answered if answered != sent => RequestEnd::Failed(Trouble::CountMismatch { sent, answered }),
-                    _ => RequestEnd::Answered(entries.clone()),
+                    _ => RequestEnd::Answered(entries),
                 }
             }
         };
@@ -383,7 +387,7 @@ impl Core {
         if stream.should_seal() || common.mesh.is_bereft() {
             stream.seal_all(now, common);
         } else if pressed {
-            stream.seal_quiet(now, common);
+            stream.relieve(now, common);
         }
         stream.arm(now, common);
         let Some(report) = stream.flush.report() else { return };
@@ -412,6 +416,7 @@ impl Core {
                     let batches = stream.assemble(now, spare, &mut self.common);
                     stream.arm(now, &mut self.common);
                     if batches.is_empty() {
+                        self.common.lists.push(batches);
                         continue;
                     }
                     self.next_stream = index + 1;
@@ -435,7 +440,7 @@ impl Core {
             None => unreachable!("a request is assembled by its stream"),
         };
         let kinesis_records = batches.len();
-        let user_records = batches.iter().map(|batch| batch.members.len()).sum();
+        let user_records = batches.iter().map(|batch| batch.tickets.len()).sum();
         let request = self.sender.begin(now, connection, id, (wire, self.signer), batches);
         Transmit { request, connection, stream: id, wire, body, kinesis_records, user_records }
     }
@@ -487,7 +492,8 @@ impl Core {
 
     /// Arrival of the oldest record on this core.
     pub fn oldest(&mut self) -> Option<Time> {
-        let in_flight = self.sender.requests().flat_map(|request| &request.batches).map(|batch| batch.oldest).min();
+        let in_flight =
+            self.sender.requests().flat_map(|request| &request.batches).map(|batch| batch.arrivals.oldest()).min();
         let resting = self.streams.iter_mut().flatten().filter_map(|stream| stream.oldest()).min();
         [in_flight, resting].into_iter().flatten().min()
     }
