@@ -244,10 +244,15 @@ pub(crate) fn block_on_for<F: Future>(future: F, limit: Duration) -> Option<F::O
 }
 
 fn drive<F: Future>(future: F, deadline: Option<Instant>) -> Option<F::Output> {
+    let mut future = pin!(future);
+    // What is ready already, as most outcomes are that are looked at in a row, needs nobody who wakes, and so no
+    // allocation.
+    if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        return Some(output);
+    }
     let parker = Arc::new(Parker::default());
     let waker = Waker::from(Arc::clone(&parker));
     let mut context = Context::from_waker(&waker);
-    let mut future = pin!(future);
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
             return Some(output);
