@@ -25,7 +25,7 @@ use crate::ring::{Doorbell, Published, Purse, Sender, Slots};
 use crate::shared::{End, Shared, lock};
 use crate::stream::Stream;
 use crate::time::Time;
-use crate::waiting::{Outcome, block_on};
+use crate::waiting::{Outcome, block_on, wake};
 
 /// Whose submitter it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,7 +209,7 @@ impl Submitter {
         self.ring.reclaim(|ticket| {
             missed += 1;
             let waker = ticket.settle(Settled { settlement: Arc::clone(&settlement), sub_sequence: 0 });
-            waker.into_iter().for_each(std::task::Waker::wake);
+            waker.into_iter().for_each(wake);
         });
         lock(&self.shared.submitters).settled_by_puts += missed;
     }
