@@ -1,10 +1,12 @@
 //! The builder: one setter for each field of [`Config`].
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 
+use crate::callbacks::{DetachedFailure, Handler};
 use crate::config::{Config, Pinning, RateLimit, RuntimeChoice, StaticCredentials, TlsRoots, WireFormat};
 use crate::error::StartError;
 use crate::producer::{GivenProvider, Producer};
@@ -15,13 +17,18 @@ use crate::producer::{GivenProvider, Producer};
 pub struct ProducerBuilder {
     config: Config,
     provider: Option<GivenProvider>,
+    handler: Option<Handler>,
 }
 
 impl fmt::Debug for ProducerBuilder {
     /// Shows which type the provider is of, and nothing of what it holds.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let provider = self.provider.as_ref().map(|(_, name)| name);
-        f.debug_struct("ProducerBuilder").field("config", &self.config).field("provider", &provider).finish()
+        f.debug_struct("ProducerBuilder")
+            .field("config", &self.config)
+            .field("provider", &provider)
+            .field("has_handler", &self.handler.is_some())
+            .finish()
     }
 }
 
@@ -41,7 +48,7 @@ macro_rules! setters {
 impl ProducerBuilder {
     /// Starts from a configuration.
     pub fn config(config: Config) -> ProducerBuilder {
-        ProducerBuilder { config, provider: None }
+        ProducerBuilder { config, provider: None, handler: None }
     }
 
     /// Checks the configuration and starts the producer.
@@ -49,7 +56,7 @@ impl ProducerBuilder {
     /// # Errors
     /// Every fault of the configuration at once, or a thread that could not be started.
     pub fn build(self) -> Result<Producer, StartError> {
-        Producer::start_with(self.config, self.provider)
+        Producer::start_with(self.config, self.provider, self.handler)
     }
 
     /// Whom to ask for credentials, in the place of AWS's chain: any provider of AWS's SDK, or one of your own.
@@ -63,6 +70,16 @@ impl ProducerBuilder {
     #[must_use]
     pub fn credentials_provider<P: ProvideCredentials + 'static>(mut self, provider: P) -> ProducerBuilder {
         self.provider = Some((SharedCredentialsProvider::new(provider), std::any::type_name::<P>()));
+        self
+    }
+
+    /// What to call when records fail that were put detached, on a thread of its own that exists only if there is a
+    /// handler. One call tells of all records of a stream that failed alike. Nothing is dropped: their share of
+    /// `max_outstanding_records` is free again when the handler has returned, so that one that blocks ends in `Full`. If
+    /// it panics, it is called again with the next failure. A close waits for it, within its timeout.
+    #[must_use]
+    pub fn on_failure(mut self, handler: impl Fn(DetachedFailure) + Send + Sync + 'static) -> ProducerBuilder {
+        self.handler = Some(Arc::new(handler));
         self
     }
 

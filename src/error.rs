@@ -20,8 +20,10 @@ pub struct PutError<R> {
 #[non_exhaustive]
 pub enum PutErrorReason {
     /// `max_outstanding_records` or `max_outstanding_bytes` is reached, or the ring has no room at this moment.
-    /// Try again when outcomes have come back.
+    /// Try again when outcomes have come back; drain completions, if there are any.
     Full,
+    /// A token was given, and nobody takes the submitter's completions.
+    NoCompletions,
     /// The producer is closed or closing.
     Closed,
     /// A core ended; the producer takes no more records.
@@ -61,6 +63,9 @@ impl fmt::Display for PutErrorReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PutErrorReason::Full => f.write_str("the producer holds as many records or bytes as it may"),
+            PutErrorReason::NoCompletions => {
+                f.write_str("a token without completions: ask the submitter for them, and keep them")
+            }
             PutErrorReason::Closed => f.write_str("the producer is closed"),
             PutErrorReason::CoreFailed => f.write_str("a core of the producer failed"),
             PutErrorReason::StreamUnavailable { stream, reason } => {

@@ -72,7 +72,11 @@ mod runtime;
 #[cfg(feature = "aws")]
 mod builder;
 #[cfg(feature = "aws")]
+mod callbacks;
+#[cfg(feature = "aws")]
 mod producer;
+#[cfg(feature = "aws")]
+mod reply;
 #[cfg(feature = "aws")]
 mod shared;
 #[cfg(feature = "aws")]
@@ -102,10 +106,12 @@ pub mod credentials {
 #[cfg(feature = "aws")]
 pub use builder::ProducerBuilder;
 #[cfg(feature = "aws")]
+pub use callbacks::DetachedFailure;
+#[cfg(feature = "aws")]
 pub use producer::{CloseOnDrop, Producer};
 #[cfg(feature = "aws")]
 pub use stream::Stream;
 #[cfg(feature = "aws")]
-pub use submitter::Submitter;
+pub use submitter::{BatchError, Completion, Completions, Reservation, ReservationError, Submitter};
 #[cfg(feature = "aws")]
 pub use waiting::{Close, Flush, Outcome, Ready};

@@ -148,13 +148,20 @@ impl Settlement {
     }
 }
 
-/// What a slot holds once its record is settled: the shared end, and the record's place in its aggregate.
+/// What is known of a record once it is settled: the shared end, and the record's place in its aggregate.
 #[derive(Clone, Debug)]
 pub struct Settled {
     /// The end, shared with the other members of the aggregate.
     pub settlement: Arc<Settlement>,
     /// Place in the aggregate, from 0; 0 for a record that went alone.
     pub sub_sequence: u32,
+}
+
+impl From<(Arc<Settlement>, u32)> for Settled {
+    /// From what a slot holds.
+    fn from((settlement, sub_sequence): (Arc<Settlement>, u32)) -> Settled {
+        Settled { settlement, sub_sequence }
+    }
 }
 
 impl Settled {
@@ -223,6 +230,13 @@ impl fmt::Debug for Delivered {
 /// A record that was accepted and not delivered, as far as we know.
 #[derive(Clone)]
 pub struct Failure(Arc<Settlement>);
+
+impl From<Arc<Settlement>> for Failure {
+    /// From a settlement without success.
+    fn from(settlement: Arc<Settlement>) -> Failure {
+        Failure(settlement)
+    }
+}
 
 impl Failure {
     /// A failure without attempts.

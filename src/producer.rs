@@ -14,6 +14,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use crossbeam_channel as channel;
 use rustls::ClientConfig;
 
+use crate::callbacks::{Callbacks, Handler};
 use crate::config::{Config, CoreRuntime, RuntimeChoice, StreamOptions};
 use crate::control::credentials::CredentialSource;
 use crate::control::service;
@@ -25,7 +26,8 @@ use crate::limits::{CORES_END_WAIT, MESH_RING_MESSAGES, POOL_SUBMITTERS, STREAMS
 use crate::metrics::Counters;
 use crate::outcome::{Counts, Health};
 use crate::record::{CoreId, Record, StreamId, StreamName};
-use crate::ring;
+use crate::reply::{ByOutcome, Detached, Reply};
+use crate::ring::{self, Budget};
 use crate::runtime::affinity::{Machine, Plan};
 use crate::runtime::command::Command;
 use crate::runtime::core::Seat;
@@ -65,11 +67,15 @@ impl Producer {
     /// # Errors
     /// Every fault of the configuration at once, a thread that could not be started, or a runtime that was refused.
     pub fn start(config: Config) -> Result<Producer, StartError> {
-        Producer::start_with(config, None)
+        Producer::start_with(config, None, None)
     }
 
-    /// The same, with a provider of credentials, and how messages call it.
-    pub(crate) fn start_with(config: Config, provider: Option<GivenProvider>) -> Result<Producer, StartError> {
+    /// The same, with a provider of credentials, and how messages call it, and with a handler of failures.
+    pub(crate) fn start_with(
+        config: Config,
+        provider: Option<GivenProvider>,
+        handler: Option<Handler>,
+    ) -> Result<Producer, StartError> {
         let Checked { tls, plan } = check(&config, provider.is_some()).map_err(StartError::Config)?;
         let source = match (provider, &config.credentials) {
             (Some((provider, name)), _) => CredentialSource::given(provider, name),
@@ -82,7 +88,11 @@ impl Producer {
         let (commands, inboxes): (Vec<_>, Vec<_>) = (0..cores).map(|_| channel::unbounded()).unzip();
         let (orders, order_inbox) = service::orders();
         let seed = config.seed.unwrap_or_else(service::random);
-        let shared = Arc::new(Shared::new(config, tls, Ends { commands, orders: orders.clone() }, origin));
+        let budget = Budget::new(config.max_outstanding_records, config.max_outstanding_bytes, config.max_submitters);
+        let callbacks = Callbacks::start(handler, Arc::clone(&budget))
+            .map_err(|error| StartError::Thread { reason: error.to_string() })?;
+        let ends = Ends { commands, orders: orders.clone(), budget, callbacks };
+        let shared = Arc::new(Shared::new(config, tls, ends, origin));
         let mesh = Arc::new(MeshRings::new(cores, MESH_RING_MESSAGES));
         let mut runtimes = Vec::with_capacity(cores);
         for (number, inbox) in inboxes.into_iter().enumerate() {
@@ -99,6 +109,7 @@ impl Producer {
                 mesh: Arc::clone(&mesh),
                 budget: Arc::clone(&shared.budget),
                 counters: Arc::clone(&shared.core_counters[number]),
+                has_handler: shared.callbacks.has_handler(),
                 events: Box::new(move |event| events.on_event(event)),
             };
             // What the first core found to run on is good for all.
@@ -177,12 +188,7 @@ impl Producer {
     /// # Errors
     /// As [`Submitter::put`].
     pub fn put<'r>(&self, stream: &Stream, record: Record<'r>) -> Result<Outcome, PutError<Record<'r>>> {
-        match self.try_put(stream, record) {
-            Err(PutError { reason: PutErrorReason::Full, .. }) => {
-                crate::waiting::block_on(self.0.put_when_possible(stream, record))
-            }
-            result => result,
-        }
+        crate::waiting::block_on(self.0.put_when_possible(stream, record, ByOutcome))
     }
 
     /// Puts a record from any thread without waiting.
@@ -190,14 +196,7 @@ impl Producer {
     /// # Errors
     /// As [`Submitter::try_put`].
     pub fn try_put<'r>(&self, stream: &Stream, record: Record<'r>) -> Result<Outcome, PutError<Record<'r>>> {
-        // Before the pool's locks, which another thread may have held when it was forked.
-        if self.0.shared.origin.is_elsewhere() {
-            return Err(PutError { record, reason: PutErrorReason::Forked });
-        }
-        match self.0.pooled() {
-            Ok(submitter) => lock(submitter).try_put(stream, record),
-            Err(reason) => Err(PutError { record, reason }),
-        }
+        self.0.try_put(stream, record, ByOutcome)
     }
 
     /// Puts a record from any task.
@@ -205,10 +204,36 @@ impl Producer {
     /// # Errors
     /// As [`Submitter::put`].
     pub async fn put_async<'r>(&self, stream: &Stream, record: Record<'r>) -> Result<Outcome, PutError<Record<'r>>> {
-        match self.try_put(stream, record) {
-            Err(PutError { reason: PutErrorReason::Full, .. }) => self.0.put_when_possible(stream, record).await,
-            result => result,
-        }
+        self.0.put_when_possible(stream, record, ByOutcome).await
+    }
+
+    /// Puts a record from any thread, whose end is told to nobody, unless it fails and the producer was built with
+    /// [`on_failure`](crate::ProducerBuilder::on_failure); waits while the producer is full.
+    ///
+    /// # Errors
+    /// As [`Submitter::put`].
+    pub fn put_detached<'r>(&self, stream: &Stream, record: Record<'r>) -> Result<(), PutError<Record<'r>>> {
+        crate::waiting::block_on(self.0.put_when_possible(stream, record, Detached))
+    }
+
+    /// The same without waiting.
+    ///
+    /// # Errors
+    /// As [`Submitter::try_put`].
+    pub fn try_put_detached<'r>(&self, stream: &Stream, record: Record<'r>) -> Result<(), PutError<Record<'r>>> {
+        self.0.try_put(stream, record, Detached)
+    }
+
+    /// The same for a task.
+    ///
+    /// # Errors
+    /// As [`Submitter::put`].
+    pub async fn put_detached_async<'r>(
+        &self,
+        stream: &Stream,
+        record: Record<'r>,
+    ) -> Result<(), PutError<Record<'r>>> {
+        self.0.put_when_possible(stream, record, Detached).await
     }
 
     /// Seals and sends everything that was put before, and tells when all of it has an outcome. It skips linger, never
@@ -303,25 +328,44 @@ impl Inner {
         self.pool[0].get().ok_or(PutErrorReason::Full)
     }
 
-    /// Waits for credit and room without holding a submitter.
-    async fn put_when_possible<'r>(
+    fn try_put<'r, R: Reply>(
         &self,
         stream: &Stream,
         record: Record<'r>,
-    ) -> Result<Outcome, PutError<Record<'r>>> {
+        reply: R,
+    ) -> Result<R::Receipt, PutError<Record<'r>>> {
+        // Before the pool's locks, which another thread may have held when it was forked.
+        if self.shared.origin.is_elsewhere() {
+            return Err(PutError { record, reason: PutErrorReason::Forked });
+        }
+        match self.pooled() {
+            Ok(submitter) => lock(submitter).try_submit(stream, record, reply),
+            Err(reason) => Err(PutError { record, reason }),
+        }
+    }
+
+    /// Puts the record now, or waits for credit and room without holding a submitter.
+    async fn put_when_possible<'r, R: Reply>(
+        &self,
+        stream: &Stream,
+        record: Record<'r>,
+        reply: R,
+    ) -> Result<R::Receipt, PutError<Record<'r>>> {
+        match self.try_put(stream, record, reply) {
+            Err(PutError { reason: PutErrorReason::Full, .. }) => {}
+            result => return result,
+        }
         let refused = |reason| PutError { record, reason };
         let shared = &self.shared;
         let mut credit = shared.budget.purse();
-        shared.doorbells.iter().for_each(crate::ring::Doorbell::ring);
-        if credit.wait(record.size()).await.is_err() {
-            return Err(refused(shared.refusal()));
-        }
+        shared.doorbells.iter().for_each(|bell| bell.ring());
+        shared.wait_for_credit(&mut credit, record.size()).await.map_err(refused)?;
         // Also if this future is dropped while it waits for room.
         let refund = Refund::new(&mut credit, record.size());
         let len = crate::codec::frame_len(&record);
         loop {
             let submitter = self.pooled().map_err(refused)?;
-            match lock(submitter).push(stream, &record) {
+            match lock(submitter).submit_with_credit(stream, &record, reply) {
                 Err(PutErrorReason::Full) => {}
                 Err(reason) => return Err(refused(reason)),
                 Ok(outcome) => {
@@ -469,8 +513,16 @@ fn run_close(shared: &Shared, timeout: Duration) -> Counts {
         tracing::error!(cores = shared.cores_alive(), "cores have not ended");
     }
     shared.order(service::Order::Stop);
+    shared.tell_abandoned();
+    let told_by = deadline.map_or_else(|| Instant::now() + shared.config.record_ttl, |deadline| deadline);
+    if !shared.callbacks.wait_until_told(told_by.max(Instant::now() + CALLBACKS_WAIT)) {
+        tracing::error!("the handler of failures has not returned; it is not waited for any longer");
+    }
     shared.counts()
 }
+
+/// How long a close that has used up its timeout waits for the handler of failures.
+const CALLBACKS_WAIT: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests;

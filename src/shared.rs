@@ -11,6 +11,8 @@
 
 mod flushes;
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -18,18 +20,21 @@ use crossbeam_channel as channel;
 use rustls::ClientConfig;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::callbacks::Callbacks;
 use crate::codec::Wire;
 use crate::config::{Config, WireFormat};
 use crate::control::access::{AccessError, Grant};
 use crate::control::endpoint::Scheme;
 use crate::control::service::{Notice, Order};
+use crate::engine::Unheard;
 use crate::error::{PutErrorReason, StreamError};
 use crate::fork::Origin;
 use crate::limits::{COMMAND_WAIT, OUTCOMES_POLL};
 use crate::metrics::{CoreCounters, Counters, SubmitterCounters};
-use crate::outcome::{Counts, ErrorCode};
+use crate::outcome::{Counts, ErrorCode, Settlement};
 use crate::record::{CoreId, StreamId, StreamName};
-use crate::ring::{Budget, Doorbell, Flag, Ledger};
+use crate::ring::{Budget, Doorbell, Flag, Ledger, Purse, WaitError};
+use crate::runtime::barrier::process_barrier;
 use crate::runtime::clock::Clock;
 use crate::runtime::command::{Command, Event};
 use crate::runtime::connection::Target;
@@ -115,8 +120,11 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) budget: Arc<Budget>,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) callbacks: Callbacks,
+    /// Of the abandoned records that nobody waited for, those that the handler was told of.
+    abandoned_told: Mutex<u64>,
     /// By [`CoreId`], as is everything that is a core's.
-    pub(crate) doorbells: Arc<[Doorbell]>,
+    pub(crate) doorbells: Arc<[Arc<Doorbell>]>,
     pub(crate) commands: Vec<channel::Sender<Command>>,
     pub(crate) core_counters: Vec<Arc<CoreCounters>>,
     pub(crate) orders: UnboundedSender<Order>,
@@ -153,20 +161,26 @@ pub(crate) struct Submitters {
 pub(crate) struct Ends {
     pub(crate) commands: Vec<channel::Sender<Command>>,
     pub(crate) orders: UnboundedSender<Order>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) callbacks: Callbacks,
 }
 
 impl Shared {
     pub(crate) fn new(config: Config, tls: Option<Arc<ClientConfig>>, ends: Ends, origin: Origin) -> Shared {
         let cores = ends.commands.len();
+        let barrier = process_barrier();
+        let doorbell = || Arc::new(barrier.map_or_else(Doorbell::new, Doorbell::with_barrier));
         Shared {
             wire: Mutex::new(config.wire),
             clock: Clock::start(),
-            budget: Budget::new(config.max_outstanding_records, config.max_outstanding_bytes, config.max_submitters),
+            budget: ends.budget,
+            callbacks: ends.callbacks,
+            abandoned_told: Mutex::default(),
             config: Arc::new(config),
             origin,
             tls,
             ledger: Arc::new(Ledger::new()),
-            doorbells: (0..cores).map(|_| Doorbell::new()).collect(),
+            doorbells: (0..cores).map(|_| doorbell()).collect(),
             commands: ends.commands,
             core_counters: (0..cores).map(|_| Arc::default()).collect(),
             orders: ends.orders,
@@ -217,7 +231,7 @@ impl Shared {
     /// Takes no more records from now on.
     pub(crate) fn stop_accepting(&self, end: End) {
         let _ = self.end.set(end);
-        self.doorbells.iter().for_each(Doorbell::set_closing);
+        self.doorbells.iter().for_each(|bell| bell.set_closing());
         self.budget.close();
         for stream in lock(&self.streams).iter().filter(|stream| stream.readiness.get().is_none()) {
             stream.readiness.set(Err(StreamError::Closed));
@@ -232,6 +246,55 @@ impl Shared {
             Event::RequestFailed(error) | Event::NotPinned(error) => self.note_error(error),
             Event::AccessRefused(serial) => self.order(Order::AccessRefused(serial)),
             Event::WireSettled(wire) => self.settle_wire(wire),
+            Event::Unheard(Unheard { stream, settlement, records }) => {
+                let stream = self.stream(stream).map(|stream| stream.name.as_str().into());
+                self.callbacks.tell(stream, settlement, records, records);
+            }
+            Event::MayBeStuck => self.refuse_if_stuck(),
+        }
+    }
+
+    /// Tells the handler of detached records that failed where no core has told of them; nobody holds their credit.
+    pub(crate) fn tell_unheard(&self, stream: Option<Arc<str>>, settlement: Arc<Settlement>, records: u64) {
+        if records > 0 {
+            self.callbacks.tell(stream, settlement, records, 0);
+        }
+    }
+
+    /// Tells the handler of detached records that were abandoned since it was last told.
+    pub(crate) fn tell_abandoned(&self) {
+        let mut told = lock(&self.abandoned_told);
+        let abandoned = self.ledger.abandoned_lone();
+        let settlement = Settlement::unattempted(ErrorCode::CoreFailed, "the core that held the record ended");
+        self.tell_unheard(None, settlement, abandoned - *told);
+        *told = abandoned;
+    }
+
+    /// Waits for credit and takes it; refuses at once if all that fills the budget waits to be told.
+    pub(crate) async fn wait_for_credit(&self, purse: &mut Purse, size: usize) -> Result<(), PutErrorReason> {
+        let mut wait = pin!(purse.wait(size));
+        let mut looked = false;
+        let granted = poll_fn(|context| {
+            let polled = wait.as_mut().poll(context);
+            if polled.is_ready() || looked {
+                return polled;
+            }
+            // Once it stands in the queue: from now on whoever settles the last record looks.
+            looked = true;
+            self.refuse_if_stuck();
+            wait.as_mut().poll(context)
+        });
+        granted.await.map_err(|error| match error {
+            WaitError::Closed => self.refusal(),
+            WaitError::Held => PutErrorReason::Full,
+        })
+    }
+
+    /// Refuses those who wait for credit, if none is to come but by draining completions or by the handler's return:
+    /// that might be up to the very thread that waits.
+    fn refuse_if_stuck(&self) {
+        if self.budget.may_be_stuck() && self.counts().outstanding() == 0 {
+            self.budget.refuse_if_held();
         }
     }
 
@@ -340,6 +403,9 @@ impl Shared {
             *alive -= 1;
             *alive == 0
         };
+        if failed {
+            self.tell_abandoned();
+        }
         if failed || all_ended {
             self.end_flushes(all_ended, failed);
         }

@@ -1,7 +1,7 @@
 //! Submitter: the put.
 //!
 //! ```text
-//!   put ─▶ check ─▶ credit ─▶ slot ─▶ frame in the ring ─▶ bell, if the core rests ─▶ Outcome
+//!   put ─▶ check ─▶ credit ─▶ frame in the ring, slot ─▶ bell, if the core rests ─▶ Outcome, token, or nothing
 //! ```
 //!
 //! A put that finds credit, room and an awake core makes no system call and takes no lock. It allocates only for a
@@ -9,20 +9,32 @@
 //! It hashes nothing and knows no shard: that is its core's work. What it reads that others write is its core's bell
 //! with the coarse clock, on one cache line, and the stream's `refused` flag.
 //!
-//! P1: a record is accepted when its frame is published; until then every refusal gives back credit and slot.
+//! How the caller learns of the record's end is the put's [`Reply`]; all else is one path, [`Submitter::submit`].
+//!
+//! P1: a record is accepted when its frame is staged; until then every refusal gives back credit. What is staged is
+//! published before the call returns, or, if the caller's own code panics in it, by the next call or the drop.
 //! P2: a frame that is published after its core's last drain is settled by the put itself.
+
+mod batch;
+mod completions;
+mod reservation;
 
 use std::future::poll_fn;
 use std::sync::Arc;
+
+pub use batch::BatchError;
+pub use completions::{Completion, Completions};
+pub use reservation::{Reservation, ReservationError};
 
 use crate::codec::{frame_len, wrapped_size, write_frame};
 use crate::error::{PutError, PutErrorReason};
 use crate::limits::{OUTER_PARTITION_KEY, PARTITION_KEY_UTF16_MAX};
 use crate::metrics::SubmitterCounters;
-use crate::outcome::{ErrorCode, Settled, Settlement};
+use crate::outcome::{ErrorCode, Settlement};
 use crate::record::{CoreId, Record};
-use crate::ring::{Doorbell, Published, Purse, Sender, Slots};
-use crate::shared::{End, Shared, lock};
+use crate::reply::{ByOutcome, ByToken, Detached, Reply};
+use crate::ring::{Doorbell, Observed, Published, Purse, Sender, Slots, Told};
+use crate::shared::{End, Shared, StreamState, lock};
 use crate::stream::Stream;
 use crate::time::Time;
 use crate::waiting::{Outcome, block_on, wake};
@@ -38,6 +50,14 @@ pub(crate) enum Use {
 
 /// Puts records, for one thread or task at a time. It has a ring of its own and keeps the order of its puts per shard.
 ///
+/// There are three ways to learn how a record ended, each with a put that answers at once (`try_`), one that waits and
+/// one for tasks (`_async`):
+/// - [`put`](Submitter::put) answers an [`Outcome`], a future for this one record;
+/// - [`put_with_token`](Submitter::put_with_token) lists the record among the submitter's [`Completions`] when it has
+///   ended, under a number of the caller's;
+/// - [`put_detached`](Submitter::put_detached) tells nobody, unless the record fails and the producer was built with
+///   [`on_failure`](crate::ProducerBuilder::on_failure).
+///
 /// It does not keep its producer open: once that is closed, puts are refused. Dropping a submitter loses nothing that
 /// it has put.
 pub struct Submitter {
@@ -45,19 +65,22 @@ pub struct Submitter {
     of: Use,
     /// The core whose ring this is.
     home: CoreId,
+    /// Its bell.
+    bell: Arc<Doorbell>,
     purse: Purse,
-    slots: Slots<Settled>,
-    ring: Sender<Settled>,
+    slots: Slots<Arc<Settlement>>,
+    ring: Sender<Arc<Settlement>>,
     counters: Arc<SubmitterCounters>,
 }
 
 impl Submitter {
-    pub(crate) fn new(shared: Arc<Shared>, of: Use, home: CoreId, ring: Sender<Settled>) -> Submitter {
+    pub(crate) fn new(shared: Arc<Shared>, of: Use, home: CoreId, ring: Sender<Arc<Settlement>>) -> Submitter {
         let counters = Arc::new(SubmitterCounters::default());
         lock(&shared.submitters).live.push(Arc::clone(&counters));
         Submitter {
             of,
             home,
+            bell: Arc::clone(&shared.doorbells[home.index()]),
             purse: shared.budget.purse(),
             slots: Slots::new(Arc::clone(&shared.ledger)),
             ring,
@@ -71,22 +94,19 @@ impl Submitter {
     /// # Errors
     /// Gives the record back. `Full` if the budget is used up or the ring has no room at this moment; else what is
     /// wrong with the record, the stream or the producer.
+    #[inline]
     pub fn try_put<'r>(&mut self, stream: &Stream, record: Record<'r>) -> Result<Outcome, PutError<Record<'r>>> {
-        let refused = |reason| PutError { record, reason };
-        self.admit(stream, &record).map_err(refused)?;
-        self.purse.try_take(record.size()).map_err(|_no_credit| refused(PutErrorReason::Full))?;
-        self.push_or_refund(stream, &record).map_err(refused)
+        self.try_submit(stream, record, ByOutcome)
     }
 
     /// Puts a record; waits while the producer is full.
     ///
     /// # Errors
-    /// Gives the record back, and says what is wrong with the record, the stream or the producer. Never `Full`.
+    /// Gives the record back, and says what is wrong with the record, the stream or the producer. `Full` only if there is
+    /// nothing to wait for, as all that fills the producer are completions, and failures of detached records, that
+    /// nobody has taken.
     pub fn put<'r>(&mut self, stream: &Stream, record: Record<'r>) -> Result<Outcome, PutError<Record<'r>>> {
-        match self.try_put(stream, record) {
-            Err(PutError { reason: PutErrorReason::Full, .. }) => block_on(self.put_when_possible(stream, record)),
-            result => result,
-        }
+        block_on(self.submit_when_possible(stream, record, ByOutcome))
     }
 
     /// The same as [`Submitter::put`] for a task. Dropping the future before it is ready puts nothing.
@@ -98,103 +118,258 @@ impl Submitter {
         stream: &Stream,
         record: Record<'r>,
     ) -> Result<Outcome, PutError<Record<'r>>> {
-        match self.try_put(stream, record) {
-            Err(PutError { reason: PutErrorReason::Full, .. }) => self.put_when_possible(stream, record).await,
-            result => result,
-        }
+        self.submit_when_possible(stream, record, ByOutcome).await
     }
 
-    /// Waits for credit, then for room.
-    async fn put_when_possible<'r>(
+    /// Where the ends of records that are put with a token are told, the first time; after that nothing.
+    pub fn completions(&mut self) -> Option<Completions> {
+        let list = self.slots.completions()?;
+        Some(Completions::new(list, Arc::clone(&self.shared.budget), self.shared.origin))
+    }
+
+    /// Puts a record without waiting. Its end is told by the submitter's [`Completions`], under `token`, which may be any
+    /// number, also one that is in use.
+    ///
+    /// # Errors
+    /// As [`Submitter::try_put`]; `NoCompletions` if the completions were never asked for, or were dropped.
+    #[inline]
+    pub fn try_put_with_token<'r>(
         &mut self,
         stream: &Stream,
         record: Record<'r>,
-    ) -> Result<Outcome, PutError<Record<'r>>> {
-        let refused = |reason| PutError { record, reason };
-        // The core may rest on its tick, and seals early for those who wait.
-        self.bell().ring();
-        if self.purse.wait(record.size()).await.is_err() {
-            return Err(refused(self.shared.refusal()));
-        }
-        let len = frame_len(&record);
-        let refund = Refund::new(&mut self.purse, record.size());
-        while !self.ring.has_room_for(len) {
-            self.shared.doorbells[self.home.index()].ring();
-            poll_fn(|context| self.ring.poll_room(context, len)).await;
-            if self.ring.is_disconnected() {
-                break;
-            }
-        }
-        refund.disarm();
-        self.push_or_refund(stream, &record).map_err(refused)
+        token: u64,
+    ) -> Result<(), PutError<Record<'r>>> {
+        self.try_submit(stream, record, ByToken(token))
     }
 
-    /// Whether the record may be put at all.
-    fn admit(&self, stream: &Stream, record: &Record<'_>) -> Result<(), PutErrorReason> {
-        if self.shared.origin.is_elsewhere() {
-            return Err(PutErrorReason::Forked);
-        }
-        let state = &*stream.0;
-        if !state.belongs_to(&self.shared) {
-            return Err(PutErrorReason::ForeignStream { stream: stream.name().to_owned() });
-        }
-        if self.bell().observe().state.is_closing() {
-            return Err(self.shared.refusal());
-        }
-        check_key(record.partition_key)?;
+    /// The same; waits while the producer is full.
+    ///
+    /// # Errors
+    /// As [`Submitter::put`]; `NoCompletions` as above.
+    pub fn put_with_token<'r>(
+        &mut self,
+        stream: &Stream,
+        record: Record<'r>,
+        token: u64,
+    ) -> Result<(), PutError<Record<'r>>> {
+        block_on(self.submit_when_possible(stream, record, ByToken(token)))
+    }
+
+    /// The same for a task. Dropping the future before it is ready puts nothing.
+    ///
+    /// # Errors
+    /// As [`Submitter::put_with_token`].
+    pub async fn put_with_token_async<'r>(
+        &mut self,
+        stream: &Stream,
+        record: Record<'r>,
+        token: u64,
+    ) -> Result<(), PutError<Record<'r>>> {
+        self.submit_when_possible(stream, record, ByToken(token)).await
+    }
+
+    /// Puts a record without waiting, now or later. If it fails, the producer's handler is told, if there is one; in any
+    /// case the producer counts it.
+    ///
+    /// # Errors
+    /// As [`Submitter::try_put`].
+    #[inline]
+    pub fn try_put_detached<'r>(&mut self, stream: &Stream, record: Record<'r>) -> Result<(), PutError<Record<'r>>> {
+        self.try_submit(stream, record, Detached)
+    }
+
+    /// The same; waits while the producer is full.
+    ///
+    /// # Errors
+    /// As [`Submitter::put`].
+    pub fn put_detached<'r>(&mut self, stream: &Stream, record: Record<'r>) -> Result<(), PutError<Record<'r>>> {
+        block_on(self.submit_when_possible(stream, record, Detached))
+    }
+
+    /// The same for a task. Dropping the future before it is ready puts nothing.
+    ///
+    /// # Errors
+    /// As [`Submitter::put`].
+    pub async fn put_detached_async<'r>(
+        &mut self,
+        stream: &Stream,
+        record: Record<'r>,
+    ) -> Result<(), PutError<Record<'r>>> {
+        self.submit_when_possible(stream, record, Detached).await
+    }
+
+    /// [`Submitter::submit`] for callers who want the record back.
+    #[inline]
+    pub(crate) fn try_submit<'r, R: Reply>(
+        &mut self,
+        stream: &Stream,
+        record: Record<'r>,
+        reply: R,
+    ) -> Result<R::Receipt, PutError<Record<'r>>> {
+        self.submit(stream, &record, reply).map_err(|reason| PutError { record, reason })
+    }
+
+    /// The put.
+    #[inline]
+    fn submit<R: Reply>(
+        &mut self,
+        stream: &Stream,
+        record: &Record<'_>,
+        reply: R,
+    ) -> Result<R::Receipt, PutErrorReason> {
+        let receipt = self.stage(stream, record, reply)?;
+        self.publish_staged();
+        Ok(receipt)
+    }
+
+    /// Accepts a record, all but telling the core.
+    #[inline]
+    fn stage<R: Reply>(
+        &mut self,
+        stream: &Stream,
+        record: &Record<'_>,
+        reply: R,
+    ) -> Result<R::Receipt, PutErrorReason> {
+        let observed = self.admit(stream, record, reply)?;
         let size = record.size();
-        if size > state.max_record_size {
-            return Err(PutErrorReason::RecordTooLarge { size, max: state.max_record_size });
+        if self.purse.try_take(size).is_err() {
+            return Err(PutErrorReason::Full);
         }
-        if state.aggregates
-            && let Some(wrapped) = wrapped_size(record)
-            && wrapped + OUTER_PARTITION_KEY.len() > state.max_record_size
-        {
-            // It looks like an aggregate, and would have to be wrapped as one.
-            let size = wrapped + OUTER_PARTITION_KEY.len();
-            return Err(PutErrorReason::RecordTooLarge { size, max: state.max_record_size });
-        }
-        if state.refused.is_raised() {
-            return Err(state.refusal());
-        }
-        Ok(())
-    }
-
-    /// Publishes a record whose credit was taken.
-    fn push_or_refund(&mut self, stream: &Stream, record: &Record<'_>) -> Result<Outcome, PutErrorReason> {
-        let result = self.push(stream, record);
+        let result = self.write(observed, stream, record, reply);
         if result.is_err() {
-            self.purse.refund(record.size());
+            self.purse.refund(size);
         }
         result
     }
 
-    /// Publishes a record whose credit is accounted for.
-    pub(crate) fn push(&mut self, stream: &Stream, record: &Record<'_>) -> Result<Outcome, PutErrorReason> {
-        let observed = self.bell().observe();
-        if observed.state.is_closing() {
-            return Err(self.shared.refusal());
+    /// Puts the record now, or waits for credit, then for room.
+    async fn submit_when_possible<'r, R: Reply>(
+        &mut self,
+        stream: &Stream,
+        record: Record<'r>,
+        reply: R,
+    ) -> Result<R::Receipt, PutError<Record<'r>>> {
+        let refused = |reason| PutError { record, reason };
+        match self.submit(stream, &record, reply) {
+            Err(PutErrorReason::Full) => {}
+            result => return result.map_err(refused),
         }
+        self.wait_for(record.size(), frame_len(&record)).await.map_err(refused)?;
+        let result = self.submit_with_credit(stream, &record, reply);
+        if result.is_err() {
+            self.purse.refund(record.size());
+        }
+        result.map_err(refused)
+    }
+
+    /// Takes credit for a record of `size` bytes, and waits until there is room for its frame of `len` bytes.
+    async fn wait_for(&mut self, size: usize, len: usize) -> Result<(), PutErrorReason> {
+        // The core may rest on its tick, and seals early for those who wait.
+        self.bell.ring();
+        self.shared.wait_for_credit(&mut self.purse, size).await?;
+        let refund = Refund::new(&mut self.purse, size);
+        while self.ring.room(len).is_none() && !self.ring.is_disconnected() {
+            self.bell.ring();
+            poll_fn(|context| self.ring.poll_room(context, len)).await;
+        }
+        refund.disarm();
+        Ok(())
+    }
+
+    /// Puts a record whose credit was taken.
+    pub(crate) fn submit_with_credit<R: Reply>(
+        &mut self,
+        stream: &Stream,
+        record: &Record<'_>,
+        reply: R,
+    ) -> Result<R::Receipt, PutErrorReason> {
+        let observed = self.observe()?;
+        let receipt = self.write(observed, stream, record, reply)?;
+        self.publish_staged();
+        Ok(receipt)
+    }
+
+    /// How the core is, unless it takes no more.
+    #[inline]
+    fn observe(&self) -> Result<Observed, PutErrorReason> {
+        let observed = self.bell.observe();
+        if observed.state.is_closing() { Err(self.shared.refusal()) } else { Ok(observed) }
+    }
+
+    /// Whether the record may be put at all.
+    #[inline]
+    fn admit<R: Reply>(&self, stream: &Stream, record: &Record<'_>, reply: R) -> Result<Observed, PutErrorReason> {
+        let state = &*stream.0;
+        let observed = self.admit_to(state)?;
+        check_key(record.partition_key)?;
+        check_size(state, record.size())?;
+        check_wrapped(state, record)?;
+        reply.admit(&self.slots)?;
+        Ok(observed)
+    }
+
+    /// Whether anything may be put to the stream.
+    #[inline]
+    fn admit_to(&self, state: &StreamState) -> Result<Observed, PutErrorReason> {
+        if self.shared.origin.is_elsewhere() {
+            return Err(PutErrorReason::Forked);
+        }
+        if !state.belongs_to(&self.shared) {
+            return Err(PutErrorReason::ForeignStream { stream: state.name.as_str().to_owned() });
+        }
+        let observed = self.observe()?;
+        if state.refused.is_raised() {
+            return Err(state.refusal());
+        }
+        Ok(observed)
+    }
+
+    /// Writes a record whose credit is accounted for to the ring.
+    #[inline]
+    fn write<R: Reply>(
+        &mut self,
+        observed: Observed,
+        stream: &Stream,
+        record: &Record<'_>,
+        reply: R,
+    ) -> Result<R::Receipt, PutErrorReason> {
         let len = frame_len(record);
-        if !self.ring.has_room_for(len) {
-            self.bell().ring();
+        let arrival = self.arrival(observed);
+        let Some(room) = self.ring.room(len) else {
+            self.bell.ring();
             return Err(PutErrorReason::Full);
-        }
-        // A core that ticks has a clock that is a tick old at most; one that rests has an old one.
-        let arrival =
-            if observed.state.is_ticking() { Time::from_nanos(observed.now_ns) } else { self.shared.clock.now() };
-        let (ticket, handle) = self.slots.take();
+        };
+        write_frame(room, stream.id(), arrival, record);
+        Ok(self.stage_frame(reply, len, len))
+    }
+
+    /// Accepts the record whose frame was written to the ring's room.
+    #[inline]
+    fn stage_frame<R: Reply>(&mut self, reply: R, reserved: usize, len: usize) -> R::Receipt {
+        let (ticket, receipt) = reply.take(&mut self.slots, self.shared.origin);
         // Before it can be settled, so that the counts never say that more was settled than accepted.
         self.counters.accepted.add(1);
-        let pushed = self.ring.try_push(ticket, len, |frame| write_frame(frame, stream.id(), arrival, record));
-        assert!(pushed.is_ok(), "there was room for it, and only we push");
-        if self.shared.doorbells[self.home.index()].published(self.ring.is_past_half()) == Published::Closed {
+        self.ring.stage(ticket, reserved, len);
+        receipt
+    }
+
+    /// Gives the core what was staged.
+    #[inline]
+    fn publish_staged(&mut self) {
+        self.ring.publish();
+        if self.bell.published(self.ring.is_past_half()) == Published::Closed {
             self.settle_missed();
         }
-        Ok(Outcome::new(handle, self.shared.origin))
+    }
+
+    /// The time of a put. A core that ticks has a clock that is a tick old at most; one that rests has an old one.
+    #[inline]
+    fn arrival(&self, observed: Observed) -> Time {
+        if observed.state.is_ticking() { Time::from_nanos(observed.now_ns) } else { self.shared.clock.now() }
     }
 
     /// The core has ended. Settles what its last drain has missed (P2).
+    #[cold]
     fn settle_missed(&mut self) {
         let (code, message) = match self.shared.ended_by() {
             End::CoreFailed => (ErrorCode::CoreFailed, "the core of this submitter has ended"),
@@ -205,20 +380,19 @@ impl Submitter {
         while !self.ring.is_disconnected() {
             std::thread::yield_now();
         }
-        let mut missed = 0;
+        let (mut missed, mut unheard) = (0, 0);
         self.ring.reclaim(|ticket| {
             missed += 1;
-            let waker = ticket.settle(Settled { settlement: Arc::clone(&settlement), sub_sequence: 0 });
-            waker.into_iter().for_each(wake);
+            match ticket.settle(Arc::clone(&settlement), 0) {
+                Told::Nobody(_) => unheard += 1,
+                told => told.into_waker().into_iter().for_each(wake),
+            }
         });
         lock(&self.shared.submitters).settled_by_puts += missed;
+        self.shared.tell_unheard(None, settlement, unheard);
     }
 
-    pub(crate) fn bell(&self) -> &Doorbell {
-        &self.shared.doorbells[self.home.index()]
-    }
-
-    pub(crate) fn ring(&mut self) -> &mut Sender<Settled> {
+    pub(crate) fn ring(&mut self) -> &mut Sender<Arc<Settlement>> {
         &mut self.ring
     }
 }
@@ -234,7 +408,7 @@ impl Drop for Submitter {
         submitters.accepted_by_gone += self.counters.accepted.value();
         drop(submitters);
         // The core lets go of the ring when it has drained it.
-        self.bell().ring();
+        self.bell.ring();
     }
 }
 
@@ -270,7 +444,24 @@ impl Drop for Refund<'_> {
     }
 }
 
+/// Data and key are no larger than the stream's records may be.
+#[inline]
+fn check_size(state: &StreamState, size: usize) -> Result<(), PutErrorReason> {
+    let max = state.max_record_size;
+    if size > max { Err(PutErrorReason::RecordTooLarge { size, max }) } else { Ok(()) }
+}
+
+/// A record that looks like an aggregate has to be wrapped as one, and must fit then too.
+#[inline]
+fn check_wrapped(state: &StreamState, record: &Record<'_>) -> Result<(), PutErrorReason> {
+    match wrapped_size(record) {
+        Some(wrapped) if state.aggregates => check_size(state, wrapped + OUTER_PARTITION_KEY.len()),
+        _ => Ok(()),
+    }
+}
+
 /// 1 to 256 UTF-16 units.
+#[inline]
 fn check_key(key: &str) -> Result<(), PutErrorReason> {
     // A UTF-16 unit is at least one byte of UTF-8, so short keys need no count.
     if (1..=PARTITION_KEY_UTF16_MAX).contains(&key.len()) {

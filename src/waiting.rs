@@ -12,19 +12,19 @@ use std::time::{Duration, Instant};
 
 use crate::error::{FlushError, StreamError};
 use crate::fork::Origin;
-use crate::outcome::{Counts, Delivered, ErrorCode, Failure, Settled};
+use crate::outcome::{Counts, Delivered, ErrorCode, Failure, Settled, Settlement};
 use crate::ring::Handle;
 use crate::shared::{FlushCell, StreamState, lock};
 
 /// How one accepted record ends. A future; dropping it does not take the record back.
 #[must_use = "an outcome that is not looked at hides a failure; drop it on purpose if that is meant"]
 pub struct Outcome {
-    handle: Handle<Settled>,
+    handle: Handle<Arc<Settlement>>,
     origin: Origin,
 }
 
 impl Outcome {
-    pub(crate) fn new(handle: Handle<Settled>, origin: Origin) -> Outcome {
+    pub(crate) fn new(handle: Handle<Arc<Settlement>>, origin: Origin) -> Outcome {
         Outcome { handle, origin }
     }
 
@@ -59,7 +59,7 @@ impl Future for Outcome {
             return Poll::Ready(Err(Failure::new(ErrorCode::CoreFailed, message)));
         }
         self.handle.poll(context).map(|settled| match settled {
-            Ok(settled) => settled.into_result(),
+            Ok(end) => Settled::from(end).into_result(),
             Err(_abandoned) => Err(Failure::new(ErrorCode::CoreFailed, "the core that held the record ended")),
         })
     }

@@ -240,8 +240,9 @@ fn run(runtime: RuntimeChoice, style: Style) -> Run {
         puts = sum(puts, own().since(before));
         flush(&producer);
         let before = own();
-        putter.collect();
+        let seen = putter.collect();
         outcomes = sum(outcomes, own().since(before));
+        assert_eq!(seen, if putter.tells() { BURST } else { 0 });
     }
     TRACED.store(false, Ordering::Relaxed);
     let (cores, now) = (cores().since(cores_before), producer.counters());

@@ -91,7 +91,7 @@ fn play(told: &str) -> ! {
     putter.put(RECORD).expect("there is room for it");
     putter.put_until_full(RECORD);
     producer.flush().wait_timeout(LIMIT).expect("the flush ends");
-    putter.collect();
+    assert_eq!(putter.collect(), usize::from(putter.tells()));
     let pace = Pace::measure();
 
     let done = Arc::new(AtomicBool::new(false));

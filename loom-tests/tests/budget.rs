@@ -6,14 +6,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Context;
 
-use kpl::ring::{Budget, BudgetClosed, Purse};
+use kpl::ring::{Budget, Purse, WaitError};
 use loom::thread;
 use loom_tests::{Signal, block_on, model};
 
 /// So many purses that a quarter of the bound, shared among them, is nothing: every credit moves through the pool.
 const NO_CHUNKS: usize = 100;
 
-fn wait(purse: &mut Purse, bytes: usize) -> Result<(), BudgetClosed> {
+fn wait(purse: &mut Purse, bytes: usize) -> Result<(), WaitError> {
     let mut future = pin!(purse.wait(bytes));
     block_on(|cx| future.as_mut().poll(cx))
 }

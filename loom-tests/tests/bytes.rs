@@ -14,7 +14,7 @@ fn fixture() -> (Slots<u64>, Sender<u64>, Receiver<u64>) {
 }
 
 fn push(slots: &mut Slots<u64>, sender: &mut Sender<u64>, len: usize, byte: u8) -> bool {
-    sender.try_push(slots.take_detached(), len, |bytes| bytes.fill(byte)).is_ok()
+    sender.try_push(slots.take_lone(), len, |bytes| bytes.fill(byte)).is_ok()
 }
 
 /// Takes out what is there, checks that it is `expected` and the following, and returns how many it were.
@@ -23,7 +23,7 @@ fn receive(receiver: &mut Receiver<u64>, expected: u8) -> u8 {
     let mut count = 0;
     for frame in receiver.drain(until) {
         assert!(frame.bytes.iter().all(|byte| *byte == expected + count), "{:?}", frame.bytes);
-        wake(frame.ticket.settle(0));
+        wake(frame.ticket.settle(0, 0).into_waker());
         count += 1;
     }
     count

@@ -12,7 +12,7 @@ fn settle_all(receiver: &mut Receiver<u64>) -> usize {
     let until = receiver.snapshot();
     let mut count = 0;
     while let Some(frame) = receiver.pop(until) {
-        wake(frame.ticket.settle(1));
+        wake(frame.ticket.settle(1, 0).into_waker());
         count += 1;
     }
     wake(receiver.release());
@@ -27,7 +27,7 @@ fn a_put_against(rest: Rest, past_half: bool) {
         let bell = Arc::clone(&bell);
         move || {
             let mut slots = Slots::new(Arc::new(Ledger::new()));
-            assert!(sender.try_push(slots.take_detached(), 8, |_| ()).is_ok());
+            assert!(sender.try_push(slots.take_lone(), 8, |_| ()).is_ok());
             let _ = bell.published(past_half);
         }
     });
@@ -62,7 +62,7 @@ fn of_two_puts_to_a_parked_core_at_most_one_rings_and_none_is_lost() {
             let bell = Arc::clone(&bell);
             let caller = thread::spawn(move || {
                 let mut slots = Slots::new(Arc::new(Ledger::new()));
-                assert!(sender.try_push(slots.take_detached(), 0, |_| ()).is_ok());
+                assert!(sender.try_push(slots.take_lone(), 0, |_| ()).is_ok());
                 bell.published(false) == Published::Rang
             });
             (caller, receiver)
@@ -151,9 +151,9 @@ fn a_put_that_is_told_closed_reclaims_what_the_receiver_left() {
                     while !sender.is_disconnected() {
                         thread::yield_now();
                     }
-                    sender.reclaim(|ticket| wake(ticket.settle(2)));
+                    sender.reclaim(|ticket| wake(ticket.settle(2, 0).into_waker()));
                     // Whoever came first: the last drain (1), the receiver's drop (abandoned), or we (2).
-                    assert!(matches!(handle.try_take(), Some(Ok(1 | 2) | Err(Abandoned))));
+                    assert!(matches!(handle.try_take(), Some(Ok((1 | 2, 0)) | Err(Abandoned))));
                 }
                 handle
             }
@@ -163,6 +163,6 @@ fn a_put_that_is_told_closed_reclaims_what_the_receiver_left() {
         drop(receiver);
         let mut handle = caller.join().unwrap();
         // A put that was not told is the last drain's; one that was has taken its outcome, once.
-        assert!(matches!(handle.try_take(), None | Some(Ok(1))));
+        assert!(matches!(handle.try_take(), None | Some(Ok((1, 0)))));
     });
 }

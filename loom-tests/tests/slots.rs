@@ -13,8 +13,8 @@ fn a_poll_sees_the_outcome_or_is_woken_for_it() {
     model(|| {
         let mut slots = Slots::new(Arc::new(Ledger::new()));
         let (ticket, mut handle) = slots.take();
-        let settler = thread::spawn(move || wake(ticket.settle(7u64)));
-        assert_eq!(block_on(|cx| handle.poll(cx)), Ok(7));
+        let settler = thread::spawn(move || wake(ticket.settle(7u64, 0).into_waker()));
+        assert_eq!(block_on(|cx| handle.poll(cx)), Ok((7, 0)));
         assert_eq!(handle.try_take(), None, "an outcome is taken once");
         settler.join().unwrap();
     });
@@ -25,12 +25,12 @@ fn the_latest_waker_is_the_one_that_is_called() {
     model(|| {
         let mut slots = Slots::new(Arc::new(Ledger::new()));
         let (ticket, mut handle) = slots.take();
-        let settler = thread::spawn(move || wake(ticket.settle(7u64)));
+        let settler = thread::spawn(move || wake(ticket.settle(7u64, 0).into_waker()));
         let (first, second) = (Signal::unset(), Signal::unset());
         let pending = handle.poll(&mut Context::from_waker(&first.waker())).is_pending();
         if pending && handle.poll(&mut Context::from_waker(&second.waker())).is_pending() {
             second.wait();
-            assert_eq!(handle.try_take(), Some(Ok(7)));
+            assert_eq!(handle.try_take(), Some(Ok((7, 0))));
         }
         settler.join().unwrap();
     });
@@ -56,7 +56,7 @@ fn the_value_is_dropped_once_whichever_end_goes_first() {
         let mut slots = Slots::new(Arc::new(Ledger::new()));
         let (ticket, mut handle) = slots.take();
         let settled = Arc::clone(&value);
-        let settler = thread::spawn(move || wake(ticket.settle(settled)));
+        let settler = thread::spawn(move || wake(ticket.settle(settled, 0).into_waker()));
         // With a waker registered or without, as the settler comes earlier or later.
         let _ = handle.poll(&mut Context::from_waker(&Signal::unset().waker()));
         drop(handle);
@@ -71,18 +71,18 @@ fn a_freed_slot_is_taken_again_only_when_both_ends_are_done() {
         let mut slots = Slots::new(Arc::new(Ledger::new()));
         // Segments have two slots under loom: the third take finds a freed slot, or grows.
         let (first, mut handle) = slots.take();
-        let second = slots.take_detached();
+        let second = slots.take_lone();
         let settler = thread::spawn(move || {
-            wake(first.settle(1u64));
-            wake(second.settle(2));
+            wake(first.settle(1u64, 0).into_waker());
+            wake(second.settle(2, 0).into_waker());
         });
-        assert_eq!(block_on(|cx| handle.poll(cx)), Ok(1));
+        assert_eq!(block_on(|cx| handle.poll(cx)), Ok((1, 0)));
         let (third, mut handle) = slots.take();
-        wake(third.settle(3));
-        assert_eq!(handle.try_take(), Some(Ok(3)));
+        wake(third.settle(3, 0).into_waker());
+        assert_eq!(handle.try_take(), Some(Ok((3, 0))));
         let (fourth, mut handle) = slots.take();
-        wake(fourth.settle(4));
-        assert_eq!(handle.try_take(), Some(Ok(4)));
+        wake(fourth.settle(4, 0).into_waker());
+        assert_eq!(handle.try_take(), Some(Ok((4, 0))));
         settler.join().unwrap();
     });
 }
@@ -93,10 +93,10 @@ fn whoever_is_last_frees_the_pool() {
         let ledger = Arc::new(Ledger::new());
         let mut slots = Slots::new(Arc::clone(&ledger));
         let (first, handle) = slots.take();
-        let second = slots.take_detached();
+        let second = slots.take_lone();
         let settler = thread::spawn(move || {
-            wake(first.settle(1u64));
-            wake(second.settle(2));
+            wake(first.settle(1u64, 0).into_waker());
+            wake(second.settle(2, 0).into_waker());
         });
         let caller = thread::spawn(move || drop(handle));
         drop(slots);

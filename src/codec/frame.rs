@@ -8,8 +8,11 @@
 //! └────────┴──────────┴────────┴───────┴╌╌╌╌╌╌╌╌╌╌╌╌╌╌┴───────────────┴────────────┘
 //! ```
 //!
-//! Numbers are little-endian. The explicit hash key is there if bit 0 of the flags is set. The data's length is not
-//! written, as the ring knows the frame's.
+//! Numbers are little-endian. The explicit hash key is there if bit 0 of the flags is set; if bit 1 is, its place is there
+//! and means nothing. The data's length is not written, as the ring knows the frame's.
+//!
+//! A record that its caller writes in place is framed in two steps: [`begin_frame`] leaves room for what is not known yet,
+//! and [`finish_frame`] fills it in.
 //!
 //! It promises that a frame read is the record written. It does not check that record against the service's limits:
 //! the submitter did. The bytes are our own, so a frame that cannot have been written here is a broken invariant,
@@ -24,6 +27,8 @@ const HEADER_BYTES: usize = 4 + 8 + 2 + 1;
 const EXPLICIT_BYTES: usize = 16;
 /// Bit of the flags: an explicit hash key follows the header.
 const HAS_EXPLICIT: u8 = 1;
+/// Bit of the flags: room for an explicit hash key follows the header, and there is none.
+const VOID_EXPLICIT: u8 = 2;
 
 /// A record as it stands in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +74,39 @@ pub fn write_frame(buf: &mut [u8], stream: StreamId, arrival: Time, record: &Rec
     data_slot.copy_from_slice(record.data);
 }
 
-/// Reads the frame that [`write_frame`] wrote.
+/// Bytes of a frame that is reserved for a key of `key` bytes and `data` bytes of data; the data is its end.
+pub fn reserved_frame_len(key: usize, data: usize) -> usize {
+    HEADER_BYTES + EXPLICIT_BYTES + key + data
+}
+
+/// Writes what is known of a record whose data is to follow; the rest of `buf` is left as it is.
+///
+/// # Panics
+///
+/// If `buf` is shorter than [`reserved_frame_len`] without data, or the partition key is longer than its limit, which a
+/// submitter checks.
+pub fn begin_frame(buf: &mut [u8], stream: StreamId, partition_key: &str) {
+    let key = partition_key.as_bytes();
+    assert!(key.len() <= PARTITION_KEY_BYTES_MAX, "the submitter checks the key's length");
+    buf[..4].copy_from_slice(&stream.0.to_le_bytes());
+    // The limit of a key's bytes fits 16 bits, as `limits` asserts.
+    buf[12..14].copy_from_slice(&(key.len() as u16).to_le_bytes());
+    buf[HEADER_BYTES + EXPLICIT_BYTES..][..key.len()].copy_from_slice(key);
+}
+
+/// Writes the rest of what [`begin_frame`] began.
+///
+/// # Panics
+///
+/// If `buf` is shorter than a header.
+pub fn finish_frame(buf: &mut [u8], arrival: Time, explicit_hash_key: Option<HashKey>) {
+    buf[4..12].copy_from_slice(&arrival.as_nanos().to_le_bytes());
+    buf[14] = if explicit_hash_key.is_some() { HAS_EXPLICIT } else { VOID_EXPLICIT };
+    let HashKey(explicit) = explicit_hash_key.unwrap_or(HashKey::MIN);
+    buf[HEADER_BYTES..][..EXPLICIT_BYTES].copy_from_slice(&explicit.to_le_bytes());
+}
+
+/// Reads the frame that [`write_frame`] wrote, or [`begin_frame`] and [`finish_frame`].
 ///
 /// # Panics
 ///
@@ -80,9 +117,9 @@ pub fn read_frame(bytes: &[u8]) -> Framed<'_> {
     let (key_len, rest) = take::<2>(rest);
     let ([flags], mut rest) = take::<1>(rest);
     let mut explicit_hash_key = None;
-    if flags & HAS_EXPLICIT != 0 {
+    if flags & (HAS_EXPLICIT | VOID_EXPLICIT) != 0 {
         let (explicit, tail) = take::<EXPLICIT_BYTES>(rest);
-        explicit_hash_key = Some(HashKey(u128::from_le_bytes(explicit)));
+        explicit_hash_key = (flags & HAS_EXPLICIT != 0).then_some(HashKey(u128::from_le_bytes(explicit)));
         rest = tail;
     }
     let (key, data) = rest.split_at(usize::from(u16::from_le_bytes(key_len)));
@@ -119,6 +156,21 @@ mod tests {
                 round_trip(record);
                 round_trip(record.with_explicit_hash_key(HashKey::MIN));
                 round_trip(record.with_explicit_hash_key(HashKey::MAX));
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_that_was_reserved_reads_as_the_record_written_in_place() {
+        for explicit in [None, Some(HashKey(5)), Some(HashKey::MAX)] {
+            for data in [&b""[..], b"payload"] {
+                let mut frame = vec![0xAA; reserved_frame_len(3, data.len())];
+                begin_frame(&mut frame, StreamId(9), "key");
+                let start = frame.len() - data.len();
+                frame[start..].copy_from_slice(data);
+                finish_frame(&mut frame, Time::from_nanos(77), explicit);
+                let record = Record { partition_key: "key", explicit_hash_key: explicit, data };
+                assert_eq!(read_frame(&frame), Framed { stream: StreamId(9), arrival: Time::from_nanos(77), record });
             }
         }
     }

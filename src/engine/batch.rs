@@ -15,13 +15,13 @@ use std::time::Duration;
 use crate::codec::{Aggregate, Member as Written, hash_key, starts_with_magic};
 use crate::config::Config;
 use crate::limits::OUTER_PARTITION_KEY;
-use crate::outcome::{Attempt, Settled};
+use crate::outcome::{Attempt, Settlement};
 use crate::record::HashKey;
 use crate::ring;
 use crate::time::Time;
 
 /// The right and the duty to settle one record.
-pub type Ticket = ring::Ticket<Settled>;
+pub type Ticket = ring::Ticket<Arc<Settlement>>;
 
 /// Which of two alternating flush rounds a record was accepted under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -60,7 +60,7 @@ pub use limiter::Limiter;
 pub use mesh::Message;
 pub use retrier::{Remedy, TransportFailure};
 pub use sender::{ConnectionId, RequestId, Transmit};
-pub use settler::Released;
+pub use settler::{Released, Unheard};
 pub use shard_map::{MapError, Shard, ShardInfo, ShardMap};
 pub use wheel::{TimerId, Wheel};
 
@@ -468,6 +468,11 @@ impl Core {
     /// What settling has freed since the last call.
     pub fn released(&mut self) -> Released {
         self.common.settler.released()
+    }
+
+    /// Failures that nobody waits for; the driver takes them away, to a handler or to nobody.
+    pub fn unheard(&mut self) -> &mut Vec<Unheard> {
+        self.common.settler.unheard_list()
     }
 
     /// The wakers of those who wait for what was settled. They are user code: call them last, each contained.

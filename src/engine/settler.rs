@@ -1,7 +1,8 @@
 //! Settler: the one place where a record gets its outcome.
 //!
 //! ```text
-//!   members of a batch + how it ended ──▶ outcome slots, credit to return, wakers to call
+//!   members of a batch + how it ended ──▶ outcome slots, credit to return, wakers to call, failures that nobody
+//!                                         waits for
 //! ```
 //!
 //! The members of a batch share one [`Settlement`]; a member that was attempted in an earlier batch has its own, with
@@ -14,7 +15,9 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::batch::{Batch, Member, Removed, joined};
-use crate::outcome::{Attempt, AttemptResult, ErrorCode, Settled, Settlement};
+use crate::outcome::{Attempt, AttemptResult, ErrorCode, Settlement};
+use crate::record::StreamId;
+use crate::ring::Told;
 
 /// A failure's code and message.
 pub type Reason = (ErrorCode, Arc<str>);
@@ -30,6 +33,19 @@ pub struct Released {
     pub delivered: u64,
     /// Of the records, those failed.
     pub failed: u64,
+    /// Of the records, those whose credit stays with their completion until that is drained. Their bytes' does not.
+    pub held: u64,
+}
+
+/// Records that failed alike, and that nobody waits for.
+#[derive(Clone, Debug)]
+pub struct Unheard {
+    /// Their stream.
+    pub stream: StreamId,
+    /// How they ended.
+    pub settlement: Arc<Settlement>,
+    /// How many they are.
+    pub records: u64,
 }
 
 /// Settles records.
@@ -37,11 +53,18 @@ pub struct Released {
 pub struct Settler {
     released: Released,
     wakers: Vec<Waker>,
+    unheard: Vec<Unheard>,
 }
 
 impl Settler {
-    /// Settles every member of `batch`, which is empty afterwards. `seen` is told of each.
-    pub fn settle(&mut self, batch: &mut Batch, failure: Option<Reason>, mut seen: impl FnMut(&Member)) {
+    /// Settles every member of `batch`, of `stream`, which is empty afterwards. `seen` is told of each.
+    pub fn settle(
+        &mut self,
+        stream: StreamId,
+        batch: &mut Batch,
+        failure: Option<Reason>,
+        mut seen: impl FnMut(&Member),
+    ) {
         let attempts = std::mem::take(&mut batch.attempts);
         debug_assert!(failure.is_some() || ends_stored(&attempts), "S2");
         let common = Arc::new(Settlement { attempts, failure });
@@ -53,32 +76,54 @@ impl Settler {
                 None => Arc::clone(&common),
             };
             seen(&member);
-            self.one(member, Settled { settlement, sub_sequence: place });
+            self.one(stream, member, settlement, place);
         }
         batch.body.clear();
     }
 
-    /// Fails a record by itself.
-    pub fn fail(&mut self, removed: Removed, reason: &Reason) {
+    /// Fails a record of `stream` by itself.
+    pub fn fail(&mut self, stream: StreamId, removed: Removed, reason: &Reason) {
         let attempts = removed.prior.map_or_else(Vec::new, |attempts| attempts.to_vec());
         let settlement = Arc::new(Settlement { attempts, failure: Some(reason.clone()) });
-        self.one(removed.member, Settled { settlement, sub_sequence: 0 });
+        self.one(stream, removed.member, settlement, 0);
     }
 
-    fn one(&mut self, member: Member, settled: Settled) {
+    fn one(&mut self, stream: StreamId, member: Member, settlement: Arc<Settlement>, place: u32) {
         self.released.records += 1;
         self.released.bytes += u64::from(member.size);
-        if settled.settlement.failure.is_none() {
+        if settlement.failure.is_none() {
             self.released.delivered += 1;
         } else {
             self.released.failed += 1;
         }
-        self.wakers.extend(member.ticket.settle(settled));
+        match member.ticket.settle(settlement, place) {
+            Told::Handle => {}
+            Told::Waiting(waker) => self.wakers.push(waker),
+            Told::Listed(waker) => {
+                self.released.held += 1;
+                self.wakers.extend(waker);
+            }
+            Told::Nobody(settlement) if settlement.failure.is_none() => {}
+            Told::Nobody(settlement) => self.unheard(stream, settlement),
+        }
+    }
+
+    /// One more record that failed with nobody to hear of it.
+    fn unheard(&mut self, stream: StreamId, settlement: Arc<Settlement>) {
+        match self.unheard.last_mut() {
+            Some(last) if last.stream == stream && Arc::ptr_eq(&last.settlement, &settlement) => last.records += 1,
+            _ => self.unheard.push(Unheard { stream, settlement, records: 1 }),
+        }
     }
 
     /// What was freed since the last call.
     pub fn released(&mut self) -> Released {
         std::mem::take(&mut self.released)
+    }
+
+    /// The failures that nobody waits for, since they were last taken away.
+    pub fn unheard_list(&mut self) -> &mut Vec<Unheard> {
+        &mut self.unheard
     }
 
     /// The wakers of those who wait for what was settled.

@@ -365,14 +365,14 @@ impl Stream {
     }
 
     fn settle(&mut self, mut batch: Box<Batch>, failure: Option<Reason>, common: &mut Common) {
-        let flush = &mut self.flush;
-        common.settler.settle(&mut batch, failure, |member| flush.settled(member.generation));
+        let (id, flush) = (self.id, &mut self.flush);
+        common.settler.settle(id, &mut batch, failure, |member| flush.settled(member.generation));
         common.pool.give(batch);
     }
 
     fn fail(&mut self, removed: Removed, reason: &Reason, common: &mut Common) {
         self.flush.settled(removed.member.generation);
-        common.settler.fail(removed, reason);
+        common.settler.fail(self.id, removed, reason);
     }
 
     /// Whether a newer map is wanted. True once, until another reason comes up.

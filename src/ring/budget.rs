@@ -23,6 +23,10 @@
 //!   (a draw that had begun before ends); when all that is taken was released, B1 and B2 leave three quarters of
 //!   the bound in it, which is as much as a request may ask for.
 //!
+//! Records whose outcome is known, but not told yet, are *held*: completions that nobody has drained. Their credit comes
+//! back when they are. If all that is left is held, who waits may be the very one who is to drain, and is refused:
+//! whoever knows that nothing else is under way calls [`Budget::refuse_if_held`].
+//!
 //! Cost: a take from the purse, a few instructions; a release without waiters, two additions and a fence.
 
 use std::collections::VecDeque;
@@ -34,7 +38,7 @@ use std::task::{Context, Poll, Waker};
 
 use crossbeam_utils::CachePadded;
 
-use super::shim::{self, AtomicU64, AtomicUsize, Mutex, Ordering, fence};
+use super::shim::{self, AtomicI64, AtomicU64, AtomicUsize, Fault, Mutex, Ordering, fence, fence_against, is_planted};
 
 /// The bound is reached, or others wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,17 +52,25 @@ impl fmt::Display for NoCredit {
 
 impl std::error::Error for NoCredit {}
 
-/// The budget was closed while the caller waited for it.
+/// Why nobody waits for the budget any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BudgetClosed;
+pub enum WaitError {
+    /// It was closed.
+    Closed,
+    /// What is taken is held by completions that nobody has drained.
+    Held,
+}
 
-impl fmt::Display for BudgetClosed {
+impl fmt::Display for WaitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the budget is closed")
+        f.write_str(match self {
+            WaitError::Closed => "the budget is closed",
+            WaitError::Held => "the budget is held by completions that are to be drained",
+        })
     }
 }
 
-impl std::error::Error for BudgetClosed {}
+impl std::error::Error for WaitError {}
 
 /// An amount of credit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +116,8 @@ pub struct Budget {
     bytes: CachePadded<AtomicU64>,
     /// Length of the queue; written under its lock.
     waiting: CachePadded<AtomicUsize>,
+    /// Records that are held. Below zero for a moment, when one is let go before it is counted.
+    held: AtomicI64,
     queue: Mutex<Queue>,
     purses: AtomicUsize,
 }
@@ -113,9 +127,19 @@ struct Queue {
     /// In the order in which they came.
     waiters: VecDeque<Waiter>,
     next_id: u64,
-    /// Waiters before this id were granted, if they are not in the queue and did not leave it.
+    /// Waiters before this id were granted, if they are not in the queue, were not refused and did not leave.
     granted: u64,
+    /// Waiters who were refused and do not know it yet.
+    refused: Vec<u64>,
     closed: bool,
+}
+
+impl Queue {
+    /// Whether the waiter `id` was refused. True once.
+    fn take_refused(&mut self, id: u64) -> bool {
+        let index = self.refused.iter().position(|refused| *refused == id);
+        index.map(|index| self.refused.swap_remove(index)).is_some()
+    }
 }
 
 #[derive(Debug)]
@@ -137,7 +161,14 @@ impl Budget {
             records: CachePadded::new(AtomicU64::new(bound.records)),
             bytes: CachePadded::new(AtomicU64::new(bound.bytes)),
             waiting: CachePadded::new(AtomicUsize::new(0)),
-            queue: Mutex::new(Queue { waiters: VecDeque::new(), next_id: 0, granted: 0, closed: false }),
+            held: AtomicI64::new(0),
+            queue: Mutex::new(Queue {
+                waiters: VecDeque::new(),
+                next_id: 0,
+                granted: 0,
+                refused: Vec::new(),
+                closed: false,
+            }),
             purses: AtomicUsize::new(0),
         })
     }
@@ -154,7 +185,7 @@ impl Budget {
     pub fn release(&self, records: u64, bytes: u64) {
         self.give(Credit { records, bytes });
         // Partner of the fence in `Wait::enqueue` (B3).
-        fence(Ordering::SeqCst);
+        fence_against(Fault::BudgetReleaseUnfenced);
         // Relaxed: the fence orders it; partner of the writes of `waiting` under the lock.
         if self.waiting.load(Ordering::Relaxed) > 0 {
             self.serve();
@@ -176,6 +207,42 @@ impl Budget {
         let records = self.bound.records - self.records.load(Ordering::Relaxed);
         let bytes = self.bound.bytes - self.bytes.load(Ordering::Relaxed);
         (records, bytes)
+    }
+
+    /// The credit of `records` settled records is held until they are let go.
+    pub fn hold(&self, records: u64) {
+        // Release: partner of the load in `refuse_if_held`. No count comes near the sign.
+        self.held.fetch_add(records as i64, Ordering::AcqRel);
+    }
+
+    /// Records that were held are let go: their credit comes back.
+    pub fn let_go(&self, records: u64) {
+        self.held.fetch_sub(records as i64, Ordering::AcqRel); // as in `hold`
+        self.release(records, 0);
+    }
+
+    /// Whether somebody waits while records are held: then whoever knows whether anything is under way should look.
+    pub fn may_be_stuck(&self) -> bool {
+        // Partner of the fence in `Wait::enqueue`: it sees what was settled before this, or we see that it waits.
+        fence(Ordering::SeqCst);
+        // Relaxed: the fence orders it.
+        self.waiting.load(Ordering::Relaxed) > 0 && self.held.load(Ordering::Relaxed) > 0
+    }
+
+    /// Refuses all who wait, if records are held. To be called when no credit is to come but theirs.
+    pub fn refuse_if_held(&self) {
+        let waiters = {
+            let mut queue = shim::lock(&self.queue);
+            // Acquire: partner of the additions in `hold` and `let_go`.
+            if self.held.load(Ordering::Acquire) <= 0 {
+                return;
+            }
+            self.set_waiting(0);
+            let waiters = std::mem::take(&mut queue.waiters);
+            queue.refused.extend(waiters.iter().map(|waiter| waiter.id));
+            waiters
+        };
+        waiters.into_iter().for_each(|waiter| shim::wake(waiter.waker));
     }
 
     /// Fails all who wait, and all who will. Takes that need not wait go on.
@@ -227,7 +294,9 @@ impl Budget {
         if subtract(&self.bytes, credit.bytes) {
             return true;
         }
-        self.give(Credit { records: credit.records, bytes: 0 });
+        if !is_planted(Fault::BudgetDrawKeeps) {
+            self.give(Credit { records: credit.records, bytes: 0 });
+        }
         false
     }
 
@@ -278,7 +347,16 @@ impl Purse {
 
     /// Gives back the credit of one record of `bytes` bytes that was taken and not used.
     pub fn refund(&mut self, bytes: usize) {
-        self.credit = self.credit.plus(Credit::of_record(bytes));
+        self.take_back(Credit::of_record(bytes));
+    }
+
+    /// Gives back `bytes` bytes of the credit of a record that was smaller than thought.
+    pub fn refund_bytes(&mut self, bytes: usize) {
+        self.take_back(Credit { records: 0, bytes: bytes as u64 });
+    }
+
+    fn take_back(&mut self, credit: Credit) {
+        self.credit = self.credit.plus(credit);
         let surplus = self.credit.beyond(self.chunk);
         if surplus != Credit::NONE {
             self.credit = self.credit.minus(surplus);
@@ -345,12 +423,14 @@ pub struct Wait<'a> {
 
 impl Wait<'_> {
     /// Enters the queue, and serves it.
-    fn enqueue(&mut self, waker: Waker) -> Result<(), BudgetClosed> {
+    ///
+    /// After this the caller looks whether it [may be stuck](Budget::may_be_stuck), as nobody else need have.
+    fn enqueue(&mut self, waker: Waker) -> Result<(), WaitError> {
         let budget = &*self.purse.budget;
         {
             let mut queue = shim::lock(&budget.queue);
             if queue.closed {
-                return Err(BudgetClosed);
+                return Err(WaitError::Closed);
             }
             let id = queue.next_id;
             queue.next_id += 1;
@@ -365,14 +445,16 @@ impl Wait<'_> {
     }
 
     /// What became of the waiter `id`; if it still waits, `waker` is the one to call.
-    fn look(&mut self, id: u64, waker: &Waker) -> Poll<Result<(), BudgetClosed>> {
+    fn look(&mut self, id: u64, waker: &Waker) -> Poll<Result<(), WaitError>> {
         let budget = &*self.purse.budget;
         let mut former = None;
         let mut queue = shim::lock(&budget.queue);
-        let outcome = if id < queue.granted {
+        let outcome = if queue.take_refused(id) {
+            Poll::Ready(Err(WaitError::Held))
+        } else if id < queue.granted {
             Poll::Ready(Ok(()))
         } else if queue.closed {
-            Poll::Ready(Err(BudgetClosed))
+            Poll::Ready(Err(WaitError::Closed))
         } else {
             let index = queue.waiters.binary_search_by_key(&id, |waiter| waiter.id);
             let waiter = &mut queue.waiters[index.expect("who was not granted waits until the close")];
@@ -391,9 +473,9 @@ impl Wait<'_> {
 }
 
 impl Future for Wait<'_> {
-    type Output = Result<(), BudgetClosed>;
+    type Output = Result<(), WaitError>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BudgetClosed>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), WaitError>> {
         if self.id.is_none() {
             let bytes = self.bytes;
             if self.purse.try_take(bytes).is_ok() {
@@ -415,6 +497,9 @@ impl Drop for Wait<'_> {
         let Some(id) = self.id else { return };
         let budget = &*self.purse.budget;
         let mut queue = shim::lock(&budget.queue);
+        if queue.take_refused(id) {
+            return;
+        }
         if id < queue.granted {
             drop(queue);
             budget.release(1, self.bytes as u64);

@@ -16,11 +16,16 @@
 //! - R2: bytes from `head` to `tail` are the receiver's, all others the sender's. A side gives bytes away by
 //!   storing its position with `Release`, and the other takes them by loading it with `Acquire`.
 //! - R3: every byte of the memory is initialised from the start.
-//! - R4: each ticket that lies between `head` and `tail` is alive and is taken out once.
+//! - R4: each ticket that lies between `head` and `tail` is alive and is taken out once. The sender's own tail may be
+//!   ahead of the shared one, by what is staged.
 //!
-//! Promises: a push copies nothing (its caller fills the frame in place), and allocates only for a frame of more
-//! than a quarter of the capacity, which goes as an owned buffer by pointer, through the same call. Frames come out
-//! in order. Whatever side goes first, every ticket is received or abandoned.
+//! A push has three steps: [`Sender::room`] shows where the frame will lie, for its caller to fill in place,
+//! [`Sender::stage`] makes a frame of it, whole or cut short, and [`Sender::publish`] gives all that is staged away.
+//! Room that was not staged is nothing.
+//!
+//! Promises: a push copies nothing, and allocates only for a frame of more than a quarter of the capacity, which goes
+//! as an owned buffer by pointer, through the same calls. Frames come out in order. Whatever side goes first, every
+//! ticket is received or abandoned.
 //!
 //! Refusals: it does not wake the core (the [`Doorbell`](super::Doorbell) does); a full ring takes nothing.
 //!
@@ -29,15 +34,14 @@
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
-use std::ptr::NonNull;
 use std::slice;
 use std::task::{Context, Poll, Waker};
 
 use crossbeam_utils::CachePadded;
 
-use super::memory::{Entry, HEADER, KIND_BYTES, KIND_LARGE, KIND_PAD, LARGE_FRAME, Memory, frame_size, free_large};
-use super::shim::{self, Arc, AtomicBool, AtomicU64, Mutex, Ordering, fence};
-use super::slot::Ticket;
+use super::memory::{Entry, HEADER, KIND_BYTES, KIND_LARGE, KIND_PAD, LARGE_FRAME, Large, Memory, frame_size};
+use super::shim::{self, Arc, AtomicBool, AtomicU64, Fault, Mutex, Ordering, fence, fence_against, order};
+use super::ticket::Ticket;
 
 /// So small a ring holds one frame by pointer and the pad before it.
 const CAPACITY_MIN: usize = 64;
@@ -63,7 +67,7 @@ pub fn ring<T: Send + 'static>(capacity: usize) -> (Sender<T>, Receiver<T>) {
         memory: Memory::new(capacity),
         tickets: PhantomData,
     });
-    let sender = Sender { shared: Arc::clone(&shared), tail: 0, head_seen: 0, not_sync: PhantomData };
+    let sender = Sender { shared: Arc::clone(&shared), tail: 0, head_seen: 0, large: None, not_sync: PhantomData };
     let receiver = Receiver { shared, head: 0, next: 0, tail_seen: 0, larges: Vec::new(), not_sync: PhantomData };
     (sender, receiver)
 }
@@ -115,12 +119,8 @@ impl<T: Send + 'static> Drop for Shared<T> {
             // SAFETY: R2, R4: nobody else is there any more.
             let (entry, size) = unsafe { self.memory.read::<T>(head) };
             head += size as u64;
-            if let Entry::Frame { ticket, bytes, owned } = entry {
-                drop(ticket);
-                if owned {
-                    // SAFETY: a large frame owns its buffer, and nobody borrows it.
-                    unsafe { free_large(bytes) };
-                }
+            if let Entry::Frame { ticket, large, .. } = entry {
+                drop((ticket, large));
             }
         }
     }
@@ -139,6 +139,8 @@ pub struct Sender<T: Send + 'static> {
     tail: u64,
     /// A head that was once seen; the true one is not before it.
     head_seen: u64,
+    /// The buffer of a large frame that is being filled.
+    large: Option<Box<[u8]>>,
     not_sync: PhantomData<Cell<()>>,
 }
 
@@ -150,39 +152,69 @@ impl<T: Send + 'static> Sender<T> {
     /// # Errors
     /// The ticket, if there is no room.
     pub fn try_push(&mut self, ticket: Ticket<T>, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<(), Ticket<T>> {
+        let Some(room) = self.room(len) else { return Err(ticket) };
+        fill(room);
+        self.stage(ticket, len, len);
+        self.publish();
+        Ok(())
+    }
+
+    /// The bytes of the next frame, if there is room for one of `len` bytes. They are initialised, but to what is not
+    /// said: as a rule to what was asked for before and not published, or to what an earlier frame left.
+    #[inline]
+    pub fn room(&mut self, len: usize) -> Option<&mut [u8]> {
         let place = self.place(len);
         if !self.has_room(&place) {
-            return Err(ticket);
+            return None;
         }
+        if place.large {
+            let large = self.large.take().filter(|buffer| buffer.len() == len);
+            return Some(self.large.insert(large.unwrap_or_else(|| vec![0; len].into_boxed_slice())));
+        }
+        let memory = &self.shared.memory;
+        let offset = memory.offset(self.tail + place.pad as u64);
+        memory.will_write(offset, place.size);
+        // SAFETY: R2: there is room for pad and frame, and nobody else looks at it; R3.
+        Some(unsafe { slice::from_raw_parts_mut(memory.at(offset + HEADER).as_ptr(), len) })
+    }
+
+    /// Makes a frame of the first `len` bytes of the room that was given for `reserved` bytes, with their ticket. It is
+    /// published with the next [`Sender::publish`], or when the sender is dropped.
+    ///
+    /// # Panics
+    /// If there is no room for `reserved` bytes, which there is from when [`Sender::room`] gave it until something is
+    /// staged; or if `len` is more than `reserved`.
+    #[inline]
+    pub fn stage(&mut self, ticket: Ticket<T>, reserved: usize, len: usize) {
+        let place = self.place(reserved);
+        assert!(len <= reserved && self.has_room(&place), "{len} of {reserved} bytes are staged without room");
         let memory = &self.shared.memory;
         let frame = self.tail + place.pad as u64;
         let offset = memory.offset(frame);
-        if place.large {
-            let mut bytes = vec![0; len].into_boxed_slice();
-            fill(&mut bytes);
-            let bytes = Box::into_raw(bytes);
-            // SAFETY: R2: there is room for pad and frame.
-            unsafe {
-                memory.write(offset + HEADER, bytes.cast::<u8>());
-                memory.write(offset + HEADER + size_of::<usize>(), len);
-                memory.write_frame(offset, 0, KIND_LARGE, ticket);
+        let size = if place.large { LARGE_FRAME } else { frame_size(len) };
+        // SAFETY: R2: there is room for pad and frame, which are ours until the tail is stored; a pad is a multiple of
+        // 8 bytes, and not empty.
+        unsafe {
+            if place.large {
+                let buffer = self.large.take().filter(|buffer| buffer.len() == reserved);
+                let buffer = buffer.unwrap_or_else(|| vec![0; reserved].into_boxed_slice());
+                memory.write(offset + HEADER, Box::into_raw(buffer).cast::<u8>());
+                memory.write(offset + HEADER + size_of::<usize>(), reserved);
             }
-        } else {
-            memory.will_write(offset, place.size);
-            // SAFETY: R2: there is room for pad and frame, and nobody else looks at it; R3.
-            unsafe {
-                fill(slice::from_raw_parts_mut(memory.at(offset + HEADER).as_ptr(), len));
-                memory.write_frame(offset, len, KIND_BYTES, ticket);
+            let kind = if place.large { KIND_LARGE } else { KIND_BYTES };
+            memory.write_frame(offset, len, kind, ticket);
+            if place.pad > 0 {
+                memory.write(memory.offset(self.tail), [place.pad as u32, KIND_PAD]);
             }
         }
-        if place.pad > 0 {
-            // SAFETY: as above; a pad is a multiple of 8 bytes, and not empty.
-            unsafe { memory.write(memory.offset(self.tail), [place.pad as u32, KIND_PAD]) };
-        }
-        self.tail = frame + place.size as u64;
-        // Release: the frame is written; partner of the receiver's loads of the tail.
-        self.shared.tail.store(self.tail, Ordering::Release);
-        Ok(())
+        self.tail = frame + size as u64;
+    }
+
+    /// Gives the receiver all frames that were staged.
+    #[inline]
+    pub fn publish(&mut self) {
+        // Release: the frames are written; partner of the receiver's loads of the tail.
+        self.shared.tail.store(self.tail, order(Ordering::Release, Fault::RingTailRelaxed));
     }
 
     /// Whether more than half of the ring is taken.
@@ -213,7 +245,7 @@ impl<T: Send + 'static> Sender<T> {
         // Partner of load and swap in `take_waiting`. Release: the waker is there.
         shared.room.waiting.swap(true, Ordering::SeqCst);
         // Partner of the fences in `release` and in the receiver's drop: it sees the flag, or we see the room.
-        fence(Ordering::SeqCst);
+        fence_against(Fault::RingRoomUnfenced);
         if let Some(former) = former
             && !former.will_wake(cx.waker())
         {
@@ -248,11 +280,8 @@ impl<T: Send + 'static> Sender<T> {
             // Before the ticket is handed out, so that it is taken once even if `take` panics. Relaxed: nobody else
             // looks at it but our own drop.
             shared.head.store(head, Ordering::Relaxed);
-            if let Entry::Frame { ticket, bytes, owned } = entry {
-                if owned {
-                    // SAFETY: a large frame owns its buffer, and nobody borrows it.
-                    unsafe { free_large(bytes) };
-                }
+            if let Entry::Frame { ticket, large, .. } = entry {
+                drop(large);
                 take(ticket);
             }
         }
@@ -280,14 +309,15 @@ impl<T: Send + 'static> Sender<T> {
 
     fn see_head(&mut self) {
         // Acquire: the receiver is done with the bytes before it; partner of the store in `release`.
-        self.head_seen = self.shared.head.load(Ordering::Acquire);
+        self.head_seen = self.shared.head.load(order(Ordering::Acquire, Fault::RingHeadRelaxed));
     }
 }
 
 impl<T: Send + 'static> Drop for Sender<T> {
     fn drop(&mut self) {
+        self.publish();
         // Release: all pushes are before it; partner of the load in the receiver's `is_disconnected`.
-        self.shared.room.sender_gone.swap(true, Ordering::AcqRel);
+        self.shared.room.sender_gone.swap(true, order(Ordering::AcqRel, Fault::RingGoneRelaxed));
     }
 }
 
@@ -319,18 +349,15 @@ pub struct Receiver<T: Send + 'static> {
     /// A tail that was once seen; the true one is not before it.
     tail_seen: u64,
     /// Buffers of large frames since the last release.
-    larges: Vec<NonNull<[u8]>>,
+    larges: Vec<Large>,
     not_sync: PhantomData<Cell<()>>,
 }
-
-// SAFETY: the buffers are owned, and everything else may be sent.
-unsafe impl<T: Send> Send for Receiver<T> {}
 
 impl<T: Send + 'static> Receiver<T> {
     /// The position after the last frame that is in the ring now.
     pub fn snapshot(&self) -> u64 {
         // Acquire: partner of the store in `try_push`.
-        self.shared.tail.load(Ordering::Acquire)
+        self.shared.tail.load(order(Ordering::Acquire, Fault::RingTailRelaxed))
     }
 
     /// The position of the next frame: everything before it was popped.
@@ -364,18 +391,17 @@ impl<T: Send + 'static> Receiver<T> {
     /// Whether the sender is gone and nothing is left to pop.
     pub fn is_disconnected(&self) -> bool {
         // Acquire: partner of the swap in the sender's drop; the tail read next is the last.
-        self.shared.room.sender_gone.load(Ordering::Acquire) && self.snapshot() == self.next
+        let gone = self.shared.room.sender_gone.load(order(Ordering::Acquire, Fault::RingGoneRelaxed));
+        gone && self.snapshot() == self.next
     }
 
     /// Moves the head to what was read, and fences.
     fn publish(&mut self) {
-        for bytes in self.larges.drain(..) {
-            // SAFETY: `&mut self`: no frame borrows the receiver any more.
-            unsafe { free_large(bytes) };
-        }
+        // `&mut self`: no frame borrows the receiver, and so these, any more.
+        self.larges.clear();
         self.head = self.next;
         // Release: we are done with the bytes before it; partner of the load in `see_head`.
-        self.shared.head.store(self.head, Ordering::Release);
+        self.shared.head.store(self.head, order(Ordering::Release, Fault::RingHeadRelaxed));
         // Partner of the fence in `poll_room`.
         fence(Ordering::SeqCst);
     }
@@ -396,11 +422,9 @@ impl<T: Send + 'static> Receiver<T> {
             // SAFETY: R2: `next` is before the tail, and is read once.
             let (entry, size) = unsafe { self.shared.memory.read(self.next) };
             self.next += size as u64;
-            if let Entry::Frame { ticket, bytes, owned } = entry {
-                if owned {
-                    self.larges.push(bytes);
-                }
-                // SAFETY: the bytes are ours until `publish` (R2, or owned), which the caller delays.
+            if let Entry::Frame { ticket, bytes, large } = entry {
+                self.larges.extend(large);
+                // SAFETY: the bytes are ours until `publish` (R2, or kept in `larges`), which the caller delays.
                 return Some(Frame { ticket, bytes: unsafe { bytes.as_ref() } });
             }
         }

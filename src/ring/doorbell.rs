@@ -23,13 +23,21 @@
 //!   if any ring has a frame { bell.awake(); work } else { wait for bell.poll_rung(cx); bell.tick(now); bell.awake() }
 //! ```
 //!
+//! Fences come in pairs, one in a put and one in a core that parks or closes. Those of puts are by far the more
+//! frequent, so a bell can be given a barrier that acts on all threads of the process at once ([`Doorbell::with_barrier`],
+//! Linux has one): then the core pays for both, and a put's fence is but a word to its compiler. The bell then costs a put
+//! two loads from one line.
+//! Resting ARMED the core calls no barrier: a put that misses this state leaves its frame to the core's next tick.
+//!
 //! Cost of a put: `observe` reads the line, `published` fences and reads it again; a lock is taken only to ring.
 
 use std::task::{Context, Poll, Waker};
 
 use crossbeam_utils::CachePadded;
 
-use super::shim::{self, AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, fence};
+#[cfg(not(loom))]
+use super::shim::compiler_fence;
+use super::shim::{self, AtomicBool, AtomicU32, AtomicU64, Fault, Mutex, Ordering, fence, fence_against, is_planted};
 
 const AWAKE: u32 = 0;
 const ARMED: u32 = 1;
@@ -95,6 +103,8 @@ pub enum Published {
 struct Line {
     /// How the core rests, and the level.
     state: AtomicU32,
+    /// Whether the core's barriers act for puts too.
+    light: bool,
     clock_ns: AtomicU64,
 }
 
@@ -102,6 +112,8 @@ struct Line {
 #[derive(Debug)]
 pub struct Doorbell {
     line: CachePadded<Line>,
+    /// A fence of the thread that calls it and of every other thread of the process.
+    barrier: Option<fn()>,
     /// Rung since the core last looked.
     rung: AtomicBool,
     waker: Mutex<Option<Waker>>,
@@ -116,11 +128,43 @@ impl Default for Doorbell {
 impl Doorbell {
     /// The doorbell of a core that is awake and open; its clock stands at 0.
     pub fn new() -> Doorbell {
+        Doorbell::with(None)
+    }
+
+    /// The same, with a barrier that is a `SeqCst` fence of every thread of the process. The core calls it when it parks
+    /// and when it closes, and puts need none of their own. Models ignore it: there both sides fence.
+    pub fn with_barrier(barrier: fn()) -> Doorbell {
+        Doorbell::with(Some(barrier))
+    }
+
+    fn with(barrier: Option<fn()>) -> Doorbell {
+        let (state, clock_ns) = (AtomicU32::new(AWAKE), AtomicU64::new(0));
         Doorbell {
-            line: CachePadded::new(Line { state: AtomicU32::new(AWAKE), clock_ns: AtomicU64::new(0) }),
+            line: CachePadded::new(Line { state, light: barrier.is_some(), clock_ns }),
+            barrier,
             rung: AtomicBool::new(false),
             waker: Mutex::new(None),
         }
+    }
+
+    /// The core's side of a pair of fences.
+    fn core_fence(&self, fault: Fault) {
+        // Partner of `put_fence`.
+        fence_against(fault);
+        if let Some(barrier) = self.barrier {
+            barrier();
+        }
+    }
+
+    /// A put's side.
+    #[inline(always)]
+    fn put_fence(&self) {
+        // Partner of `core_fence`, whose barrier acts here wherever it falls, as long as the compiler keeps the order.
+        #[cfg(not(loom))]
+        if self.line.light {
+            return compiler_fence(Ordering::SeqCst);
+        }
+        fence(Ordering::SeqCst);
     }
 
     /// Core: moves the coarse clock.
@@ -135,13 +179,20 @@ impl Doorbell {
         // The state is only ever written by read-modify-write, so that a level set meanwhile is not lost. Partner of
         // the load in `published`.
         let mut state = self.line.state.load(Ordering::Relaxed);
+        if is_planted(Fault::BellRestStores) {
+            self.line.state.store(state & !REST | rest, Ordering::SeqCst);
+        }
         while let Err(now) =
             self.line.state.compare_exchange_weak(state, state & !REST | rest, Ordering::SeqCst, Ordering::Relaxed)
         {
             state = now;
         }
         // Partner of the fence in `published`: it sees this state, or we see its frame.
-        fence(Ordering::SeqCst);
+        if rest == PARKED {
+            self.core_fence(Fault::BellRestUnfenced);
+        } else {
+            fence_against(Fault::BellRestUnfenced);
+        }
     }
 
     /// Core: says that it runs. Tick first, so that nobody takes an old time for a fresh one.
@@ -183,7 +234,7 @@ impl Doorbell {
         // Partner of the load in `published`.
         self.line.state.fetch_or(CLOSING | CLOSED, Ordering::SeqCst);
         // Partner of the fence in `published`: it sees this state, or the last drain sees its frame.
-        fence(Ordering::SeqCst);
+        self.core_fence(Fault::BellCloseUnfenced);
     }
 
     /// Caller: the time and how the core is.
@@ -200,7 +251,7 @@ impl Doorbell {
     #[inline]
     pub fn published(&self, past_half: bool) -> Published {
         // Partner of the fences in `rest` and `close`: we see what they wrote, or they see our frame.
-        fence(Ordering::SeqCst);
+        self.put_fence();
         // Relaxed: the fence orders it.
         let state = self.line.state.load(Ordering::Relaxed);
         if state & CLOSED != 0 {

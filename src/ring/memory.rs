@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   frame          length u32 │ kind u32 │ ticket │ bytes, padded to 8
-//!   large frame    0      u32 │ kind u32 │ ticket │ address │ length, both a usize
+//!   large frame    length u32 │ kind u32 │ ticket │ address │ length of the buffer, both a usize
 //!   pad            length u32 │ kind u32 │ whatever an earlier entry left, to the end of the memory
 //! ```
 //!
@@ -13,7 +13,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
 use super::shim::Watch;
-use super::slot::Ticket;
+use super::ticket::Ticket;
 
 /// Length, kind and ticket.
 pub(super) const HEADER: usize = 16;
@@ -34,7 +34,12 @@ pub(super) struct Memory {
 /// What stands at a position.
 pub(super) enum Entry<T: Send + 'static> {
     Pad,
-    Frame { ticket: Ticket<T>, bytes: NonNull<[u8]>, owned: bool },
+    /// `bytes` lie in the ring, or in `large`, wherever that is moved.
+    Frame {
+        ticket: Ticket<T>,
+        bytes: NonNull<[u8]>,
+        large: Option<Large>,
+    },
 }
 
 impl Memory {
@@ -115,14 +120,16 @@ impl Memory {
                 let size = frame_size(length as usize);
                 self.watch.read(offset, size);
                 let bytes = NonNull::slice_from_raw_parts(at.add(HEADER), length as usize);
-                return (Entry::Frame { ticket, bytes, owned: false }, size);
+                return (Entry::Frame { ticket, bytes, large: None }, size);
             }
             assert_eq!(kind, KIND_LARGE, "an entry is of one of three kinds");
             self.watch.read(offset, LARGE_FRAME);
             let address = at.add(HEADER).cast::<NonNull<u8>>().read();
-            let length = at.add(HEADER + size_of::<usize>()).cast::<usize>().read();
-            let bytes = NonNull::slice_from_raw_parts(address, length);
-            (Entry::Frame { ticket, bytes, owned: true }, LARGE_FRAME)
+            let buffer = at.add(HEADER + size_of::<usize>()).cast::<usize>().read();
+            // Leaked by `publish`, and read once.
+            let large = Large(NonNull::slice_from_raw_parts(address, buffer));
+            let bytes = NonNull::slice_from_raw_parts(address, length as usize);
+            (Entry::Frame { ticket, bytes, large: Some(large) }, LARGE_FRAME)
         }
     }
 }
@@ -139,11 +146,15 @@ pub(super) fn frame_size(length: usize) -> usize {
     HEADER + length.next_multiple_of(8)
 }
 
-/// Frees a large frame's buffer.
-///
-/// # Safety
-/// `bytes` is the buffer of a large frame, and is freed once.
-pub(super) unsafe fn free_large(bytes: NonNull<[u8]>) {
-    // SAFETY: it was leaked from a box in `try_push`.
-    drop(unsafe { Box::from_raw(bytes.as_ptr()) });
+/// The buffer of a large frame, which it frees. Not a `Box`, as what lies in it is read beside it.
+pub(super) struct Large(NonNull<[u8]>);
+
+// SAFETY: it owns its bytes.
+unsafe impl Send for Large {}
+
+impl Drop for Large {
+    fn drop(&mut self) {
+        // SAFETY: it was leaked from a box by `Sender::stage`, and this is its one owner.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
 }

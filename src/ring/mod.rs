@@ -8,7 +8,7 @@
 //!        └────────▶ Ticket ─┐
 //!   Sender::try_push ◀──────┘ ══▶ bytes ══▶ bytes ══▶ Receiver::pop ──▶ Ticket
 //!   Doorbell::published ───────── one line ─────────▶ Doorbell::poll_rung
-//!   Handle::poll ◀──────────────── slot ◀──────────── Ticket::settle
+//!   Handle::poll, Completions::pop ◀── slot ◀──────── Ticket::settle
 //! ```
 //!
 //! Promises:
@@ -29,21 +29,29 @@
 
 pub mod budget;
 pub mod bytes;
+pub mod completions;
 pub mod doorbell;
 mod flag;
+pub mod handle;
 mod memory;
 #[cfg(any(fuzzing, all(test, not(loom))))]
 pub mod oracle;
 mod shim;
 pub mod slot;
 pub mod slots;
+pub mod ticket;
 
-pub use budget::{Budget, BudgetClosed, NoCredit, Purse, Wait};
+pub use budget::{Budget, NoCredit, Purse, Wait, WaitError};
 pub use bytes::{Drain, Frame, Receiver, Sender, ring};
+pub use completions::{Completed, Completions};
 pub use doorbell::{Doorbell, Observed, Published, Rest, State};
 pub use flag::Flag;
-pub use slot::{Abandoned, Handle, Ticket};
+pub use handle::Handle;
+#[cfg(loom)]
+pub use shim::{Fault, plant};
+pub use slot::{Abandoned, End};
 pub use slots::{Ledger, Slots};
+pub use ticket::{Ticket, Told};
 
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -152,7 +152,7 @@ fn apply(op: Op, oracle: &mut Oracle, slots: &mut Slots<u64>, sender: &mut Sende
 
 fn push(oracle: &mut Oracle, slots: &mut Slots<u64>, sender: &mut Sender<u64>, len: usize, detached: bool) {
     let (ticket, handle) = if detached {
-        (slots.take_detached(), None)
+        (slots.take_lone(), None)
     } else {
         let (ticket, handle) = slots.take();
         (ticket, Some(handle))
@@ -168,8 +168,8 @@ fn push(oracle: &mut Oracle, slots: &mut Slots<u64>, sender: &mut Sender<u64>, l
         Err(ticket) => {
             assert!(!oracle.has_room(len), "a frame of {len} bytes was refused");
             // The ticket came back whole: it can still be settled.
-            assert!(ticket.settle(0).is_none());
-            assert!(handle.is_none_or(|mut handle| handle.try_take() == Some(Ok(0))));
+            assert!(!ticket.settle(0, 0).wakes());
+            assert!(handle.is_none_or(|mut handle| handle.try_take() == Some(Ok((0, 0)))));
         }
     }
 }
@@ -181,9 +181,9 @@ fn pop(oracle: &mut Oracle, receiver: &mut Receiver<u64>, settle: bool) {
     let (Some(frame), Some(expected)) = (frame, expected) else { return };
     assert_eq!(frame.bytes, expected.bytes);
     oracle.next = expected.end;
-    let outcome = if settle { Ok(expected.end) } else { Err(Abandoned) };
+    let outcome = if settle { Ok((expected.end, 0)) } else { Err(Abandoned) };
     if settle {
-        assert!(frame.ticket.settle(expected.end).is_none());
+        assert!(!frame.ticket.settle(expected.end, 0).wakes());
     } else {
         oracle.abandoned += 1;
         drop(frame);
@@ -199,8 +199,8 @@ fn drain(oracle: &mut Oracle, receiver: &mut Receiver<u64>) {
     for (frame, expected) in frames.into_iter().zip(oracle.queue.drain(..)) {
         assert_eq!(frame.bytes, expected.bytes);
         assert_eq!(frame.bytes.as_ptr().addr() % 8, 0, "bytes are aligned");
-        assert!(frame.ticket.settle(expected.end).is_none());
-        assert!(expected.handle.is_none_or(|mut handle| handle.try_take() == Some(Ok(expected.end))));
+        assert!(!frame.ticket.settle(expected.end, 0).wakes());
+        assert!(expected.handle.is_none_or(|mut handle| handle.try_take() == Some(Ok((expected.end, 0)))));
         oracle.next = expected.end;
     }
 }

@@ -6,12 +6,17 @@
 //!        └──▶ Pool: segments of slots, free list ◀─ one at a time ── the later end of each slot
 //! ```
 //!
-//! Promises: a slot's address is stable (segments of 1024, grown one at a time, freed together); the pool outlives
-//! its owner as long as a slot is in use, without a count that every take would have to touch.
+//! ```text
+//!   segment:  pool's address │ slot 0 │ slot 1 │ … │ slot 1022       a slot knows its place, so it finds the pool
+//! ```
+//!
+//! Promises: a slot's address is stable (segments are grown one at a time, and freed together); the pool outlives its
+//! owner as long as a slot is in use, without a count that every take would have to touch.
 //!
 //! Cost: to take a slot touches nothing that is shared, unless the owner has none left; to free one is one
 //! compare-and-swap. Nothing is allocated until more slots are in use than ever before.
 
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::fmt;
 use std::mem;
 use std::ptr::{self, NonNull};
@@ -19,22 +24,28 @@ use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
-use super::shim::{AtomicIsize, AtomicPtr, AtomicU64, Ordering, UnsafeCell};
-use super::slot::{DETACHED, Handle, PENDING, Slot, Ticket, Token};
+use super::completions::{Completions, List, Sleeper};
+use super::handle::Handle;
+use super::shim::{self, AtomicIsize, AtomicPtr, AtomicU64, Fault, Ordering, UnsafeCell, is_planted, order};
+use super::slot::{SEGMENT_MAX, Slot};
+use super::ticket::{Ticket, ends, listed_end, lone_end};
 
-/// Slots of a segment.
-const SEGMENT: usize = if cfg!(loom) { 2 } else { 1024 };
+/// Slots of a segment; with the pool's address before them it is 32 KiB.
+const SEGMENT: usize = if cfg!(loom) { 2 } else { 1023 };
+const _: () = assert!(SEGMENT <= SEGMENT_MAX);
 
 /// Counts the records that were abandoned: accepted, and dropped by whoever had to settle them.
 #[derive(Debug)]
 pub struct Ledger {
     abandoned: AtomicU64,
+    /// Of these, those that nobody waited for.
+    abandoned_lone: AtomicU64,
 }
 
 impl Ledger {
     /// An empty ledger.
     pub fn new() -> Ledger {
-        Ledger { abandoned: AtomicU64::new(0) }
+        Ledger { abandoned: AtomicU64::new(0), abandoned_lone: AtomicU64::new(0) }
     }
 
     /// Records abandoned so far.
@@ -43,10 +54,19 @@ impl Ledger {
         self.abandoned.load(Ordering::Relaxed)
     }
 
+    /// Of these, the records that nobody waited for from the start.
+    pub fn abandoned_lone(&self) -> u64 {
+        // Relaxed: as above.
+        self.abandoned_lone.load(Ordering::Relaxed)
+    }
+
     /// One more.
-    pub(super) fn add_abandoned(&self) {
-        // Relaxed: a statistic; partner of the load in `abandoned`.
+    pub(super) fn add_abandoned(&self, lone: bool) {
+        // Relaxed: statistics; partners of the loads above.
         self.abandoned.fetch_add(1, Ordering::Relaxed);
+        if lone {
+            self.abandoned_lone.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -61,11 +81,37 @@ pub(super) struct Pool<T> {
     /// Freed slots: pushed by anyone, taken whole by the owner, so that there is no ABA. `closed()` once the owner
     /// is gone.
     free: CachePadded<AtomicPtr<Slot<T>>>,
-    /// Slots in use after the owner is gone; see `Slots::drop`.
+    /// Settled slots that go to the submitter's list.
+    pub(super) completions: CachePadded<List<T>>,
+    /// Users after the owner is gone: slots, and the popping end of the list. See `Slots::drop`.
     remaining: AtomicIsize,
     pub(super) ledger: Arc<Ledger>,
-    /// The owner's while there is one, then of whoever frees the pool.
-    segments: UnsafeCell<Vec<NonNull<[Slot<T>]>>>,
+    /// The first slot of each. The owner's while there is one, then of whoever frees the pool.
+    segments: UnsafeCell<Vec<NonNull<Slot<T>>>>,
+}
+
+impl<T> Pool<T> {
+    /// Whether the owner is gone and one user left.
+    pub(super) fn has_one_user(&self) -> bool {
+        // Acquire: what the users did that are gone is done; partner of the additions and subtractions. Before the owner
+        // has added its part, the sum is not above zero.
+        self.remaining.load(Ordering::Acquire) == 1
+    }
+}
+
+/// The pool of a slot.
+///
+/// # Safety
+/// The slot is in use, and `slot` was handed out by its owner.
+pub(super) unsafe fn pool_of<T>(slot: *mut Slot<T>) -> *mut Pool<T> {
+    // SAFETY: the caller's word: `grow` has written the pool's address into the place before the segment's first slot,
+    // in the same allocation.
+    unsafe { slot.sub((*slot).index() + 1).cast::<*mut Pool<T>>().read() }
+}
+
+/// A segment with the place before it.
+fn segment_layout<T>() -> Layout {
+    Layout::array::<Slot<T>>(SEGMENT + 1).expect("32 KiB")
 }
 
 /// The end of a free list whose owner is gone. No slot has this address: it is not aligned.
@@ -81,6 +127,8 @@ pub struct Slots<T: Send + 'static> {
     /// The next slot of the newest segment that was never taken, and how many follow.
     fresh: *mut Slot<T>,
     fresh_left: usize,
+    /// Whether the list's popping end was given out.
+    lists: bool,
 }
 
 // SAFETY: the pointers lead to the pool and its slots, which any thread may free and settle; what is the owner's
@@ -92,25 +140,45 @@ impl<T: Send + 'static> Slots<T> {
     pub fn new(ledger: Arc<Ledger>) -> Slots<T> {
         let pool = Box::new(Pool {
             free: CachePadded::new(AtomicPtr::new(ptr::null_mut())),
+            completions: CachePadded::new(List::new()),
             remaining: AtomicIsize::new(0),
             ledger,
             segments: UnsafeCell::new(Vec::new()),
         });
         let pool = NonNull::from(Box::leak(pool));
-        let mut slots = Slots { pool, local: ptr::null_mut(), fresh: ptr::null_mut(), fresh_left: 0 };
+        let mut slots = Slots { pool, local: ptr::null_mut(), fresh: ptr::null_mut(), fresh_left: 0, lists: false };
         slots.grow();
         slots
     }
 
     /// A slot for a record whose caller waits for the outcome.
+    #[inline]
     pub fn take(&mut self) -> (Ticket<T>, Handle<T>) {
-        let slot = self.take_slot(PENDING);
-        (Ticket(Token::new(slot)), Handle(Some(Token::new(slot))))
+        ends(self.take_slot())
     }
 
-    /// A slot for a record whose outcome nobody waits for. It is freed when it is settled.
-    pub fn take_detached(&mut self) -> Ticket<T> {
-        Ticket(Token::new(self.take_slot(DETACHED)))
+    /// A slot for a record that nobody waits for. It is freed when it is settled, and the settler gets the value back.
+    #[inline]
+    pub fn take_lone(&mut self) -> Ticket<T> {
+        lone_end(self.take_slot())
+    }
+
+    /// A slot for a record whose outcome goes to the list of completions, under `number`. As long as nobody pops,
+    /// settled records stay on the list.
+    #[inline]
+    pub fn take_listed(&mut self, number: u64) -> Ticket<T> {
+        listed_end(self.take_slot(), number)
+    }
+
+    /// The popping end of the list of completions, the first time.
+    pub fn completions(&mut self) -> Option<Completions<T>> {
+        (!mem::replace(&mut self.lists, true)).then(|| Completions::new(self.pool))
+    }
+
+    /// Whether completions were asked for, and are still popped.
+    pub fn has_completions(&self) -> bool {
+        // SAFETY: the pool lives as long as its owner.
+        self.lists && unsafe { self.pool.as_ref().completions.is_open() }
     }
 
     /// Segments so far.
@@ -120,7 +188,8 @@ impl<T: Send + 'static> Slots<T> {
         unsafe { self.pool.as_ref().segments.with(|segments| (*segments).len()) }
     }
 
-    fn take_slot(&mut self, state: u32) -> NonNull<Slot<T>> {
+    #[inline]
+    fn take_slot(&mut self) -> NonNull<Slot<T>> {
         if self.local.is_null() && self.fresh_left == 0 {
             self.refill();
         }
@@ -136,9 +205,6 @@ impl<T: Send + 'static> Slots<T> {
             self.local = unsafe { (*slot).body.with(|body| (*body).next) };
             slot
         };
-        // Relaxed: the slot is still the owner's. Whatever carries its tokens to another thread publishes this.
-        // SAFETY: as above.
-        unsafe { (*slot).state.store(state, Ordering::Relaxed) };
         // SAFETY: a slot's address is not null.
         unsafe { NonNull::new_unchecked(slot) }
     }
@@ -149,19 +215,25 @@ impl<T: Send + 'static> Slots<T> {
         // SAFETY: the pool lives as long as its owner.
         let free = unsafe { &self.pool.as_ref().free };
         // Acquire: partner of the push in `free`, so that what the freeing side did to the slot is done.
-        self.local = free.swap(ptr::null_mut(), Ordering::Acquire);
+        self.local = free.swap(ptr::null_mut(), order(Ordering::Acquire, Fault::SlotFreeRelaxed));
         if self.local.is_null() {
             self.grow();
         }
     }
 
     fn grow(&mut self) {
-        let segment: Box<[Slot<T>]> = (0..SEGMENT).map(|_| Slot::new(self.pool)).collect();
-        let segment = NonNull::from(Box::leak(segment));
-        self.fresh = segment.as_ptr().cast();
+        let layout = segment_layout::<T>();
+        // SAFETY: the layout is not empty, and has room for the pool's address and SEGMENT slots behind it.
+        unsafe {
+            let Some(base) = NonNull::new(alloc(layout).cast::<Slot<T>>()) else { handle_alloc_error(layout) };
+            base.cast::<*mut Pool<T>>().write(self.pool.as_ptr());
+            let first = base.add(1);
+            (0..SEGMENT).for_each(|index| first.add(index).write(Slot::new(index)));
+            // The pool lives as long as its owner, and the list of segments is the owner's.
+            self.pool.as_ref().segments.with_mut(|segments| (*segments).push(first));
+            self.fresh = first.as_ptr();
+        }
         self.fresh_left = SEGMENT;
-        // SAFETY: the pool lives as long as its owner, and the list of segments is the owner's.
-        unsafe { self.pool.as_ref().segments.with_mut(|segments| (*segments).push(segment)) };
     }
 }
 
@@ -169,9 +241,10 @@ impl<T: Send + 'static> Drop for Slots<T> {
     /// Leaves the pool to the slots that are still in use.
     ///
     /// The swap closes the free list. A slot pushed before it is counted as free here; one freed after it finds the
-    /// list closed and subtracts one from `remaining`, which starts at 0 and so may go below it. The owner adds the
-    /// number in use, once. The sum reaches exactly zero once, when all of them and the owner have been there, and
-    /// whoever brings it there is the last to know the pool, and frees it.
+    /// list closed and subtracts one from `remaining`, which starts at 0 and so may go below it; so does the popping end
+    /// of the completions whenever it goes. The owner adds the number of these users, once. The sum reaches exactly zero
+    /// once, when all of them and the owner have been there, and whoever brings it there is the last to know the pool,
+    /// and frees it.
     fn drop(&mut self) {
         let pool = self.pool;
         // SAFETY: the pool lives as long as its owner has not added its part to `remaining`.
@@ -181,14 +254,22 @@ impl<T: Send + 'static> Drop for Slots<T> {
             (freed, pool.as_ref().segments.with(|segments| (*segments).len()) * SEGMENT)
         };
         // SAFETY: both lists link free slots, which only the owner touches.
-        let free = unsafe { length(self.local) + length(freed) } + self.fresh_left;
-        let in_use = isize::try_from(slots - free).expect("a count of objects in memory fits");
+        let (local, freed) = unsafe { (length(self.local), length(freed)) };
+        let freed = if is_planted(Fault::SlotsMiscounted) { 0 } else { freed };
+        let users = slots - local - freed - self.fresh_left + usize::from(self.lists);
+        let in_use = isize::try_from(users).expect("a count of objects in memory fits");
         // AcqRel: partner of the subtractions in `free`; the last one sees what all the others did.
         // SAFETY: as above; the pool is not touched after this, unless it fell to us.
-        let before = unsafe { pool.as_ref().remaining.fetch_add(in_use, Ordering::AcqRel) };
-        if before + in_use == 0 {
+        let (before, sleeper) = unsafe {
+            // Before the addition, after which the pool may be gone.
+            let sleeper = pool.as_ref().completions.sleeper();
+            (pool.as_ref().remaining.fetch_add(in_use, Ordering::AcqRel), sleeper)
+        };
+        match before + in_use {
             // SAFETY: the sum is zero, so nobody else knows the pool.
-            unsafe { free_pool(pool) };
+            0 => unsafe { free_pool(pool) },
+            1 => wake(sleeper),
+            _ => {}
         }
     }
 }
@@ -220,38 +301,61 @@ unsafe fn length<T>(mut slot: *mut Slot<T>) -> usize {
 pub(super) unsafe fn free<T>(slot: *mut Slot<T>) {
     // SAFETY: the slot is in use until it is pushed or counted below, so the pool is alive until then.
     unsafe {
-        let pool = (*slot).pool;
-        // Relaxed: only the last user writes it; the push below publishes it to the next.
-        let generation = (*slot).generation.load(Ordering::Relaxed);
-        (*slot).generation.store(generation.wrapping_add(1), Ordering::Relaxed);
-        let list = &raw const (*pool.as_ptr()).free;
+        let pool = pool_of(slot);
+        (*slot).retire();
+        let list = &raw const (*pool).free;
         // Relaxed: the head is only compared and linked, never read through.
         let mut head = (*list).load(Ordering::Relaxed);
         while head != closed() {
             (*slot).body.with_mut(|body| (*body).next = head);
             // Release: partner of the owner's swaps in `refill` and `drop`, which then may reuse the slot.
-            match (*list).compare_exchange_weak(head, slot, Ordering::Release, Ordering::Relaxed) {
+            let success = order(Ordering::Release, Fault::SlotFreeRelaxed);
+            match (*list).compare_exchange_weak(head, slot, success, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => head = now,
             }
         }
-        // AcqRel: partner of the owner's addition and of the other subtractions; see `Slots::drop`.
-        if (*pool.as_ptr()).remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
-            free_pool(pool);
-        }
+        leave_pool(NonNull::new_unchecked(pool));
+    }
+}
+
+/// A user leaves the pool, which is freed if it was the last and the owner is gone.
+///
+/// # Safety
+/// The caller is a user that the owner counts or will count, and touches the pool no more.
+pub(super) unsafe fn leave_pool<T>(pool: NonNull<Pool<T>>) {
+    // AcqRel: partner of the owner's addition and of the other subtractions; see `Slots::drop`.
+    // SAFETY: the pool is alive until the subtraction, and after it if the sum says so.
+    let (before, sleeper) = unsafe {
+        let sleeper = pool.as_ref().completions.sleeper();
+        (pool.as_ref().remaining.fetch_sub(1, Ordering::AcqRel), sleeper)
+    };
+    match before {
+        // SAFETY: the sum is zero, so nobody else knows the pool.
+        1 => unsafe { free_pool(pool) },
+        2 => wake(sleeper),
+        _ => {}
+    }
+}
+
+/// Wakes who waits for completions of which there will be none.
+fn wake(sleeper: Option<shim::Arc<Sleeper>>) {
+    if let Some(waker) = sleeper.and_then(|sleeper| sleeper.take()) {
+        shim::wake(waker);
     }
 }
 
 /// # Safety
 /// Nobody else knows the pool or a slot of it.
 unsafe fn free_pool<T>(pool: NonNull<Pool<T>>) {
-    // SAFETY: pool and segments were leaked from boxes in `new` and `grow`; values and wakers were moved out of the
-    // slots before they were freed, and slots drop nothing.
+    // SAFETY: the pool was leaked from a box in `new`, and the segments allocated in `grow`; values and wakers were moved
+    // out of the slots before they were freed, and slots drop nothing but what loom keeps for them.
     unsafe {
         let pool = Box::from_raw(pool.as_ptr());
         let segments = pool.segments.with_mut(|segments| mem::take(&mut *segments));
-        for segment in segments {
-            drop(Box::from_raw(segment.as_ptr()));
+        for first in segments {
+            ptr::slice_from_raw_parts_mut(first.as_ptr(), SEGMENT).drop_in_place();
+            dealloc(first.sub(1).as_ptr().cast(), segment_layout::<T>());
         }
     }
 }

@@ -84,7 +84,7 @@ fn two_threads_pass_every_frame_on_whole_and_in_order() {
             let mut random = Xorshift(7);
             for number in 0..frames {
                 let len = 8 + (random.next() % 300) as usize;
-                let mut ticket = slots.take_detached();
+                let mut ticket = slots.take_lone();
                 while let Err(back) = sender.try_push(ticket, len, |bytes| {
                     bytes.fill(number as u8);
                     bytes[..8].copy_from_slice(&number.to_le_bytes());
@@ -100,7 +100,7 @@ fn two_threads_pass_every_frame_on_whole_and_in_order() {
             for frame in receiver.drain(until) {
                 assert_eq!(frame.bytes[..8], expected.to_le_bytes());
                 assert!(frame.bytes[8..].iter().all(|byte| *byte == expected as u8));
-                assert!(frame.ticket.settle(expected).is_none());
+                assert!(!frame.ticket.settle(expected, 0).wakes());
                 expected += 1;
             }
             assert!(receiver.release().is_none());
@@ -121,7 +121,7 @@ fn a_fill_that_panics_pushes_nothing_and_abandons_the_ticket() {
         assert!(catch_unwind(AssertUnwindSafe(push)).is_err());
         assert_eq!(handle.try_take(), Some(Err(Abandoned)));
         assert_eq!((ledger.abandoned(), receiver.snapshot()), (1, 0));
-        assert!(sender.try_push(slots.take_detached(), len, |bytes| bytes.fill(1)).is_ok());
+        assert!(sender.try_push(slots.take_lone(), len, |bytes| bytes.fill(1)).is_ok());
         assert!(receiver.pop(u64::MAX).is_some_and(|frame| frame.bytes.len() == len && frame.bytes[0] == 1));
     }
 }
@@ -152,12 +152,12 @@ fn a_slot_is_used_again_and_no_segment_is_added_for_it() {
     let (_, mut slots) = slots::<u64>();
     for number in 0..5_000 {
         let (ticket, mut handle) = slots.take();
-        assert!(ticket.settle(number).is_none());
-        assert_eq!(handle.try_take(), Some(Ok(number)));
+        assert!(!ticket.settle(number, 0).wakes());
+        assert_eq!(handle.try_take(), Some(Ok((number, 0))));
         assert_eq!(handle.try_take(), None, "an outcome is taken once");
     }
     assert_eq!(slots.segments(), 1);
-    let tickets: Vec<_> = (0..1025).map(|_| slots.take_detached()).collect();
+    let tickets: Vec<_> = (0..1025).map(|_| slots.take_lone()).collect();
     assert_eq!(slots.segments(), 2);
     drop(tickets);
 }
@@ -170,7 +170,7 @@ fn settling_returns_the_latest_waker_and_calls_none() {
     for waker in [&first_waker, &second_waker, &second_waker] {
         assert!(handle.poll(&mut Context::from_waker(waker)).is_pending());
     }
-    let waker = ticket.settle(5).expect("somebody waits");
+    let waker = ticket.settle(5, 0).into_waker().expect("somebody waits");
     assert_eq!((first.get(), second.get()), (0, 0));
     assert!(waker.will_wake(&second_waker));
     assert!(handle.poll(&mut Context::from_waker(&first_waker)).is_ready());
@@ -203,9 +203,9 @@ fn a_dropped_handle_detaches_and_leaves_no_waker_or_value_behind() {
     assert!(handle.poll(&mut Context::from_waker(&waker)).is_pending());
     drop((handle, waker));
     assert_eq!(Arc::strong_count(&count), 1);
-    assert!(ticket.settle(Arc::clone(&value)).is_none());
+    assert!(!ticket.settle(Arc::clone(&value), 0).wakes());
     let (ticket, handle) = slots.take();
-    assert!(ticket.settle(Arc::clone(&value)).is_none());
+    assert!(!ticket.settle(Arc::clone(&value), 0).wakes());
     drop(handle);
     assert_eq!(Arc::strong_count(&value), 1);
 }
@@ -214,12 +214,12 @@ fn a_dropped_handle_detaches_and_leaves_no_waker_or_value_behind() {
 fn the_pool_outlives_its_owner_until_the_last_end_is_gone() {
     let (ledger, mut slots) = slots::<u64>();
     let (ticket, mut handle) = slots.take();
-    let detached = slots.take_detached();
+    let detached = slots.take_lone();
     let (_, dropped) = slots.take();
     drop((slots, dropped, detached));
-    assert!(ticket.settle(9).is_none());
+    assert!(!ticket.settle(9, 0).wakes());
     assert_eq!(Arc::strong_count(&ledger), 2);
-    assert_eq!(handle.try_take(), Some(Ok(9)));
+    assert_eq!(handle.try_take(), Some(Ok((9, 0))));
     assert_eq!(Arc::strong_count(&ledger), 1);
     assert_eq!(ledger.abandoned(), 2);
 }
@@ -368,8 +368,8 @@ fn a_closed_budget_fails_who_waits_and_who_would() {
     let mut wait = Box::pin(one.wait(1));
     assert!(wait.as_mut().poll(&mut cx).is_pending());
     budget.close();
-    assert_eq!(wait.as_mut().poll(&mut cx), Poll::Ready(Err(BudgetClosed)));
-    assert_eq!(Box::pin(other.wait(1)).as_mut().poll(&mut cx), Poll::Ready(Err(BudgetClosed)));
+    assert_eq!(wait.as_mut().poll(&mut cx), Poll::Ready(Err(WaitError::Closed)));
+    assert_eq!(Box::pin(other.wait(1)).as_mut().poll(&mut cx), Poll::Ready(Err(WaitError::Closed)));
 }
 
 #[test]

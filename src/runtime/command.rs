@@ -7,8 +7,8 @@ use crossbeam_channel as channel;
 use super::lines::{Access, AccessDenied};
 use crate::codec::Wire;
 use crate::config::Config;
-use crate::engine::{FlushToken, ShardMap};
-use crate::outcome::Settled;
+use crate::engine::{FlushToken, ShardMap, Unheard};
+use crate::outcome::Settlement;
 use crate::record::{CoreId, StreamId, StreamName};
 use crate::ring::Receiver;
 use crate::time::Time;
@@ -16,7 +16,7 @@ use crate::time::Time;
 /// What other threads tell a core. Whoever sends one rings the core's bell.
 pub(crate) enum Command {
     /// A submitter's ring.
-    Ring(Receiver<Settled>),
+    Ring(Receiver<Arc<Settlement>>),
     /// A stream was opened.
     Stream {
         /// Its number.
@@ -61,4 +61,8 @@ pub(crate) enum Event {
     AccessRefused(u64),
     /// The endpoint has proved to take this form of request.
     WireSettled(Wire),
+    /// Records failed that nobody waits for; their credit is held.
+    Unheard(Unheard),
+    /// Somebody waits for credit while completions, or failures that nobody waits for, hold it.
+    MayBeStuck,
 }

@@ -33,7 +33,7 @@ use crate::config::Config;
 use crate::engine::{Core, Remedy};
 use crate::limits::{TICK_MAX, TURN_BYTES_MAX, TURN_RECORDS_MAX};
 use crate::metrics::CoreCounters;
-use crate::outcome::Settled;
+use crate::outcome::Settlement;
 use crate::record::CoreId;
 use crate::ring::{Budget, Doorbell, Receiver, Rest};
 use crate::time::Time;
@@ -53,13 +53,15 @@ pub(crate) struct Seat {
     /// Commands for it.
     pub(crate) commands: channel::Receiver<Command>,
     /// The bells of all cores, by [`CoreId`].
-    pub(crate) doorbells: Arc<[Doorbell]>,
+    pub(crate) doorbells: Arc<[Arc<Doorbell>]>,
     /// The mesh.
     pub(crate) mesh: Arc<MeshRings>,
     /// Where credit goes back to.
     pub(crate) budget: Arc<Budget>,
     /// What it counts.
     pub(crate) counters: Arc<CoreCounters>,
+    /// Whether somebody is to be told of failures that nobody waits for.
+    pub(crate) has_handler: bool,
     /// Takes what it tells. Must not block.
     pub(crate) events: Box<dyn Fn(Event) + Send>,
 }
@@ -84,7 +86,7 @@ pub(crate) async fn run<R: Runtime>(runtime: R, seat: Seat) {
 const CYCLE_MESSAGES_MAX: usize = 64;
 
 struct Ring {
-    receiver: Receiver<Settled>,
+    receiver: Receiver<Arc<Settlement>>,
     /// Where its tail was when the cycle began.
     tail: u64,
     /// Where its tail was when the draining for a flush began.
@@ -94,7 +96,7 @@ struct Ring {
 /// Closes the core's bell when the core ends, before its rings are dropped (fields drop in their order): a put that
 /// the last drain misses is told so.
 struct Closer {
-    doorbells: Arc<[Doorbell]>,
+    doorbells: Arc<[Arc<Doorbell>]>,
     id: CoreId,
 }
 
@@ -372,12 +374,29 @@ impl<R: Runtime> Running<R> {
         }
     }
 
-    /// Counts what was settled and returns its credit.
+    /// Counts what was settled and returns its credit, but for that of records whose end is still to be told.
     fn settle(&mut self) {
         let released = self.engine.released();
-        if released.records > 0 {
-            self.seat.counters.settled(released.delivered, released.failed);
-            self.seat.budget.release(released.records, released.bytes);
+        if released.records == 0 {
+            return;
+        }
+        let mut held = released.held;
+        if self.seat.has_handler {
+            held += self.engine.unheard().iter().map(|unheard| unheard.records).sum::<u64>();
+        }
+        let budget = &self.seat.budget;
+        if held > 0 {
+            budget.hold(held);
+        }
+        self.seat.counters.settled(released.delivered, released.failed);
+        budget.release(released.records - held, released.bytes);
+        for unheard in self.engine.unheard().drain(..) {
+            if self.seat.has_handler {
+                (self.seat.events)(Event::Unheard(unheard));
+            }
+        }
+        if budget.may_be_stuck() {
+            (self.seat.events)(Event::MayBeStuck);
         }
     }
 

@@ -19,6 +19,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 pub(crate) mod affinity;
+pub(crate) mod barrier;
 pub(crate) mod clock;
 pub(crate) mod command;
 pub(crate) mod connection;

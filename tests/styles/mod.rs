@@ -2,9 +2,10 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::slice;
 use std::task::{Context, Poll, Waker};
 
-use kpl::{Outcome, PutErrorReason, Record, Stream, Submitter};
+use kpl::{Completions, Outcome, PutErrorReason, Record, Stream, Submitter};
 
 /// A way to put a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,10 +18,27 @@ pub enum Style {
     Waiting,
     /// `put_async`, whose future is ready at once.
     Async,
+    /// `try_put_detached`.
+    Detached,
+    /// `try_put_with_token`, whose completion is drained later.
+    Token,
+    /// `try_reserve`, written in place, cut and committed; the outcome is kept.
+    Reserved,
+    /// `try_put_batch`, of one record; the outcome is kept.
+    Batch,
 }
 
 /// All of them.
-pub const STYLES: [Style; 4] = [Style::Dropped, Style::Kept, Style::Waiting, Style::Async];
+pub const STYLES: [Style; 8] = [
+    Style::Dropped,
+    Style::Kept,
+    Style::Waiting,
+    Style::Async,
+    Style::Detached,
+    Style::Token,
+    Style::Reserved,
+    Style::Batch,
+];
 
 /// Puts records in one style.
 pub struct Putter {
@@ -28,12 +46,14 @@ pub struct Putter {
     submitter: Submitter,
     stream: Stream,
     kept: Vec<Outcome>,
+    completions: Completions,
 }
 
 impl Putter {
-    /// One that has room for `records` outcomes or tokens.
-    pub fn new(style: Style, submitter: Submitter, stream: Stream, records: usize) -> Putter {
-        Putter { style, submitter, stream, kept: Vec::with_capacity(records) }
+    /// One that has room for `records` outcomes.
+    pub fn new(style: Style, mut submitter: Submitter, stream: Stream, records: usize) -> Putter {
+        let completions = submitter.completions().expect("nobody else has them");
+        Putter { style, submitter, stream, kept: Vec::with_capacity(records), completions }
     }
 
     /// Puts one record.
@@ -41,7 +61,7 @@ impl Putter {
     /// # Errors
     /// Why it was refused.
     pub fn put(&mut self, record: Record<'_>) -> Result<(), PutErrorReason> {
-        let Putter { style, submitter, stream, kept } = self;
+        let Putter { style, submitter, stream, kept, .. } = self;
         let result = match style {
             Style::Dropped => submitter.try_put(stream, record).map(drop),
             Style::Kept => submitter.try_put(stream, record).map(|outcome| kept.push(outcome)),
@@ -52,6 +72,20 @@ impl Putter {
                     Poll::Ready(result) => result.map(drop),
                     Poll::Pending => return Err(PutErrorReason::Full),
                 }
+            }
+            Style::Detached => submitter.try_put_detached(stream, record),
+            Style::Token => submitter.try_put_with_token(stream, record, 7),
+            Style::Reserved => {
+                let len = record.data.len();
+                let mut reservation = submitter.try_reserve(stream, record.partition_key, len + 10)?;
+                reservation.bytes()[..len].copy_from_slice(record.data);
+                reservation.set_len(len).expect("it is less than was reserved");
+                kept.push(reservation.commit()?);
+                Ok(())
+            }
+            Style::Batch => {
+                let put = submitter.try_put_batch(stream, slice::from_ref(&record), kept);
+                return put.map_err(|error| error.reason);
             }
         };
         result.map_err(|error| error.reason)
@@ -68,8 +102,25 @@ impl Putter {
         }
     }
 
-    /// Looks at what was kept; the records have been settled by now.
-    pub fn collect(&mut self) {
+    /// Looks at what was kept, and drains completions; the records have been settled by now. Answers how many it saw.
+    pub fn collect(&mut self) -> usize {
+        let kept = self.kept.len();
         self.kept.drain(..).for_each(|outcome| drop(outcome.wait().expect("it is delivered")));
+        let mut drained = 0;
+        loop {
+            let seen = self.completions.drain(|completion| {
+                assert_eq!(completion.token, 7);
+                completion.result.expect("it is delivered");
+            });
+            if seen == 0 {
+                return kept + drained;
+            }
+            drained += seen;
+        }
+    }
+
+    /// Whether this style tells how each record ended.
+    pub fn tells(&self) -> bool {
+        matches!(self.style, Style::Kept | Style::Token | Style::Reserved | Style::Batch)
     }
 }

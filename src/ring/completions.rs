@@ -1,0 +1,249 @@
+//! The list of completions of one submitter: records that were settled, each under the number that its caller gave it.
+//!
+//! ```text
+//!   Ticket::settle ─▶ slot ─▶ [ newest ─▶ … ─▶ oldest ]  the list: slots, linked through themselves
+//!                                     │ all at once, turned round
+//!                                     ▼
+//!   Completions::pop ◀──────── pending: oldest ─▶ … ─▶ newest
+//! ```
+//!
+//! Many list, one pops. The list is never full and allocates nothing, as its links lie in the slots.
+//!
+//! L1: a slot on the list is settled and in use until it is popped. L2: whoever lists onto an empty list looks whether
+//! somebody sleeps, after a fence; whoever is about to sleep says so, fences, and looks at the list. So a sleeper is
+//! woken. Onto a list that is not empty nobody need look: whoever made it so does.
+//!
+//! When the popping end goes, the list is closed: what is settled later has nobody to learn of it, as if its handle
+//! had been dropped.
+//!
+//! Cost: one compare-and-swap to list, and a fence if the list was empty; one swap for each batch that is popped.
+
+use std::fmt;
+use std::ptr::{self, NonNull};
+use std::task::{Context, Poll, Waker};
+
+use super::shim::{self, Arc, AtomicBool, AtomicPtr, Fault, Mutex, Ordering, fence, fence_against, order};
+use super::slot::{End, Slot, take_end};
+use super::slots::{Pool, free, leave_pool, pool_of};
+use super::ticket::Told;
+
+/// The shared end of a list; its pool holds it.
+pub(super) struct List<T> {
+    /// The newest. `closed()` once nobody pops any more.
+    newest: AtomicPtr<Slot<T>>,
+    /// Apart, as whoever lists looks at it when the slot, and so perhaps the pool, is gone.
+    sleeper: Arc<Sleeper>,
+}
+
+/// Whoever waits for a completion.
+pub(super) struct Sleeper {
+    waiting: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+/// The end of a list that nobody pops. No slot has this address: it is not aligned.
+fn closed<T>() -> *mut Slot<T> {
+    ptr::without_provenance_mut(1)
+}
+
+impl<T> List<T> {
+    /// An empty list.
+    pub(super) fn new() -> List<T> {
+        let sleeper = Sleeper { waiting: AtomicBool::new(false), waker: Mutex::new(None) };
+        List { newest: AtomicPtr::new(ptr::null_mut()), sleeper: Arc::new(sleeper) }
+    }
+
+    /// Who is told when the last user but the popping end is gone, if there is such an end.
+    pub(super) fn sleeper(&self) -> Option<Arc<Sleeper>> {
+        self.is_open().then(|| Arc::clone(&self.sleeper))
+    }
+
+    /// Whether somebody pops, or will.
+    pub(super) fn is_open(&self) -> bool {
+        // Relaxed: only the address is looked at; partner of the swap in the drop of `Completions`.
+        self.newest.load(Ordering::Relaxed) != closed()
+    }
+}
+
+/// Puts a settled slot on its list. If nobody pops any more, it is freed.
+///
+/// # Safety
+/// The slot is settled and the caller's, who does not touch it afterwards.
+pub(super) unsafe fn list<T>(slot: *mut Slot<T>) -> Told<T> {
+    // SAFETY: until the exchange succeeds the slot is the caller's, and in use, so that its pool is alive; nothing of
+    // either is touched afterwards.
+    unsafe {
+        let list: &List<T> = &(*pool_of(slot)).completions;
+        // Relaxed: the newest is only compared and linked.
+        let mut newest = list.newest.load(Ordering::Relaxed);
+        loop {
+            if newest == closed() {
+                let end = take_end(slot);
+                free(slot);
+                drop(end);
+                return Told::Handle;
+            }
+            (*slot).extra.with_mut(|extra| (*extra).listed.next = newest);
+            let sleeper = newest.is_null().then(|| Arc::clone(&list.sleeper));
+            // Release: the slot is settled and linked; partner of the swaps in `refill` and in the drop.
+            let success = order(Ordering::Release, Fault::CompletionRelaxed);
+            match list.newest.compare_exchange(newest, slot, success, Ordering::Relaxed) {
+                Ok(_) => return Told::Listed(sleeper.and_then(|sleeper| sleeper.take())),
+                Err(now) => newest = now,
+            }
+        }
+    }
+}
+
+impl Sleeper {
+    /// The waker of who sleeps. Called after something was listed, or the last user but its own is gone.
+    pub(super) fn take(&self) -> Option<Waker> {
+        // Partner of the fence in `poll_any`: it sees that, or we see that it waits (L2).
+        fence_against(Fault::CompletionUnfenced);
+        // Relaxed: the fence orders it; partner of the swap in `poll_any`.
+        if !self.waiting.load(Ordering::Relaxed) {
+            return None;
+        }
+        // Acquire: the waker is there; partner of the same swap.
+        if self.waiting.swap(false, Ordering::AcqRel) { shim::lock(&self.waker).take() } else { None }
+    }
+}
+
+/// A record that was settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completed<T> {
+    /// What the caller gave it.
+    pub number: u64,
+    /// How it ended.
+    pub end: End<T>,
+}
+
+/// The popping end of the list.
+pub struct Completions<T: Send + 'static> {
+    pool: NonNull<Pool<T>>,
+    /// Taken from the list and not popped, the oldest first.
+    pending: *mut Slot<T>,
+}
+
+// SAFETY: the pool lives as long as this counts as one of its users; the slots of `pending` are this end's alone.
+unsafe impl<T: Send> Send for Completions<T> {}
+
+impl<T: Send + 'static> Completions<T> {
+    /// The end of `pool`'s list; there is one, which the pool counts as a user.
+    pub(super) fn new(pool: NonNull<Pool<T>>) -> Completions<T> {
+        Completions { pool, pending: ptr::null_mut() }
+    }
+
+    /// The oldest completion of those that were settled up to some moment before. Frees its slot.
+    pub fn pop(&mut self) -> Option<Completed<T>> {
+        if self.pending.is_null() {
+            self.refill(ptr::null_mut());
+        }
+        let slot = NonNull::new(self.pending)?.as_ptr();
+        // SAFETY: L1; it is ours alone, and leaves `pending` before anything else is done with it.
+        unsafe {
+            let listed = (*slot).extra.with(|extra| (*extra).listed);
+            self.pending = listed.next;
+            let end = take_end(slot);
+            free(slot);
+            Some(Completed { number: listed.number, end })
+        }
+    }
+
+    /// Ready with true if there is a completion, and with false if there will never be one more, as the owner of the
+    /// slots is gone and none of them is in use; else `cx`'s waker is called when that changes. Only the latest waker
+    /// counts.
+    pub fn poll_any(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if let Some(any) = self.look() {
+            return Poll::Ready(any);
+        }
+        let sleeper = &self.list().sleeper;
+        let former = shim::lock(&sleeper.waker).replace(cx.waker().clone());
+        // Release: the waker is there; partner of load and swap in `take`.
+        sleeper.waiting.swap(true, Ordering::SeqCst);
+        // Partner of the fence in `take` (L2).
+        fence(Ordering::SeqCst);
+        drop(former);
+        // The flag may stay: at worst a waker is called for nothing, once.
+        self.look().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Whether there is a completion, if that is clear.
+    fn look(&self) -> Option<bool> {
+        // First, as what is in use by then may be listed before we look at the list.
+        // SAFETY: the pool lives as long as this end.
+        let alone = unsafe { self.pool.as_ref().has_one_user() };
+        if self.has_any() {
+            return Some(true);
+        }
+        alone.then_some(false)
+    }
+
+    /// Whether the next [`Completions::pop`] takes from what was on the list before.
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_null()
+    }
+
+    fn has_any(&self) -> bool {
+        // Relaxed: only whether there is one is asked; partner of the exchange in `list`.
+        !self.pending.is_null() || !self.list().newest.load(Ordering::Relaxed).is_null()
+    }
+
+    fn list(&self) -> &List<T> {
+        // SAFETY: the pool lives as long as this end.
+        unsafe { &self.pool.as_ref().completions }
+    }
+
+    /// Takes all that is listed and turns it round; leaves `end` in its place.
+    fn refill(&mut self, end: *mut Slot<T>) {
+        // Acquire: the slots are settled and linked; partner of the exchange in `list`.
+        let mut newest = self.list().newest.swap(end, order(Ordering::Acquire, Fault::CompletionRelaxed));
+        while !newest.is_null() {
+            let slot = newest;
+            // SAFETY: L1; what was on the list is ours alone now.
+            newest =
+                unsafe { (*slot).extra.with_mut(|extra| std::mem::replace(&mut (*extra).listed.next, self.pending)) };
+            self.pending = slot;
+        }
+    }
+}
+
+impl<T: Send + 'static> Completions<T> {
+    /// Closes the list. Answers how many completions nobody has popped.
+    pub fn close(mut self) -> u64 {
+        self.shut()
+    }
+
+    fn shut(&mut self) -> u64 {
+        let mut left = 0;
+        if self.list().is_open() {
+            left += self.drop_pending();
+            self.refill(closed());
+            left += self.drop_pending();
+        }
+        left
+    }
+
+    fn drop_pending(&mut self) -> u64 {
+        let mut dropped = 0;
+        while !self.pending.is_null() {
+            drop(self.pop());
+            dropped += 1;
+        }
+        dropped
+    }
+}
+
+impl<T: Send + 'static> Drop for Completions<T> {
+    fn drop(&mut self) {
+        self.shut();
+        // SAFETY: this end is gone after this, and with it its use of the pool.
+        unsafe { leave_pool(self.pool) };
+    }
+}
+
+impl<T: Send + 'static> fmt::Debug for Completions<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Completions").finish_non_exhaustive()
+    }
+}
