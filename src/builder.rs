@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 
 use crate::callbacks::{DetachedFailure, Handler};
-use crate::config::{Config, Pinning, RateLimit, RuntimeChoice, StaticCredentials, TlsRoots, WireFormat};
+use crate::config::{Config, IdleStrategy, Pinning, RateLimit, RuntimeChoice, StaticCredentials, TlsRoots, WireFormat};
 use crate::error::StartError;
 use crate::producer::{GivenProvider, Producer};
 
@@ -128,6 +128,8 @@ impl ProducerBuilder {
         cpus: impl IntoIterator<Item = usize> = Some(cpus.into_iter().collect());
         /// Whether each core's thread keeps to one CPU.
         pinning: Pinning = pinning;
+        /// What a core does that has nothing to do.
+        idle: IdleStrategy = idle;
         /// Bytes of each submitter's ring, a power of two.
         ring_bytes: usize = ring_bytes;
         /// Most submitters at once, the pool behind `Producer::put` included.

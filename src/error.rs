@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::limits::PARTITION_KEY_UTF16_MAX;
+use crate::limits::{PARTITION_KEY_UTF16_MAX, POOL_SUBMITTERS};
 
 /// Why a put was refused. The record was not accepted, nothing of it is written, and it comes back with the error.
 #[derive(Clone, PartialEq, Eq)]
@@ -239,7 +239,7 @@ impl std::error::Error for StreamError {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SubmitterError {
-    /// `max_submitters` are there already.
+    /// `max_submitters` are there already, with those that are kept for `Producer::put`.
     TooMany {
         /// The bound.
         max: usize,
@@ -253,7 +253,10 @@ pub enum SubmitterError {
 impl fmt::Display for SubmitterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SubmitterError::TooMany { max } => write!(f, "max_submitters is {max}, and as many are there"),
+            SubmitterError::TooMany { max } => write!(
+                f,
+                "max_submitters is {max}, of which {POOL_SUBMITTERS} are kept for `Producer::put`; the others are taken"
+            ),
             SubmitterError::Closed => f.write_str("the producer is closed"),
             SubmitterError::Forked => f.write_str(FORKED),
         }

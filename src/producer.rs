@@ -4,9 +4,9 @@
 //!   build ─▶ control thread, core threads ─▶ streams, submitters, puts ─▶ flush ─▶ close ─▶ threads end
 //! ```
 //!
-//! Dropping the last `Producer` closes it in the background; [`Producer::close_on_drop`] makes a guard that waits.
+//! What any thread may put through without a submitter of its own is the `pool`. Dropping the last `Producer` closes it in the background; [`Producer::close_on_drop`] makes a guard that waits.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,15 +18,13 @@ use crate::callbacks::{Callbacks, Handler};
 use crate::config::{Config, CoreRuntime, RuntimeChoice, StreamOptions};
 use crate::control::credentials::CredentialSource;
 use crate::control::service;
-use crate::error::{
-    ConfigError, ConfigFault, FlushError, PutError, PutErrorReason, StartError, StreamError, SubmitterError,
-};
+use crate::error::{ConfigError, ConfigFault, FlushError, PutError, StartError, StreamError, SubmitterError};
 use crate::fork::Origin;
 use crate::limits::{CORES_END_WAIT, MESH_RING_MESSAGES, POOL_SUBMITTERS, STREAMS_MAX};
 use crate::metrics::Counters;
 use crate::outcome::{Counts, Health};
 use crate::record::{CoreId, Record, StreamId, StreamName};
-use crate::reply::{ByOutcome, Detached, Reply};
+use crate::reply::{ByOutcome, Detached};
 use crate::ring::{self, Budget};
 use crate::runtime::affinity::{Machine, Plan};
 use crate::runtime::command::Command;
@@ -36,9 +34,13 @@ use crate::runtime::signals::block_sigpipe;
 use crate::runtime::thread::start_core;
 use crate::shared::{End, Ends, FlushCell, Shared, StreamState, lock};
 use crate::stream::Stream;
-use crate::submitter::{Refund, Submitter, Use};
+use crate::submitter::{Submitter, Use};
 use crate::trust;
-use crate::waiting::{Cell, Close, Flush, Outcome, block_on_for};
+use crate::waiting::{Cell, Close, Flush, Outcome, block_on, block_on_for};
+
+mod pool;
+
+use pool::Pool;
 
 /// A provider of credentials that was given, and what messages call it.
 pub(crate) type GivenProvider = (SharedCredentialsProvider, &'static str);
@@ -51,8 +53,8 @@ struct Inner {
     shared: Arc<Shared>,
     /// What the cores run on.
     runtime: CoreRuntime,
-    /// The submitters behind [`Producer::put`]; each made when it is first needed.
-    pool: [OnceLock<Mutex<Submitter>>; POOL_SUBMITTERS],
+    /// The submitters behind [`Producer::put`].
+    pool: Pool,
 }
 
 impl Producer {
@@ -130,7 +132,7 @@ impl Producer {
                 }
             })
             .map_err(|error| abort(&shared, StartError::Thread { reason: error.to_string() }))?;
-        Ok(Producer(Arc::new(Inner { shared, runtime, pool: Default::default() })))
+        Ok(Producer(Arc::new(Inner { shared, runtime, pool: Pool::default() })))
     }
 
     /// Opens a stream, by name or ARN, with the producer's configuration. It returns at once; see [`Stream::ready`].
@@ -188,7 +190,7 @@ impl Producer {
     /// # Errors
     /// As [`Submitter::put`].
     pub fn put<'r>(&self, stream: &Stream, record: Record<'r>) -> Result<Outcome, PutError<Record<'r>>> {
-        crate::waiting::block_on(self.0.put_when_possible(stream, record, ByOutcome))
+        block_on(self.0.pool.put_when_possible(&self.0.shared, stream, record, ByOutcome))
     }
 
     /// Puts a record from any thread without waiting.
@@ -196,7 +198,7 @@ impl Producer {
     /// # Errors
     /// As [`Submitter::try_put`].
     pub fn try_put<'r>(&self, stream: &Stream, record: Record<'r>) -> Result<Outcome, PutError<Record<'r>>> {
-        self.0.try_put(stream, record, ByOutcome)
+        self.0.pool.try_put(&self.0.shared, stream, record, ByOutcome)
     }
 
     /// Puts a record from any task.
@@ -204,7 +206,7 @@ impl Producer {
     /// # Errors
     /// As [`Submitter::put`].
     pub async fn put_async<'r>(&self, stream: &Stream, record: Record<'r>) -> Result<Outcome, PutError<Record<'r>>> {
-        self.0.put_when_possible(stream, record, ByOutcome).await
+        self.0.pool.put_when_possible(&self.0.shared, stream, record, ByOutcome).await
     }
 
     /// Puts a record from any thread, whose end is told to nobody, unless it fails and the producer was built with
@@ -213,7 +215,7 @@ impl Producer {
     /// # Errors
     /// As [`Submitter::put`].
     pub fn put_detached<'r>(&self, stream: &Stream, record: Record<'r>) -> Result<(), PutError<Record<'r>>> {
-        crate::waiting::block_on(self.0.put_when_possible(stream, record, Detached))
+        block_on(self.0.pool.put_when_possible(&self.0.shared, stream, record, Detached))
     }
 
     /// The same without waiting.
@@ -221,7 +223,7 @@ impl Producer {
     /// # Errors
     /// As [`Submitter::try_put`].
     pub fn try_put_detached<'r>(&self, stream: &Stream, record: Record<'r>) -> Result<(), PutError<Record<'r>>> {
-        self.0.try_put(stream, record, Detached)
+        self.0.pool.try_put(&self.0.shared, stream, record, Detached)
     }
 
     /// The same for a task.
@@ -233,7 +235,7 @@ impl Producer {
         stream: &Stream,
         record: Record<'r>,
     ) -> Result<(), PutError<Record<'r>>> {
-        self.0.put_when_possible(stream, record, Detached).await
+        self.0.pool.put_when_possible(&self.0.shared, stream, record, Detached).await
     }
 
     /// Seals and sends everything that was put before, and tells when all of it has an outcome. It skips linger, never
@@ -308,73 +310,6 @@ impl Producer {
 impl std::fmt::Debug for Producer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Producer").field("counts", &self.0.shared.counts()).finish_non_exhaustive()
-    }
-}
-
-impl Inner {
-    /// A submitter of the pool: one that nobody uses at this moment, if there is one.
-    fn pooled(&self) -> Result<&Mutex<Submitter>, PutErrorReason> {
-        for place in &self.pool {
-            match place.get() {
-                Some(submitter) if submitter.try_lock().is_err() => {}
-                Some(submitter) => return Ok(submitter),
-                None => {
-                    let fresh = new_submitter(&self.shared, Use::Pool).map_err(|_closed| self.shared.refusal())?;
-                    return Ok(place.get_or_init(|| Mutex::new(fresh)));
-                }
-            }
-        }
-        // All are in use, so all are there.
-        self.pool[0].get().ok_or(PutErrorReason::Full)
-    }
-
-    fn try_put<'r, R: Reply>(
-        &self,
-        stream: &Stream,
-        record: Record<'r>,
-        reply: R,
-    ) -> Result<R::Receipt, PutError<Record<'r>>> {
-        // Before the pool's locks, which another thread may have held when it was forked.
-        if self.shared.origin.is_elsewhere() {
-            return Err(PutError { record, reason: PutErrorReason::Forked });
-        }
-        match self.pooled() {
-            Ok(submitter) => lock(submitter).try_submit(stream, record, reply),
-            Err(reason) => Err(PutError { record, reason }),
-        }
-    }
-
-    /// Puts the record now, or waits for credit and room without holding a submitter.
-    async fn put_when_possible<'r, R: Reply>(
-        &self,
-        stream: &Stream,
-        record: Record<'r>,
-        reply: R,
-    ) -> Result<R::Receipt, PutError<Record<'r>>> {
-        match self.try_put(stream, record, reply) {
-            Err(PutError { reason: PutErrorReason::Full, .. }) => {}
-            result => return result,
-        }
-        let refused = |reason| PutError { record, reason };
-        let shared = &self.shared;
-        let mut credit = shared.budget.purse();
-        shared.doorbells.iter().for_each(|bell| bell.ring());
-        shared.wait_for_credit(&mut credit, record.size()).await.map_err(refused)?;
-        // Also if this future is dropped while it waits for room.
-        let refund = Refund::new(&mut credit, record.size());
-        let len = crate::codec::frame_len(&record);
-        loop {
-            let submitter = self.pooled().map_err(refused)?;
-            match lock(submitter).submit_with_credit(stream, &record, reply) {
-                Err(PutErrorReason::Full) => {}
-                Err(reason) => return Err(refused(reason)),
-                Ok(outcome) => {
-                    refund.disarm();
-                    return Ok(outcome);
-                }
-            }
-            std::future::poll_fn(|context| lock(submitter).ring().poll_room(context, len)).await;
-        }
     }
 }
 

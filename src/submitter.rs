@@ -28,6 +28,7 @@ pub use reservation::{Reservation, ReservationError};
 
 use crate::codec::{frame_len, wrapped_size, write_frame};
 use crate::error::{PutError, PutErrorReason};
+use crate::fork::Origin;
 use crate::limits::{OUTER_PARTITION_KEY, PARTITION_KEY_UTF16_MAX};
 use crate::metrics::SubmitterCounters;
 use crate::outcome::{ErrorCode, Settlement};
@@ -70,7 +71,24 @@ pub struct Submitter {
     purse: Purse,
     slots: Slots<Arc<Settlement>>,
     ring: Sender<Arc<Settlement>>,
+    /// Behind the ring, as fields are dropped in their order.
+    _farewell: Farewell,
     counters: Arc<SubmitterCounters>,
+}
+
+/// Rings the core once the ring's end is gone, so that it lets go of the ring now: it sees that when it looks next, and
+/// an idle one looks when it is rung.
+struct Farewell {
+    bell: Arc<Doorbell>,
+    origin: Origin,
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        if !self.origin.is_elsewhere() {
+            self.bell.ring();
+        }
+    }
 }
 
 impl Submitter {
@@ -84,6 +102,7 @@ impl Submitter {
             purse: shared.budget.purse(),
             slots: Slots::new(Arc::clone(&shared.ledger)),
             ring,
+            _farewell: Farewell { bell: Arc::clone(&shared.doorbells[home.index()]), origin: shared.origin },
             counters,
             shared,
         }
@@ -406,9 +425,6 @@ impl Drop for Submitter {
         submitters.live.retain(|counters| !Arc::ptr_eq(counters, &self.counters));
         submitters.own -= usize::from(self.of == Use::Own);
         submitters.accepted_by_gone += self.counters.accepted.value();
-        drop(submitters);
-        // The core lets go of the ring when it has drained it.
-        self.bell.ring();
     }
 }
 

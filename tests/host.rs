@@ -232,6 +232,46 @@ fn write_to_a_closed_peer() {
     let _ = (&writer).write_vectored(&[std::io::IoSlice::new(b"anybody?")]);
 }
 
+/// Bytes of memory that this process has mapped.
+fn mapped() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("the kernel tells");
+    let pages = statm.split(' ').next().and_then(|pages| pages.parse::<u64>().ok());
+    pages.expect("its first number is the pages that are mapped") * 4096
+}
+
+#[test]
+fn an_idle_core_gives_the_rings_of_submitters_back_that_are_gone() {
+    let test = "an_idle_core_gives_the_rings_of_submitters_back_that_are_gone";
+    if let Some(url) = as_child(test) {
+        CHOICES.iter().for_each(|choice| leave_an_idle_core(&url, *choice));
+        return;
+    }
+    assert!(run_child(test, &endpoint().url()).success());
+}
+
+fn leave_an_idle_core(url: &str, choice: RuntimeChoice) {
+    // So large that the allocator asks the system for each and gives it back.
+    let (rings, ring_bytes) = (4, 64 << 20);
+    let producer = builder(url, choice).ring_bytes(ring_bytes).record_max_buffered_time(LIMIT).build();
+    let producer = producer.expect("a producer");
+    let stream = producer.stream("orders").expect("a stream");
+    stream.ready().wait_timeout(LIMIT).expect("an answer").expect("ready");
+    let before = mapped();
+    let mut submitters: Vec<_> = (0..rings).map(|_| producer.submitter().expect("a submitter")).collect();
+    for submitter in &mut submitters {
+        drop(submitter.put(&stream, Record::new("k", "d")).expect("a put"));
+    }
+    let bytes = (rings * ring_bytes) as u64;
+    assert!(mapped() > before + bytes / 2, "the rings are there");
+    drop(submitters);
+    // Nobody does anything with the producer meanwhile.
+    let (_never, wait) = std::sync::mpsc::channel::<()>();
+    let mut looks = 0..LIMIT.as_millis() / 10;
+    let gone = looks.any(|_| wait.recv_timeout(Duration::from_millis(10)).is_err() && mapped() < before + bytes / 4);
+    assert!(gone, "the rings are still there");
+    assert_eq!(producer.close(LIMIT).wait().delivered, rings as u64);
+}
+
 #[test]
 fn a_producer_has_two_threads() {
     let test = "a_producer_has_two_threads";

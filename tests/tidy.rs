@@ -1,7 +1,7 @@
 //! The house's rules that a machine can check, each a test that lists where it is broken.
 //!
 //! ```text
-//!   4 face     builder producer submitter stream shared waiting
+//!   4 face     builder producer submitter reply stream shared callbacks waiting
 //!   3 edges    runtime │ control          never each other
 //!   2 engine   engine: stages never each other; mod, stream and shard join them
 //!   1 tools    ring │ codec │ metrics     never each other; ring imports nothing of the crate
@@ -31,7 +31,7 @@ const ENGINE: [&str; 1] = ["engine"];
 /// What both edges use: they never import each other.
 const EDGE_TOOLS: [&str; 2] = ["fork", "trust"];
 const EDGES: [&str; 2] = ["runtime", "control"];
-const FACE: [&str; 6] = ["builder", "producer", "submitter", "stream", "shared", "waiting"];
+const FACE: [&str; 8] = ["builder", "producer", "submitter", "reply", "stream", "shared", "callbacks", "waiting"];
 const STAGES: [&str; 7] = ["router", "aggregator", "limiter", "collector", "sender", "retrier", "settler"];
 const STAGE_JOINERS: [&str; 3] = ["mod", "stream", "shard"];
 const UNSAFE_ALLOWED: [&str; 3] = ["src/ring/", "src/codec/lanes/", "src/fork.rs"];

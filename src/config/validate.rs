@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Config, Pinning, RateLimit, TlsRoots};
+use super::{Config, IdleStrategy, Pinning, RateLimit, TlsRoots};
 use crate::error::{ConfigError, ConfigFault};
 use crate::limits;
 
@@ -116,6 +116,11 @@ impl Config {
         );
         check.range("cores", self.cores, 1, limits::CORES_MAX);
         self.check_cpus(check);
+        if let IdleStrategy::SpinThenPark(time) = self.idle {
+            let (min, max) = (limits::SPIN_MIN, limits::SPIN_MAX);
+            let bound = format!("such that it spins for {min:?} to {max:?}");
+            check.relation((min..=max).contains(&time), "idle", format!("SpinThenPark({time:?})"), &bound);
+        }
         check.range("ring_bytes", self.ring_bytes, limits::RING_BYTES_MIN, limits::RING_BYTES_MAX);
         check.that(self.ring_bytes.is_power_of_two(), "ring_bytes", &self.ring_bytes.to_string(), "a power of two");
         check.range("max_submitters", self.max_submitters, limits::POOL_SUBMITTERS + 1, limits::SUBMITTERS_MAX);
@@ -219,6 +224,26 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("collection_max_count is 501, but must be 1 to 500"), "{text}");
         assert!(text.contains("50ms and 100ms"), "{text}");
+    }
+
+    #[test]
+    fn a_core_spins_for_a_time_within_bounds() {
+        let spinning = |time| Config { idle: IdleStrategy::SpinThenPark(time), ..Config::default() };
+        for idle in [IdleStrategy::Park, IdleStrategy::Spin] {
+            Config { idle, ..Config::default() }.validate().expect("nothing to bound");
+        }
+        for time in [limits::SPIN_MIN, Duration::from_millis(3), limits::SPIN_MAX] {
+            spinning(time).validate().expect("within bounds");
+        }
+        for (time, text) in [
+            (Duration::ZERO, "idle is SpinThenPark(0ns), but must be such that it spins for 1µs to 1s"),
+            (Duration::from_nanos(999), "idle is SpinThenPark(999ns), but must be"),
+            (Duration::from_millis(1001), "idle is SpinThenPark(1.001s), but must be"),
+        ] {
+            let error = spinning(time).validate().expect_err(text);
+            assert_eq!(error.faults.len(), 1, "{error}");
+            assert!(error.to_string().contains(text), "{error}");
+        }
     }
 
     #[test]

@@ -31,13 +31,12 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
 use crossbeam_utils::CachePadded;
 
+use super::purse::Purse;
 use super::shim::{self, AtomicI64, AtomicU64, AtomicUsize, Fault, Mutex, Ordering, fence, fence_against, is_planted};
 
 /// The bound is reached, or others wait for it.
@@ -74,33 +73,33 @@ impl std::error::Error for WaitError {}
 
 /// An amount of credit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Credit {
-    records: u64,
-    bytes: u64,
+pub(super) struct Credit {
+    pub(super) records: u64,
+    pub(super) bytes: u64,
 }
 
 impl Credit {
-    const NONE: Credit = Credit { records: 0, bytes: 0 };
+    pub(super) const NONE: Credit = Credit { records: 0, bytes: 0 };
 
     /// The credit of one record of `bytes` bytes.
-    fn of_record(bytes: usize) -> Credit {
+    pub(super) fn of_record(bytes: usize) -> Credit {
         Credit { records: 1, bytes: bytes as u64 }
     }
 
-    fn covers(self, other: Credit) -> bool {
+    pub(super) fn covers(self, other: Credit) -> bool {
         self.records >= other.records && self.bytes >= other.bytes
     }
 
-    fn plus(self, other: Credit) -> Credit {
+    pub(super) fn plus(self, other: Credit) -> Credit {
         Credit { records: self.records + other.records, bytes: self.bytes + other.bytes }
     }
 
-    fn minus(self, other: Credit) -> Credit {
+    pub(super) fn minus(self, other: Credit) -> Credit {
         Credit { records: self.records - other.records, bytes: self.bytes - other.bytes }
     }
 
     /// What this has beyond `other`, in each kind.
-    fn beyond(self, other: Credit) -> Credit {
+    pub(super) fn beyond(self, other: Credit) -> Credit {
         Credit { records: self.records.saturating_sub(other.records), bytes: self.bytes.saturating_sub(other.bytes) }
     }
 }
@@ -108,45 +107,45 @@ impl Credit {
 /// The budget of a producer.
 #[derive(Debug)]
 pub struct Budget {
-    bound: Credit,
+    pub(super) bound: Credit,
     chunk: Credit,
     purses_max: usize,
     /// Free credit. Drawn by purses and by the queue, filled by releases.
     records: CachePadded<AtomicU64>,
     bytes: CachePadded<AtomicU64>,
     /// Length of the queue; written under its lock.
-    waiting: CachePadded<AtomicUsize>,
+    pub(super) waiting: CachePadded<AtomicUsize>,
     /// Records that are held. Below zero for a moment, when one is let go before it is counted.
     held: AtomicI64,
-    queue: Mutex<Queue>,
-    purses: AtomicUsize,
+    pub(super) queue: Mutex<Queue>,
+    pub(super) purses: AtomicUsize,
 }
 
 #[derive(Debug)]
-struct Queue {
+pub(super) struct Queue {
     /// In the order in which they came.
-    waiters: VecDeque<Waiter>,
-    next_id: u64,
+    pub(super) waiters: VecDeque<Waiter>,
+    pub(super) next_id: u64,
     /// Waiters before this id were granted, if they are not in the queue, were not refused and did not leave.
-    granted: u64,
+    pub(super) granted: u64,
     /// Waiters who were refused and do not know it yet.
     refused: Vec<u64>,
-    closed: bool,
+    pub(super) closed: bool,
 }
 
 impl Queue {
     /// Whether the waiter `id` was refused. True once.
-    fn take_refused(&mut self, id: u64) -> bool {
+    pub(super) fn take_refused(&mut self, id: u64) -> bool {
         let index = self.refused.iter().position(|refused| *refused == id);
         index.map(|index| self.refused.swap_remove(index)).is_some()
     }
 }
 
 #[derive(Debug)]
-struct Waiter {
-    id: u64,
-    credit: Credit,
-    waker: Waker,
+pub(super) struct Waiter {
+    pub(super) id: u64,
+    pub(super) credit: Credit,
+    pub(super) waker: Waker,
 }
 
 impl Budget {
@@ -178,7 +177,7 @@ impl Budget {
         // Relaxed: a count; partner of the subtraction in the purse's drop.
         let others = self.purses.fetch_add(1, Ordering::Relaxed);
         let chunk = if others < self.purses_max { self.chunk } else { Credit::NONE };
-        Purse { budget: Arc::clone(self), chunk, credit: Credit::NONE }
+        Purse::new(Arc::clone(self), chunk)
     }
 
     /// Gives the credit of settled records back; a core does so once a turn. Wakes the waiters whom it suffices.
@@ -257,7 +256,7 @@ impl Budget {
     }
 
     /// Grants credit to the head of the queue as long as the pool suffices; wakes each outside of the lock.
-    fn serve(&self) {
+    pub(super) fn serve(&self) {
         loop {
             let waker = self.serve_one(&mut shim::lock(&self.queue));
             let Some(waker) = waker else { return };
@@ -277,7 +276,7 @@ impl Budget {
     }
 
     /// Under the queue's lock.
-    fn set_waiting(&self, waiters: usize) {
+    pub(super) fn set_waiting(&self, waiters: usize) {
         // A swap, so that it is ordered with the fence that follows where somebody came; partner of `release`.
         self.waiting.swap(waiters, Ordering::SeqCst);
     }
@@ -287,7 +286,7 @@ impl Budget {
     /// Records are taken first; if there are too few bytes they go back. Whoever looked in between found too few
     /// records. Under the queue's lock that is nobody who waits; elsewhere a draw that failed must be followed by
     /// a look at the queue.
-    fn draw(&self, credit: Credit) -> bool {
+    pub(super) fn draw(&self, credit: Credit) -> bool {
         if !subtract(&self.records, credit.records) {
             return false;
         }
@@ -319,198 +318,4 @@ fn subtract(pool: &AtomicU64, amount: u64) -> bool {
         }
     }
     false
-}
-
-/// A submitter's credit.
-#[derive(Debug)]
-pub struct Purse {
-    budget: Arc<Budget>,
-    /// The most that it holds unspent.
-    chunk: Credit,
-    credit: Credit,
-}
-
-impl Purse {
-    /// Takes the credit of one record of `bytes` bytes.
-    ///
-    /// # Errors
-    /// [`NoCredit`] if purse and pool have too little, or if the purse has and others wait for the pool.
-    #[inline]
-    pub fn try_take(&mut self, bytes: usize) -> Result<(), NoCredit> {
-        let wanted = Credit::of_record(bytes);
-        if !self.credit.covers(wanted) {
-            self.refill(wanted)?;
-        }
-        self.credit = self.credit.minus(wanted);
-        Ok(())
-    }
-
-    /// Gives back the credit of one record of `bytes` bytes that was taken and not used.
-    pub fn refund(&mut self, bytes: usize) {
-        self.take_back(Credit::of_record(bytes));
-    }
-
-    /// Gives back `bytes` bytes of the credit of a record that was smaller than thought.
-    pub fn refund_bytes(&mut self, bytes: usize) {
-        self.take_back(Credit { records: 0, bytes: bytes as u64 });
-    }
-
-    fn take_back(&mut self, credit: Credit) {
-        self.credit = self.credit.plus(credit);
-        let surplus = self.credit.beyond(self.chunk);
-        if surplus != Credit::NONE {
-            self.credit = self.credit.minus(surplus);
-            self.budget.release(surplus.records, surplus.bytes);
-        }
-    }
-
-    /// Waits for the credit of one record of `bytes` bytes, and takes it. Waiters are served in order.
-    ///
-    /// # Panics
-    /// If `bytes` is more than three quarters of the bound, which might never be free.
-    pub fn wait(&mut self, bytes: usize) -> Wait<'_> {
-        let bound = self.budget.bound.bytes;
-        assert!(bytes as u64 <= bound - bound / 4, "a record of {bytes} bytes cannot wait for a budget of {bound}");
-        Wait { purse: self, bytes, id: None }
-    }
-
-    /// Makes the purse cover `wanted`, from the pool: with a chunk on top, or else with what lacks.
-    #[cold]
-    fn refill(&mut self, wanted: Credit) -> Result<(), NoCredit> {
-        let budget = &*self.budget;
-        // Relaxed: who comes into the queue meanwhile is served after us. Partner of `set_waiting`.
-        if budget.waiting.load(Ordering::Relaxed) > 0 {
-            return Err(NoCredit);
-        }
-        let amounts = [wanted.plus(self.chunk).beyond(self.credit), wanted.beyond(self.credit)];
-        for amount in amounts {
-            if budget.draw(amount) {
-                self.credit = self.credit.plus(amount);
-                return Ok(());
-            }
-            // What the draw put back may be what a new waiter missed (B3).
-            budget.release(0, 0);
-        }
-        Err(NoCredit)
-    }
-
-    /// Gives all unspent credit back.
-    fn empty(&mut self) {
-        let credit = std::mem::replace(&mut self.credit, Credit::NONE);
-        if credit != Credit::NONE {
-            self.budget.release(credit.records, credit.bytes);
-        }
-    }
-}
-
-impl Drop for Purse {
-    fn drop(&mut self) {
-        self.empty();
-        // Relaxed: a count; partner of the addition in `Budget::purse`.
-        self.budget.purses.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Waits for credit; see [`Purse::wait`]. Dropping it leaves the queue, and gives back what was granted unseen.
-#[derive(Debug)]
-#[must_use = "a future does nothing until it is polled"]
-pub struct Wait<'a> {
-    purse: &'a mut Purse,
-    bytes: usize,
-    /// Its place in the queue, while it has one.
-    id: Option<u64>,
-}
-
-impl Wait<'_> {
-    /// Enters the queue, and serves it.
-    ///
-    /// After this the caller looks whether it [may be stuck](Budget::may_be_stuck), as nobody else need have.
-    fn enqueue(&mut self, waker: Waker) -> Result<(), WaitError> {
-        let budget = &*self.purse.budget;
-        {
-            let mut queue = shim::lock(&budget.queue);
-            if queue.closed {
-                return Err(WaitError::Closed);
-            }
-            let id = queue.next_id;
-            queue.next_id += 1;
-            queue.waiters.push_back(Waiter { id, credit: Credit::of_record(self.bytes), waker });
-            budget.set_waiting(queue.waiters.len());
-            self.id = Some(id);
-        }
-        // Partner of the fence in `release` (B3).
-        fence(Ordering::SeqCst);
-        budget.serve();
-        Ok(())
-    }
-
-    /// What became of the waiter `id`; if it still waits, `waker` is the one to call.
-    fn look(&mut self, id: u64, waker: &Waker) -> Poll<Result<(), WaitError>> {
-        let budget = &*self.purse.budget;
-        let mut former = None;
-        let mut queue = shim::lock(&budget.queue);
-        let outcome = if queue.take_refused(id) {
-            Poll::Ready(Err(WaitError::Held))
-        } else if id < queue.granted {
-            Poll::Ready(Ok(()))
-        } else if queue.closed {
-            Poll::Ready(Err(WaitError::Closed))
-        } else {
-            let index = queue.waiters.binary_search_by_key(&id, |waiter| waiter.id);
-            let waiter = &mut queue.waiters[index.expect("who was not granted waits until the close")];
-            if !waiter.waker.will_wake(waker) {
-                former = Some(std::mem::replace(&mut waiter.waker, waker.clone()));
-            }
-            Poll::Pending
-        };
-        drop(queue);
-        drop(former);
-        if outcome.is_ready() {
-            self.id = None;
-        }
-        outcome
-    }
-}
-
-impl Future for Wait<'_> {
-    type Output = Result<(), WaitError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), WaitError>> {
-        if self.id.is_none() {
-            let bytes = self.bytes;
-            if self.purse.try_take(bytes).is_ok() {
-                return Poll::Ready(Ok(()));
-            }
-            // What the purse has is too little for this record; the pool may make it enough.
-            self.purse.empty();
-            if let Err(closed) = self.enqueue(cx.waker().clone()) {
-                return Poll::Ready(Err(closed));
-            }
-        }
-        let id = self.id.expect("it was just set");
-        self.look(id, cx.waker())
-    }
-}
-
-impl Drop for Wait<'_> {
-    fn drop(&mut self) {
-        let Some(id) = self.id else { return };
-        let budget = &*self.purse.budget;
-        let mut queue = shim::lock(&budget.queue);
-        if queue.take_refused(id) {
-            return;
-        }
-        if id < queue.granted {
-            drop(queue);
-            budget.release(1, self.bytes as u64);
-            return;
-        }
-        let Ok(index) = queue.waiters.binary_search_by_key(&id, |waiter| waiter.id) else { return };
-        let gone = queue.waiters.remove(index);
-        budget.set_waiting(queue.waiters.len());
-        drop(queue);
-        drop(gone);
-        // What was too little for this one may be enough for the next.
-        budget.serve();
-    }
 }

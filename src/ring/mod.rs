@@ -36,17 +36,19 @@ pub mod handle;
 mod memory;
 #[cfg(any(fuzzing, all(test, not(loom))))]
 pub mod oracle;
+pub mod purse;
 mod shim;
 pub mod slot;
 pub mod slots;
 pub mod ticket;
 
-pub use budget::{Budget, NoCredit, Purse, Wait, WaitError};
+pub use budget::{Budget, NoCredit, WaitError};
 pub use bytes::{Drain, Frame, Receiver, Sender, ring};
 pub use completions::{Completed, Completions};
 pub use doorbell::{Doorbell, Observed, Published, Rest, State};
 pub use flag::Flag;
 pub use handle::Handle;
+pub use purse::{Purse, Wait};
 #[cfg(loom)]
 pub use shim::{Fault, plant};
 pub use slot::{Abandoned, End};

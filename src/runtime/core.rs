@@ -3,12 +3,12 @@
 //! ```text
 //!   tick the clock ─▶ take commands, ring frames, mesh messages, ended requests ─▶ turn
 //!        ▲                                                                           │
-//!        └── rest ◀── wake callers ◀── return credit ◀── say ◀── transmit ◀── poll ──┘
+//!        └── idle ◀── wake callers ◀── return credit ◀── say ◀── transmit ◀── poll ──┘
 //! ```
 //!
 //! It follows the law in `engine/mod.rs`. A turn takes a bounded number of records and bytes, so that no shard waits
 //! long for another. Tails of rings are noted before commands are taken: a record is never seen before the command
-//! that opened its stream. A core with nothing to do rests on a tick while traffic flows, and parks when it does not.
+//! that opened its stream. What a core does that has nothing to do is decided in `idle`.
 //!
 //! When the loop ends, for whatever reason, its rings, its engine and so every ticket in them are dropped: no record
 //! is left without an outcome.
@@ -18,7 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use crossbeam_channel as channel;
 
@@ -26,12 +26,13 @@ use super::Runtime;
 use super::affinity::Place;
 use super::clock::Clock;
 use super::command::{Command, Event};
+use super::idle::{Idleness, Pause};
 use super::lines::{Access, AccessDenied, Ended, Lines};
 use super::mesh::MeshRings;
 use crate::codec::{Wire, read_frame};
 use crate::config::Config;
 use crate::engine::{Core, Remedy};
-use crate::limits::{TICK_MAX, TURN_BYTES_MAX, TURN_RECORDS_MAX};
+use crate::limits::{SPIN_SLICE, TURN_BYTES_MAX, TURN_RECORDS_MAX};
 use crate::metrics::CoreCounters;
 use crate::outcome::Settlement;
 use crate::record::CoreId;
@@ -77,7 +78,7 @@ pub(crate) async fn run<R: Runtime>(runtime: R, seat: Seat) {
         if worked {
             core.runtime.yield_now().await;
         } else {
-            core.rest().await;
+            core.idle().await;
         }
     }
 }
@@ -117,10 +118,8 @@ struct Running<R: Runtime> {
     access: Option<Result<Arc<Access>, AccessDenied>>,
     /// Whether the rings are being drained for a flush.
     draining: bool,
-    /// When a record was last taken from a ring.
-    last_record: Time,
-    /// How long the core rests while traffic flows.
-    tick: Duration,
+    /// How the core passes the time when there is nothing to do.
+    idleness: Idleness,
     /// Who asked for the oldest record.
     askers: Vec<channel::Sender<Option<Time>>>,
     seat: Seat,
@@ -139,8 +138,7 @@ impl<R: Runtime> Running<R> {
             lines: Lines::new(runtime, connections, config.connect_timeout, config.request_timeout),
             access: None,
             draining: false,
-            last_record: Time::ZERO,
-            tick: (config.record_max_buffered_time / 5).min(TICK_MAX),
+            idleness: Idleness::new(config.idle),
             askers: Vec::new(),
             seat,
             runtime,
@@ -167,6 +165,9 @@ impl<R: Runtime> Running<R> {
         self.tell();
         self.answer_askers();
         self.wake();
+        if worked {
+            self.idleness.worked(now);
+        }
         worked
     }
 
@@ -196,7 +197,10 @@ impl<R: Runtime> Running<R> {
             worked = true;
             match command {
                 Command::Ring(receiver) => self.rings.push(Ring { receiver, tail: 0, flush_tail: 0 }),
-                Command::Stream { id, name, config } => self.engine.handle_stream(id, name, *config),
+                Command::Stream { id, name, config } => {
+                    self.idleness.stream_opened(config.record_max_buffered_time);
+                    self.engine.handle_stream(id, name, *config);
+                }
                 Command::Map(stream, map) => self.engine.handle_map(now, stream, map),
                 Command::MapFailed(stream, reason) => self.engine.handle_map_failed(stream, &reason),
                 Command::MapRefused(stream, reason) => self.engine.handle_map_refused(stream, &reason),
@@ -233,7 +237,7 @@ impl<R: Runtime> Running<R> {
             }
         }
         if records > 0 {
-            self.last_record = now;
+            self.idleness.took_records(now);
         }
         self.next_ring = if rings == 0 { 0 } else { (self.next_ring + 1) % rings };
         self.rings.retain(|ring| !ring.receiver.is_disconnected());
@@ -405,26 +409,43 @@ impl<R: Runtime> Running<R> {
         self.engine.wakers().drain(..).for_each(|waker| contain(|| waker.wake()));
     }
 
-    /// Sleeps until something happens, or until the engine's next timeout.
-    async fn rest(&mut self) {
-        let now = self.seat.clock.now();
-        let armed = now.since(self.last_record) <= self.tick * 2 && self.last_record != Time::ZERO;
-        self.bell().rest(if armed { Rest::Armed } else { Rest::Parked });
-        if !self.missed(armed) {
-            let mut wake_at = self.engine.next_timeout().unwrap_or(Time::NEVER);
-            if armed {
-                wake_at = wake_at.min(now + self.tick);
+    /// Passes the time until something happens, or until the engine's next timeout.
+    async fn idle(&mut self) {
+        match self.idleness.pause(self.seat.clock.now()) {
+            Pause::Spin => self.spin().await,
+            Pause::Rest { how, until } => self.rest(how, until).await,
+        }
+    }
+
+    /// Looks for something to do for a moment, and lets the runtime look at its sockets. The bell says meanwhile that
+    /// the core is awake, so that nobody rings.
+    async fn spin(&mut self) {
+        let timeout = self.engine.next_timeout().unwrap_or(Time::NEVER);
+        let until = timeout.min(self.seat.clock.now() + SPIN_SLICE);
+        while !self.something_came(0) {
+            if self.seat.clock.now() >= until {
+                return self.runtime.yield_now().await;
             }
-            self.sleep_until(wake_at).await;
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Sleeps until something happens, or until the engine's next timeout, or `until`.
+    async fn rest(&mut self, how: Rest, until: Time) {
+        self.bell().rest(how);
+        // What came before the bell said so, nobody rings for. On a tick the core is rung for half a ring only.
+        let unseen_max = if how == Rest::Armed { self.seat.config.ring_bytes as u64 / 2 } else { 0 };
+        if !self.something_came(unseen_max) {
+            let timeout = self.engine.next_timeout().unwrap_or(Time::NEVER);
+            self.sleep_until(timeout.min(until)).await;
         }
         self.bell().tick(self.seat.clock.now().as_nanos());
         self.bell().awake();
     }
 
-    /// Whether something came before the core had said that it rests, so that nobody rang for it.
-    fn missed(&self, armed: bool) -> bool {
-        let enough = if armed { self.seat.config.ring_bytes as u64 / 2 } else { 0 };
-        let in_rings = |ring: &Ring| ring.receiver.snapshot() - ring.receiver.position() > enough;
+    /// Whether there are commands, messages, or more than `unseen_max` bytes in a ring.
+    fn something_came(&self, unseen_max: u64) -> bool {
+        let in_rings = |ring: &Ring| ring.receiver.snapshot() - ring.receiver.position() > unseen_max;
         !self.seat.commands.is_empty()
             || self.rings.iter().any(in_rings)
             || self.seat.mesh.ids().any(|from| !self.seat.mesh.ring(from, self.seat.id).is_empty())

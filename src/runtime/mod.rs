@@ -26,6 +26,7 @@ pub(crate) mod connection;
 pub(crate) mod core;
 #[cfg(all(feature = "glommio", target_os = "linux"))]
 pub(crate) mod glommio;
+mod idle;
 pub(crate) mod lines;
 pub(crate) mod mesh;
 pub(crate) mod signals;
@@ -74,4 +75,51 @@ pub(crate) async fn unless<F: Future>(limit: impl Future<Output = ()>, future: F
         Poll::Pending => limit.as_mut().poll(context).map(|()| None),
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io::Write;
+    use std::pin::Pin;
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use hyper::rt::{Read, ReadBuf};
+
+    use super::testing::{listen, on_each_runtime, unblocked};
+    use super::*;
+
+    /// Longer than anything takes that does not hang.
+    const LONG: Duration = Duration::from_secs(30);
+
+    async fn who_does_nothing_but_yield_still_sees_sockets_and_timers(runtime: impl Runtime) {
+        let (listener, address) = listen();
+        let mut stream = runtime.connect(address).await.expect("a connection");
+        let (mut peer, _) = unblocked(runtime, || listener.accept()).await.expect("a connection");
+        let seen = Rc::new(Cell::new(0));
+        let (by_reader, by_sleeper) = (Rc::clone(&seen), Rc::clone(&seen));
+        runtime.spawn_local(async move {
+            let mut byte = [0];
+            let mut buffer = ReadBuf::new(&mut byte);
+            poll_fn(|context| Pin::new(&mut stream).poll_read(context, buffer.unfilled())).await.expect("a byte");
+            by_reader.set(by_reader.get() + 1);
+        });
+        runtime.spawn_local(async move {
+            runtime.sleep_until(runtime.now() + Duration::from_millis(1)).await;
+            by_sleeper.set(by_sleeper.get() + 1);
+        });
+        // Both wait by now.
+        runtime.yield_now().await;
+        peer.write_all(&[7]).expect("a byte");
+        let limit = runtime.now() + LONG;
+        while seen.get() < 2 {
+            assert!(runtime.now() < limit, "{} of two", seen.get());
+            runtime.yield_now().await;
+        }
+    }
+
+    on_each_runtime! {
+        who_does_nothing_but_yield_still_sees_sockets_and_timers
+    }
 }

@@ -2,14 +2,13 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, mpsc};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 
 use kpl::{ProducerBuilder, PutErrorReason, RateLimit, Record, SubmitterError};
 
 use super::reader::read;
 use super::world::{
-    LIMIT, bounded, builder, close, delivered, emulator, flushed, hanging, lingering, ms, scripted, work,
+    LIMIT, Standstill, bounded, builder, close, delivered, emulator, flushed, hanging, lingering, ms, scripted, work,
 };
 
 /// A budget of a hundred records and ten kilobytes.
@@ -127,21 +126,6 @@ fn a_put_that_is_dropped_while_it_waits_puts_nothing_and_keeps_no_credit() {
     assert_eq!(read(&endpoint, "s").len() as u64, counts.accepted);
 }
 
-/// A waker that holds its core up: it says that it was called, and returns when it is told to.
-struct Gate {
-    entered: mpsc::Sender<()>,
-    leave: Mutex<mpsc::Receiver<()>>,
-}
-
-impl Wake for Gate {
-    fn wake(self: Arc<Self>) {
-        // A test that has failed meanwhile neither hears nor tells.
-        if self.entered.send(()).is_ok() {
-            let _ = self.leave.lock().expect("one core calls it").recv();
-        }
-    }
-}
-
 #[test]
 fn a_put_that_is_dropped_while_it_waits_for_room_in_a_ring_keeps_no_credit() {
     let endpoint = emulator(&[("s", 1)]);
@@ -154,14 +138,8 @@ fn a_put_that_is_dropped_while_it_waits_for_room_in_a_ring_keeps_no_credit() {
         .expect("a producer");
     let stream = producer.stream("s").expect("a stream");
     let mut submitter = producer.submitter().expect("a submitter");
-    let (entered, called) = mpsc::channel();
-    let (go_on, leave) = mpsc::channel();
-    let gate = Waker::from(Arc::new(Gate { entered, leave: Mutex::new(leave) }));
-    let mut outcome = submitter.put(&stream, Record::new("k", "d")).expect("a put");
-    assert!(pin!(&mut outcome).poll(&mut Context::from_waker(&gate)).is_pending(), "it lingers");
-    let flush = producer.flush();
-    called.recv_timeout(LIMIT).expect("the core calls the waker");
-    // The core stands still now, so that the rings fill up while there is budget.
+    let standstill = Standstill::of(&producer, &stream);
+    // The rings fill up while there is budget.
     let mut context = Context::from_waker(Waker::noop());
     let (mut through, mut dropped) = (0, 0);
     while dropped < 5_000 {
@@ -174,8 +152,7 @@ fn a_put_that_is_dropped_while_it_waits_for_room_in_a_ring_keeps_no_credit() {
         }
     }
     assert!(through < 200, "{through} records in five rings of 4 KiB");
-    go_on.send(()).expect("the core waits for it");
-    flushed(flush);
+    standstill.end();
     flushed(producer.flush());
     // What is in use is what the submitters hold unspent.
     let bytes = producer.health().outstanding_bytes;

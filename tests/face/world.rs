@@ -1,12 +1,17 @@
 //! What tests need of the world: endpoints, producers that are quick to act, threads, and bounded waits.
 
 use std::future::Future;
-use std::sync::mpsc;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use endpoint::{Action, Endpoint, EndpointConfig, RequestInfo};
-use kpl::{Counts, Delivered, Failure, Flush, FlushError, Outcome, Producer, ProducerBuilder, StaticCredentials};
+use kpl::{
+    Counts, Delivered, Failure, Flush, FlushError, Outcome, Producer, ProducerBuilder, Record, StaticCredentials,
+    Stream,
+};
 
 /// Longer than anything takes that does not hang, also on a machine that is busy with other tests.
 pub const LIMIT: Duration = Duration::from_secs(30);
@@ -145,6 +150,49 @@ impl<T> Worker<T> {
     pub fn assert_busy_for(&self, time: Duration) {
         let result = self.result.recv_timeout(time);
         assert_eq!(result.err(), Some(mpsc::RecvTimeoutError::Timeout), "the thread should wait");
+    }
+}
+
+/// A core that stands still, so that rings fill up while there is budget. The producer has one core, and lingers.
+pub struct Standstill {
+    go_on: mpsc::Sender<()>,
+    flush: Flush,
+    _outcome: Outcome,
+}
+
+/// A waker that holds its core up: it says that it was called, and returns when it is told to.
+struct Gate {
+    entered: mpsc::Sender<()>,
+    leave: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Wake for Gate {
+    fn wake(self: Arc<Self>) {
+        // A test that has failed meanwhile neither hears nor tells.
+        if self.entered.send(()).is_ok() {
+            let _ = self.leave.lock().expect("one core calls it").recv();
+        }
+    }
+}
+
+impl Standstill {
+    /// Stops the core, by way of a record of its own.
+    pub fn of(producer: &Producer, stream: &Stream) -> Standstill {
+        let (entered, called) = mpsc::channel();
+        let (go_on, leave) = mpsc::channel();
+        let gate = Waker::from(Arc::new(Gate { entered, leave: Mutex::new(leave) }));
+        let mut submitter = producer.submitter().expect("a submitter");
+        let mut outcome = submitter.put(stream, Record::new("k", "d")).expect("a put");
+        assert!(pin!(&mut outcome).poll(&mut Context::from_waker(&gate)).is_pending(), "it lingers");
+        let flush = producer.flush();
+        called.recv_timeout(LIMIT).expect("the core calls the waker");
+        Standstill { go_on, flush, _outcome: outcome }
+    }
+
+    /// Lets the core go on.
+    pub fn end(self) {
+        self.go_on.send(()).expect("the core waits for it");
+        flushed(self.flush);
     }
 }
 

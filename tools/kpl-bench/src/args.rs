@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use kpl::config::{Pinning, RateLimit, RuntimeChoice, WireFormat};
+use kpl::config::{IdleStrategy, Pinning, RateLimit, RuntimeChoice, WireFormat};
 use kpl::limits;
 use lexopt::ValueExt;
 
@@ -66,6 +66,9 @@ How
                         what cores run on (default auto: glommio where io_uring is allowed)
   --pin auto|on|off     whether each core thread keeps to one CPU; the submitters are left alone (default on; auto
                         where threads cannot be pinned)
+  --idle park|spin|spin:TIME
+                        what a core does that has nothing to do: rest, spin, or spin for TIME (1us to 1s) and then rest
+                        (default park)
   --rate-limit PERCENT|off
                         share of the shards' limits to use (default 150; off with --sink)
   --wire auto|cbor|json form of PutRecords (default auto)
@@ -122,6 +125,7 @@ pub struct Options {
     pub cores: usize,
     pub runtime: RuntimeChoice,
     pub pinning: Pinning,
+    pub idle: IdleStrategy,
     pub rate_limit: RateLimit,
     pub wire: WireFormat,
     pub verify: bool,
@@ -170,6 +174,7 @@ struct Given {
     cores: Option<usize>,
     runtime: Option<RuntimeChoice>,
     pinning: Option<Pinning>,
+    idle: Option<IdleStrategy>,
     rate_limit: Option<RateLimit>,
     wire: Option<WireFormat>,
     sink: bool,
@@ -208,6 +213,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, ArgsEr
             Long("cores") => given.cores = Some(number("--cores", &mut parser, 1, limits::CORES_MAX)?),
             Long("runtime") => given.runtime = Some(runtime(&parser.value()?.string()?)?),
             Long("pin") => given.pinning = Some(pinning(&parser.value()?.string()?)?),
+            Long("idle") => given.idle = Some(idle(&parser.value()?.string()?)?),
             Long("rate-limit") => given.rate_limit = Some(rate_limit(&parser.value()?.string()?)?),
             Long("wire") => given.wire = Some(wire(&parser.value()?.string()?)?),
             Long("sink") => given.sink = true,
@@ -272,6 +278,7 @@ impl Given {
             cores: self.cores.unwrap_or(1),
             runtime: self.runtime.unwrap_or_default(),
             pinning: self.pinning.unwrap_or(PINNING_DEFAULT),
+            idle: self.idle.unwrap_or_default(),
             rate_limit: self.rate_limit.unwrap_or(rate_limit),
             wire: self.wire.unwrap_or_default(),
             verify: !self.no_verify,
@@ -334,20 +341,35 @@ fn wire(text: &str) -> Result<WireFormat, ArgsError> {
     }
 }
 
+fn idle(text: &str) -> Result<IdleStrategy, ArgsError> {
+    let range = limits::SPIN_MIN..=limits::SPIN_MAX;
+    match (text, text.strip_prefix("spin:").and_then(time)) {
+        ("park", _) => Ok(IdleStrategy::Park),
+        ("spin", _) => Ok(IdleStrategy::Spin),
+        (_, Some(time)) if range.contains(&time) => Ok(IdleStrategy::SpinThenPark(time)),
+        _ => refuse("--idle", text, "park, spin, or spin: and a whole number of us, ms or s, from 1us to 1s"),
+    }
+}
+
 fn duration(text: &str) -> Result<Duration, ArgsError> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit_ms = match &text[digits.len()..] {
-        "ms" => 1,
-        "" | "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => 0,
-    };
-    let ms = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(unit_ms));
-    match ms.map(Duration::from_millis) {
-        Some(duration) if !duration.is_zero() && duration <= DURATION_MAX => Ok(duration),
+    match time(text) {
+        Some(duration) if !text.ends_with("us") && !duration.is_zero() && duration <= DURATION_MAX => Ok(duration),
         _ => refuse("--duration", text, "a whole number of ms, s, m or h, from 1ms to 24h"),
     }
+}
+
+/// A whole number with its unit; of seconds, if it has none.
+fn time(text: &str) -> Option<Duration> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit_us = match &text[digits.len()..] {
+        "us" => 1,
+        "ms" => 1000,
+        "" | "s" => 1_000_000,
+        "m" => 60_000_000,
+        "h" => 3_600_000_000,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit_us).map(Duration::from_micros)
 }
 
 fn url(text: &str) -> Result<String, ArgsError> {
@@ -407,6 +429,15 @@ mod tests {
         for (line, pinning) in [("--pin auto", Pinning::Auto), ("--pin on", Pinning::On), ("--pin off", Pinning::Off)] {
             assert_eq!(run(line).unwrap().pinning, pinning);
         }
+        for (line, idle) in [
+            ("", IdleStrategy::Park),
+            ("--idle park", IdleStrategy::Park),
+            ("--idle spin", IdleStrategy::Spin),
+            ("--idle spin:50us", IdleStrategy::SpinThenPark(Duration::from_micros(50))),
+            ("--idle spin:1s", IdleStrategy::SpinThenPark(Duration::from_secs(1))),
+        ] {
+            assert_eq!(run(line).unwrap().idle, idle, "{line}");
+        }
         let options = run("--input - --key-field user --records 10").unwrap();
         assert_eq!((options.input, options.key_field.as_deref()), (Some(Input::Stdin), Some("user")));
         assert_eq!(run("--sink --no-verify").unwrap().rate_limit, RateLimit::Off);
@@ -435,6 +466,10 @@ mod tests {
             ("--rate-limit 0", ["--rate-limit", "\"0\"", "from 1 to 100000, or off"]),
             ("--runtime smol", ["--runtime", "\"smol\"", "auto, glommio or tokio"]),
             ("--pin 3", ["--pin", "\"3\"", "auto, on or off"]),
+            ("--idle doze", ["--idle", "\"doze\"", "park, spin, or spin:"]),
+            ("--idle spin:0us", ["--idle", "\"spin:0us\"", "from 1us to 1s"]),
+            ("--idle spin:1001ms", ["--idle", "\"spin:1001ms\"", "from 1us to 1s"]),
+            ("--duration 3us", ["--duration", "\"3us\"", "from 1ms to 24h"]),
             ("--wire xml", ["--wire", "\"xml\"", "auto, cbor or json"]),
             ("--duration 3d", ["--duration", "\"3d\"", "from 1ms to 24h"]),
             ("--duration 0s", ["--duration", "\"0s\"", "from 1ms to 24h"]),

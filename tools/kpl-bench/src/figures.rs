@@ -2,7 +2,7 @@
 //!
 //! Where a figure is a quotient of nothing it is 0.
 
-use kpl::config::{Pinning, RateLimit};
+use kpl::config::{IdleStrategy, Pinning, RateLimit};
 
 use crate::args::{Options, Target};
 use crate::clock::Clock;
@@ -73,6 +73,11 @@ pub fn report(options: &Options, shards: u32, produced: &Produced, read: Option<
             Pinning::Auto => "auto",
             Pinning::On => "on",
             Pinning::Off => "off",
+        },
+        idle: match options.idle {
+            IdleStrategy::Park => "park".to_owned(),
+            IdleStrategy::SpinThenPark(time) => format!("spin:{}us", time.as_micros()),
+            IdleStrategy::Spin => "spin".to_owned(),
         },
         record_size: options.input.is_none().then_some(options.record_size),
         seed: options.seed,

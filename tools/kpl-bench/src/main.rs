@@ -221,6 +221,7 @@ fn job(options: &Options, access: &Access, shards: u32) -> Job {
         cores: options.cores,
         runtime: options.runtime,
         pinning: options.pinning,
+        idle: options.idle,
         rate_limit: options.rate_limit,
         wire: options.wire,
         seed: options.seed,

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
-use kpl::config::{Pinning, RateLimit, RuntimeChoice, TlsRoots, WireFormat};
+use kpl::config::{IdleStrategy, Pinning, RateLimit, RuntimeChoice, TlsRoots, WireFormat};
 use kpl::metrics::Counters;
 use kpl::outcome::Counts;
 use kpl::{Producer, Submitter, limits};
@@ -51,6 +51,7 @@ pub struct Job {
     pub cores: usize,
     pub runtime: RuntimeChoice,
     pub pinning: Pinning,
+    pub idle: IdleStrategy,
     pub rate_limit: RateLimit,
     pub wire: WireFormat,
     pub seed: u64,
@@ -134,6 +135,7 @@ impl Job {
             .cores(self.cores)
             .runtime(self.runtime)
             .pinning(self.pinning)
+            .idle(self.idle)
             .rate_limit(self.rate_limit)
             .wire(self.wire)
             .seed(self.seed)
@@ -282,6 +284,7 @@ mod tests {
             cores: 1,
             runtime: RuntimeChoice::Auto,
             pinning: Pinning::Auto,
+            idle: IdleStrategy::Park,
             rate_limit,
             wire: WireFormat::Auto,
             seed: 1,

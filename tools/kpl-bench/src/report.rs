@@ -88,6 +88,7 @@ pub struct Report {
     pub submitters: usize,
     pub cores: usize,
     pub pinning: &'static str,
+    pub idle: String,
     /// Of generated records.
     pub record_size: Option<usize>,
     pub seed: u64,
@@ -131,10 +132,11 @@ impl fmt::Display for Report {
             self.record_size.map_or("lines of the input".to_owned(), |size| format!("{} B each", n(size as u64)));
         writeln!(
             f,
-            "setting        {what}, {}, {}, pinning {}, rate limit {rate_limit}, {}, {}, seed {}",
+            "setting        {what}, {}, {}, pinning {}, idle {}, rate limit {rate_limit}, {}, {}, seed {}",
             several(self.submitters, "submitter"),
             several(self.cores, "core"),
             self.pinning,
+            self.idle,
             self.runtime,
             self.wire,
             self.seed
@@ -284,6 +286,7 @@ mod tests {
             submitters: 2,
             cores: 1,
             pinning: "on",
+            idle: "park".to_owned(),
             record_size: Some(100),
             seed: 1,
             refusals: Vec::new(),
@@ -341,6 +344,7 @@ mod tests {
         }
         assert_eq!((json["rate_limit"].as_u64(), json["runtime"].as_str()), (Some(150), Some("tokio")));
         assert_eq!((&json["wire"], &json["pinning"]), (&"cbor".into(), &"on".into()));
+        assert_eq!(json["idle"], "park");
         let off = Report { rate_limit: RateLimitShown::Off, ..good() };
         assert_eq!(serde_json::to_value(off).unwrap()["rate_limit"], "off");
     }
@@ -359,7 +363,7 @@ mod tests {
             "consumers drop 417",
             "FAILED",
             "50 000 records/s",
-            "pinning on",
+            "pinning on, idle park",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }

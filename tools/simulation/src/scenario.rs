@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use kpl::config::{Config, RateLimit, StreamOptions, WireFormat};
+use kpl::limits::drain_tick;
 use kpl::time::Time;
 
 use crate::consumer;
@@ -74,7 +75,8 @@ impl Scenario {
         // Roughly when the last record is put.
         let span = Duration::from_micros(pause_us / 2 * puts as u64 / (burst / 2 + 1) + 100_000);
         let moment = |rng: &mut Rng| Time::ZERO + rng.micros(0, span.as_micros() as u64 * 12 / 10);
-        let streams = (0..rng.pick(&[1, 1, 2, 3])).map(|index| draw_stream(rng, index, &config, calm)).collect();
+        let streams: Vec<_> =
+            (0..rng.pick(&[1, 1, 2, 3])).map(|index| draw_stream(rng, index, &config, calm)).collect();
         let submitters = rng.between(1, 4);
         let flushes = (0..rng.pick(&[0, 1, 3, 10])).map(|_| moment(rng)).collect();
         let reshards = if calm { 0 } else { rng.pick(&[0, 0, 1, 2, 6]) };
@@ -84,7 +86,7 @@ impl Scenario {
             let begin = moment(rng);
             (begin, begin + rng.micros(100_000, 10_000_000))
         });
-        let linger = config.record_max_buffered_time;
+        let tick = streams.iter().map(|stream| drain_tick(stream.config.record_max_buffered_time)).min();
         let refuses_cbor = !calm && config.wire == WireFormat::Auto && rng.chance(5000);
         Scenario {
             refuses_cbor,
@@ -102,11 +104,7 @@ impl Scenario {
             mesh_capacity: rng.pick(&[1, 2, 16, 1024]),
             ring_bytes: config.max_record_size * 2 + rng.pick(&[0, 10_000, 100_000]),
             bite: rng.pick(&[1, 7, 64, 1024]),
-            tick: if rng.chance(5000) {
-                Duration::from_micros(10)
-            } else {
-                (linger / 5).min(Duration::from_millis(20))
-            },
+            tick: tick.filter(|_| !rng.chance(5000)).unwrap_or(Duration::from_micros(10)),
             round_trip_us: rng.pick(&[(200, 2_000), (5_000, 20_000), (10_000, 200_000)]),
             config,
         }
@@ -167,8 +165,7 @@ fn draw_stream(rng: &mut Rng, index: usize, config: &Config, calm: bool) -> Stre
         aggregation_enabled: rng.chance(1500).then_some(config.aggregation_max_size < config.max_record_size),
         record_max_buffered_time: rng
             .chance(2000)
-            .then(|| config.record_max_buffered_time / 2)
-            .filter(|time| !time.is_zero()),
+            .then(|| (config.record_max_buffered_time / 50).max(Duration::from_millis(1))),
         ..StreamOptions::default()
     };
     let late = !calm && rng.chance(2500);
