@@ -171,7 +171,7 @@ fn cores() -> Counted {
 /// Records of a burst, after which the producer is flushed. A burst is never refused.
 const BURST: usize = 8_000;
 /// Bursts that are measured.
-const BURSTS: usize = 13;
+const BURSTS: usize = 7;
 /// Records that may be outstanding: more than a burst, beside what purses hold.
 const BUDGET: usize = 16_000;
 /// Longer than anything takes that does not hang.
@@ -223,7 +223,7 @@ fn run(runtime: RuntimeChoice, style: Style) -> Run {
         }
     };
 
-    for _ in 0..3 {
+    for _ in 0..2 {
         putter.put_until_full(Record::new(&keys[0], &[7; 100]));
         flush(&producer);
         burst(&mut putter);
@@ -289,7 +289,7 @@ const REQUEST_ALLOCATIONS_MAX: u64 = 150;
 /// And for each Kinesis record in it, however many records it aggregates. It was 4.
 const KINESIS_RECORD_ALLOCATIONS_MAX: u64 = 12;
 /// And in all for sleeping and yielding, which on glommio makes timers: 3 each time, however many records came with it.
-const TIMER_ALLOCATIONS_MAX: u64 = 10_000;
+const TIMER_ALLOCATIONS_MAX: u64 = 5_000;
 
 /// Nothing was allocated for outcomes, and on the core nothing for a record.
 fn check(style: Style, run: &Run) {

@@ -19,6 +19,7 @@ mod handles;
 mod idle;
 mod input;
 mod looking;
+mod misuse;
 mod outages;
 mod pool;
 mod pressure;
