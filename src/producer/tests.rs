@@ -1,6 +1,7 @@
 //! A core's thread dies: whatever it held ends as `CoreFailed`, nothing hangs, and the producer takes no more.
 //!
-//! These are here and not in `tests/`, as only a test build can be told to kill a core.
+//! And a core that spins is never rung. These are here and not in `tests/`, as only a test build can be told to kill a
+//! core, and can see a bell.
 
 use std::future::Future;
 use std::time::Duration;
@@ -8,10 +9,11 @@ use std::time::Duration;
 use endpoint::{Action, Endpoint, EndpointConfig};
 
 use super::Producer;
-use crate::config::{RateLimit, StaticCredentials};
+use crate::config::{IdleStrategy, RateLimit, StaticCredentials};
 use crate::error::{FlushError, PutErrorReason, SubmitterError};
 use crate::outcome::{Counts, ErrorCode};
 use crate::record::{CoreId, Record};
+use crate::ring::Published;
 use crate::stream::Stream;
 use crate::submitter::Submitter;
 use crate::waiting::{Outcome, block_on_for};
@@ -250,4 +252,24 @@ fn when_all_cores_die_everything_still_ends() {
     assert_eq!((counts.accepted, counts.failed), (300, 300));
     let health = world.producer.health();
     assert_eq!((health.cores_alive, health.oldest_outstanding), (0, None));
+}
+
+#[test]
+fn no_put_rings_a_core_that_spins_and_its_clock_goes_on() {
+    let builder = Producer::builder().region("us-east-1").endpoint_url("http://127.0.0.1:1").cores(2);
+    let producer = builder.idle(IdleStrategy::Spin).build().expect("a producer");
+    let shared = &producer.0.shared;
+    let limit = shared.clock.now() + LIMIT;
+    for bell in shared.doorbells.iter() {
+        let (mut moves, mut before) = (0, 0);
+        while moves < 100 {
+            assert!(shared.clock.now() < limit, "the clock moved {moves} times");
+            assert_eq!(bell.published(true), Published::Quiet);
+            let now_ns = bell.observe().now_ns;
+            moves += usize::from(now_ns > before);
+            before = now_ns;
+            std::thread::yield_now();
+        }
+    }
+    within(producer.close(LIMIT));
 }

@@ -10,8 +10,11 @@
 mod abuse;
 mod access;
 mod answers;
+mod batches;
 mod close;
+mod completions;
 mod delivery;
+mod detached;
 mod faults;
 mod flush;
 mod form;
@@ -24,5 +27,6 @@ mod outages;
 mod pool;
 mod pressure;
 mod reader;
+mod reservation;
 mod submitters;
 mod world;
