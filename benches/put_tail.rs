@@ -54,7 +54,8 @@ pub struct Extent {
 }
 
 /// Longer than the linger and its expiry, so that slots and credit go round.
-const WHOLE: Extent = Extent { runs: 7, warm_up: Duration::from_millis(400), run: Duration::from_secs(1), puts_min: 30_000 };
+const WHOLE: Extent =
+    Extent { runs: 7, warm_up: Duration::from_millis(400), run: Duration::from_secs(1), puts_min: 30_000 };
 /// Enough to see that it works.
 const TRIAL: Extent = Extent { runs: 1, warm_up: Duration::ZERO, run: Duration::from_millis(2), puts_min: 20 };
 

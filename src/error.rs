@@ -85,6 +85,8 @@ impl fmt::Display for PutErrorReason {
     }
 }
 
+impl std::error::Error for PutErrorReason {}
+
 impl<R> fmt::Display for PutError<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.reason, f)

@@ -128,10 +128,11 @@ fn documents_name_what_there_is() {
 fn the_examples_of_the_readme_are_those_that_are_compiled() {
     let readme = fs::read_to_string(root().join("README.md")).expect("a document is readable");
     let blocks: Vec<_> = rust_blocks(&readme).collect();
-    assert_eq!(blocks.len(), 2, "one to begin with, one for who comes from the SDK");
+    assert_eq!(blocks.len(), 3, "one to begin with, one of all ways to put, one for who comes from the SDK");
     assert_eq!(blocks[0], example(root(), "quickstart.rs"));
+    assert_eq!(blocks[1], example(root(), "ways_to_put.rs"));
     let from_put_records = example(root(), "from_put_records.rs");
-    assert!(!blocks[1].is_empty() && from_put_records.contains(blocks[1]), "{}", blocks[1]);
+    assert!(!blocks[2].is_empty() && from_put_records.contains(blocks[2]), "{}", blocks[2]);
 }
 
 /// The module of the crate that a file belongs to, if it is one of `src/`.

@@ -41,7 +41,10 @@ pub struct Consumer {
 
 impl Consumer {
     /// Starts it; `drain` takes out what is there.
-    #[expect(clippy::disallowed_methods, reason = "a bench has threads of its own, and one that rests on a tick sleeps")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a bench has threads of its own, and one that rests on a tick sleeps"
+    )]
     pub fn start(machine: &Machine, rhythm: Rhythm, mut drain: impl FnMut() + Send + 'static) -> Consumer {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);

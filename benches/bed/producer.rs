@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use endpoint::{Endpoint, EndpointConfig};
-use kpl::{Producer, ProducerBuilder, RateLimit, Stream, StaticCredentials};
+use kpl::{Producer, ProducerBuilder, RateLimit, StaticCredentials, Stream};
 
 use crate::machine::{Machine, Side};
 use crate::peer::Rhythm;

@@ -204,8 +204,7 @@ impl Resharder {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                let change =
-                    json!({ "StreamName": producer::STREAM, "TargetShardCount": shards, "ScalingType": "UNIFORM_SCALING" });
+                let change = json!({ "StreamName": producer::STREAM, "TargetShardCount": shards, "ScalingType": "UNIFORM_SCALING" });
                 endpoint.call("UpdateShardCount", &change).expect("the emulator reshards");
                 endpoint.wait_until_active(producer::STREAM).expect("a reshard ends");
             }

@@ -80,7 +80,7 @@ impl State {
 /// What [`Doorbell::observe`] read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observed {
-    /// The coarse clock: the time of the core's latest tick, in nanoseconds. It is never ahead. It is stale unless
+    /// The coarse clock: the time of a recent tick of the core, in nanoseconds. It is never ahead. It is stale unless
     /// [`State::is_ticking`].
     pub now_ns: u64,
     /// How the core was.
@@ -171,6 +171,14 @@ impl Doorbell {
     pub fn tick(&self, now_ns: u64) {
         // Relaxed: an older time is as true; `awake` publishes it to who sees the core awake.
         self.line.clock_ns.store(now_ns, Ordering::Relaxed);
+    }
+
+    /// Core: moves the coarse clock, if it is `step_ns` behind. Each move costs every put a cache miss.
+    pub fn tick_by(&self, now_ns: u64, step_ns: u64) {
+        // Relaxed: the core alone writes it.
+        if now_ns.saturating_sub(self.line.clock_ns.load(Ordering::Relaxed)) >= step_ns {
+            self.tick(now_ns);
+        }
     }
 
     /// Core: says that it is about to sleep. It must look at its rings once more before it does.

@@ -43,6 +43,7 @@ use std::ptr::{self, NonNull};
 use std::task::Waker;
 
 use super::shim::{AtomicU32, Ordering, UnsafeCell};
+use super::slots::Start;
 
 /// The low bits of a slot's address, in which a token keeps its generation.
 const TAG: usize = 31;
@@ -88,14 +89,9 @@ pub(super) struct Slot<T> {
     pub(super) state: AtomicU32,
     /// With the value, once settled.
     pub(super) place: UnsafeCell<u32>,
-    pub(super) body: UnsafeCell<Body<T>>,
+    /// There once settled, until it is taken.
+    pub(super) value: UnsafeCell<MaybeUninit<T>>,
     pub(super) extra: UnsafeCell<Extra<T>>,
-}
-
-/// The value once settled, the next free slot while free.
-pub(super) union Body<T> {
-    pub(super) next: *mut Slot<T>,
-    pub(super) value: ManuallyDrop<MaybeUninit<T>>,
 }
 
 /// What a slot needs besides, as it is of one kind or the other.
@@ -130,7 +126,7 @@ impl<T> Slot<T> {
         Slot {
             state: AtomicU32::new((index as u32) << INDEX_SHIFT | DETACHED), // below SEGMENT_MAX
             place: UnsafeCell::new(0),
-            body: UnsafeCell::new(Body { next: ptr::null_mut() }),
+            value: UnsafeCell::new(MaybeUninit::uninit()),
             extra: UnsafeCell::new(Extra { listed: Listed { number: 0, next: ptr::null_mut() } }),
         }
     }
@@ -141,18 +137,24 @@ impl<T> Slot<T> {
         (self.state.load(Ordering::Relaxed) >> INDEX_SHIFT & INDEX) as usize
     }
 
-    /// The next generation begins, with the slot free. Its last user calls this.
-    pub(super) fn retire(&self) {
-        // Relaxed: nobody else knows the slot; the push that follows publishes it.
-        let word = self.state.load(Ordering::Relaxed);
-        self.state.store((word & !STATE | DETACHED).wrapping_add(1 << GENERATION_SHIFT), Ordering::Relaxed);
+    /// The generation that follows this one. Asked by the slot's last user.
+    pub(super) fn next_generation(&self) -> u32 {
+        // Relaxed: nobody else knows the slot.
+        (self.state.load(Ordering::Relaxed) >> GENERATION_SHIFT).wrapping_add(1)
     }
 
-    /// The owner takes the slot, for a record that ends as `state` says.
-    pub(super) fn begin(&self, state: u32) {
+    /// The owner takes the slot, for a record that ends as `state` says. The slot is written, and not read.
+    #[inline]
+    pub(super) fn begin(&self, start: Start, state: u32) {
         // Relaxed: the slot is the owner's. Whatever carries its tokens to another thread publishes this.
-        let word = self.state.load(Ordering::Relaxed);
-        self.state.store(word & !STATE | state, Ordering::Relaxed);
+        self.state.store(start.word() | state, Ordering::Relaxed);
+    }
+}
+
+impl Start {
+    /// The state word, but for the state.
+    fn word(self) -> u32 {
+        self.generation << GENERATION_SHIFT | self.index << INDEX_SHIFT
     }
 }
 
@@ -160,10 +162,9 @@ impl<T> Slot<T> {
 pub(super) struct Token<T>(pub(super) NonNull<Slot<T>>);
 
 impl<T> Token<T> {
-    pub(super) fn new(slot: NonNull<Slot<T>>) -> Token<T> {
-        // SAFETY: the slot was just taken.
-        let word = unsafe { slot.as_ref().state.load(Ordering::Relaxed) };
-        Token(slot.map_addr(|address| address | tag(word)))
+    /// The token of a slot that was just taken.
+    pub(super) fn new(slot: NonNull<Slot<T>>, start: Start) -> Token<T> {
+        Token(slot.map_addr(|address| address | tag(start.word())))
     }
 
     /// The slot. Nothing borrows it: the other end may free it as soon as the state says so.
@@ -187,7 +188,7 @@ fn tag(word: u32) -> usize {
 pub(super) unsafe fn take_value<T>(slot: *mut Slot<T>) -> (T, u32) {
     // SAFETY: the caller's word.
     unsafe {
-        let value = (*slot).body.with(|body| ptr::read(&raw const (*body).value).assume_init_read());
+        let value = (*slot).value.with(|value| (*value).assume_init_read());
         (value, (*slot).place.with(|place| *place))
     }
 }

@@ -3,36 +3,47 @@
 //! ```text
 //!   Slots (owner) ──▶ local free slots ◀─ all at once ─┐
 //!        │                                             │
-//!        └──▶ Pool: segments of slots, free list ◀─ one at a time ── the later end of each slot
+//!        └──▶ Pool: free list ◀─ one at a time ── the later end of each slot
+//!
+//!   segment:  pool's address │ number │ link 0 │ link 1 │ … │ slot 0 │ slot 1 │ …
 //! ```
 //!
-//! ```text
-//!   segment:  pool's address │ slot 0 │ slot 1 │ … │ slot 1022       a slot knows its place, so it finds the pool
-//! ```
+//! A slot has a number: that of its segment and its place there. Free slots are linked by numbers, and the links lie
+//! beside each other, apart from the slots: to take a slot its owner reads a link, and only writes to the slot. Slots were
+//! last written by another thread, so that to read one would cost its owner a cache miss; links of slots that are settled
+//! together share their cache lines.
 //!
 //! Promises: a slot's address is stable (segments are grown one at a time, and freed together); the pool outlives its
 //! owner as long as a slot is in use, without a count that every take would have to touch.
 //!
-//! Cost: to take a slot touches nothing that is shared, unless the owner has none left; to free one is one
-//! compare-and-swap. Nothing is allocated until more slots are in use than ever before.
+//! Cost: 8 bytes a slot beside the slot. To take one touches nothing that is shared, unless the owner has none left; to
+//! free one is one compare-and-swap. Nothing is allocated until more slots are in use than ever before.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::fmt;
-use std::mem;
-use std::ptr::{self, NonNull};
+use std::mem::{self, offset_of};
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
 use super::completions::{Completions, List, Sleeper};
 use super::handle::Handle;
-use super::shim::{self, AtomicIsize, AtomicPtr, AtomicU64, Fault, Ordering, UnsafeCell, is_planted, order};
+use super::shim::{self, AtomicIsize, AtomicU32, AtomicU64, Fault, Ordering, UnsafeCell, is_planted, order};
 use super::slot::{SEGMENT_MAX, Slot};
 use super::ticket::{Ticket, ends, listed_end, lone_end};
 
-/// Slots of a segment; with the pool's address before them it is 32 KiB.
-const SEGMENT: usize = if cfg!(loom) { 2 } else { 1023 };
-const _: () = assert!(SEGMENT <= SEGMENT_MAX);
+/// Slots of a segment.
+const SEGMENT: usize = if cfg!(loom) { 2 } else { 1024 };
+const _: () = assert!(SEGMENT <= SEGMENT_MAX && SEGMENT.is_power_of_two());
+
+/// The end of a free list.
+const NONE: u32 = u32::MAX;
+/// The end of a free list whose owner is gone.
+const CLOSED: u32 = u32::MAX - 1;
+/// Segments at most, so that a slot's number is not one of these: far more than `max_outstanding_records`, but outcomes
+/// that nobody takes are not bounded by that.
+const SEGMENTS_MAX: usize = CLOSED as usize / SEGMENT;
 
 /// Counts the records that were abandoned: accepted, and dropped by whoever had to settle them.
 #[derive(Debug)]
@@ -78,16 +89,16 @@ impl Default for Ledger {
 
 /// What the slots of one submitter share. It outlives its [`Slots`] while any slot is in use.
 pub(super) struct Pool<T> {
-    /// Freed slots: pushed by anyone, taken whole by the owner, so that there is no ABA. `closed()` once the owner
-    /// is gone.
-    free: CachePadded<AtomicPtr<Slot<T>>>,
+    /// Freed slots, the latest's number: pushed by anyone, taken whole by the owner, so that there is no ABA. `CLOSED`
+    /// once the owner is gone.
+    free: CachePadded<AtomicU32>,
     /// Settled slots that go to the submitter's list.
     pub(super) completions: CachePadded<List<T>>,
     /// Users after the owner is gone: slots, and the popping end of the list. See `Slots::drop`.
     remaining: AtomicIsize,
     pub(super) ledger: Arc<Ledger>,
-    /// The first slot of each. The owner's while there is one, then of whoever frees the pool.
-    segments: UnsafeCell<Vec<NonNull<Slot<T>>>>,
+    /// Left by the owner, for whoever frees the pool.
+    segments: UnsafeCell<Vec<NonNull<Segment<T>>>>,
 }
 
 impl<T> Pool<T> {
@@ -99,54 +110,72 @@ impl<T> Pool<T> {
     }
 }
 
-/// The pool of a slot.
+/// A number of slots, made together.
+#[repr(C)]
+struct Segment<T> {
+    pool: NonNull<Pool<T>>,
+    /// The number of its first slot.
+    first: u32,
+    links: [UnsafeCell<Link>; SEGMENT],
+    slots: [Slot<T>; SEGMENT],
+}
+
+/// Of a free slot.
+#[derive(Clone, Copy)]
+struct Link {
+    /// The number of the next free slot.
+    next: u32,
+    /// The generation that the slot begins when it is taken.
+    generation: u32,
+}
+
+/// The segment of a slot.
 ///
 /// # Safety
 /// The slot is in use, and `slot` was handed out by its owner.
+unsafe fn segment_of<T>(slot: *mut Slot<T>) -> *mut Segment<T> {
+    // SAFETY: the caller's word: the slot lies where its index says, in a segment that its address was taken from.
+    unsafe { slot.sub((*slot).index()).byte_sub(offset_of!(Segment<T>, slots)).cast() }
+}
+
+/// The pool of a slot.
+///
+/// # Safety
+/// As [`segment_of`].
 pub(super) unsafe fn pool_of<T>(slot: *mut Slot<T>) -> *mut Pool<T> {
-    // SAFETY: the caller's word: `grow` has written the pool's address into the place before the segment's first slot,
-    // in the same allocation.
-    unsafe { slot.sub((*slot).index() + 1).cast::<*mut Pool<T>>().read() }
-}
-
-/// A segment with the place before it.
-fn segment_layout<T>() -> Layout {
-    Layout::array::<Slot<T>>(SEGMENT + 1).expect("32 KiB")
-}
-
-/// The end of a free list whose owner is gone. No slot has this address: it is not aligned.
-fn closed<T>() -> *mut Slot<T> {
-    ptr::without_provenance_mut(1)
+    // SAFETY: the caller's word; it was written when the segment was made.
+    unsafe { (*segment_of(slot)).pool.as_ptr() }
 }
 
 /// The slots of one submitter.
 pub struct Slots<T: Send + 'static> {
     pool: NonNull<Pool<T>>,
+    segments: Vec<NonNull<Segment<T>>>,
     /// Free slots that the owner took back.
-    local: *mut Slot<T>,
-    /// The next slot of the newest segment that was never taken, and how many follow.
-    fresh: *mut Slot<T>,
-    fresh_left: usize,
+    local: u32,
+    /// The next slot that was never taken, and the number behind the last.
+    fresh: u32,
+    fresh_end: u32,
     /// Whether the list's popping end was given out.
     lists: bool,
 }
 
-// SAFETY: the pointers lead to the pool and its slots, which any thread may free and settle; what is the owner's
-// (`local`, `fresh`, `segments`) moves with it.
+// SAFETY: the pointers lead to the pool and its slots, which any thread may free and settle; what is the owner's moves
+// with it.
 unsafe impl<T: Send> Send for Slots<T> {}
 
 impl<T: Send + 'static> Slots<T> {
     /// Slots whose abandoned records `ledger` counts. Allocates the first segment.
     pub fn new(ledger: Arc<Ledger>) -> Slots<T> {
         let pool = Box::new(Pool {
-            free: CachePadded::new(AtomicPtr::new(ptr::null_mut())),
+            free: CachePadded::new(AtomicU32::new(NONE)),
             completions: CachePadded::new(List::new()),
             remaining: AtomicIsize::new(0),
             ledger,
             segments: UnsafeCell::new(Vec::new()),
         });
         let pool = NonNull::from(Box::leak(pool));
-        let mut slots = Slots { pool, local: ptr::null_mut(), fresh: ptr::null_mut(), fresh_left: 0, lists: false };
+        let mut slots = Slots { pool, segments: Vec::new(), local: NONE, fresh: 0, fresh_end: 0, lists: false };
         slots.grow();
         slots
     }
@@ -184,57 +213,85 @@ impl<T: Send + 'static> Slots<T> {
     /// Segments so far.
     #[cfg(all(test, not(loom)))]
     pub(super) fn segments(&self) -> usize {
-        // SAFETY: the pool lives as long as its owner, and the list of segments is the owner's.
-        unsafe { self.pool.as_ref().segments.with(|segments| (*segments).len()) }
+        self.segments.len()
     }
 
+    /// A free slot, and the generation that it begins.
     #[inline]
-    fn take_slot(&mut self) -> NonNull<Slot<T>> {
-        if self.local.is_null() && self.fresh_left == 0 {
+    fn take_slot(&mut self) -> (NonNull<Slot<T>>, Start) {
+        if self.local == NONE && self.fresh == self.fresh_end {
             self.refill();
         }
-        let slot = if self.local.is_null() {
-            let slot = self.fresh;
-            self.fresh_left -= 1;
-            // SAFETY: `fresh` points into the newest segment with `fresh_left` slots from it on.
-            self.fresh = unsafe { slot.add(1) };
-            slot
+        let number = if self.local == NONE {
+            self.fresh += 1;
+            self.fresh - 1
         } else {
-            let slot = self.local;
-            // SAFETY: the owner's free list links free slots of live segments, and nobody else touches those.
-            self.local = unsafe { (*slot).body.with(|body| (*body).next) };
-            slot
+            self.local
         };
-        // SAFETY: a slot's address is not null.
-        unsafe { NonNull::new_unchecked(slot) }
+        let index = number as usize % SEGMENT;
+        let segment = self.segments[number as usize / SEGMENT].as_ptr();
+        // SAFETY: the slot is free and the owner's, and so is its link; its segment lives as long as the pool.
+        unsafe {
+            let link = (*segment).links[index].with(|link| *link);
+            if self.local != NONE {
+                self.local = link.next;
+            }
+            let slot = (&raw mut (*segment).slots).cast::<Slot<T>>().add(index);
+            (NonNull::new_unchecked(slot), Start { index: index as u32, generation: link.generation })
+        }
     }
 
     /// Takes back all slots that were freed meanwhile, or grows.
     #[cold]
     fn refill(&mut self) {
-        // SAFETY: the pool lives as long as its owner.
-        let free = unsafe { &self.pool.as_ref().free };
         // Acquire: partner of the push in `free`, so that what the freeing side did to the slot is done.
-        self.local = free.swap(ptr::null_mut(), order(Ordering::Acquire, Fault::SlotFreeRelaxed));
-        if self.local.is_null() {
+        // SAFETY: the pool lives as long as its owner.
+        let acquire = order(Ordering::Acquire, Fault::SlotFreeRelaxed);
+        self.local = unsafe { self.pool.as_ref().free.swap(NONE, acquire) };
+        if self.local == NONE {
             self.grow();
         }
     }
 
     fn grow(&mut self) {
-        let layout = segment_layout::<T>();
-        // SAFETY: the layout is not empty, and has room for the pool's address and SEGMENT slots behind it.
-        unsafe {
-            let Some(base) = NonNull::new(alloc(layout).cast::<Slot<T>>()) else { handle_alloc_error(layout) };
-            base.cast::<*mut Pool<T>>().write(self.pool.as_ptr());
-            let first = base.add(1);
-            (0..SEGMENT).for_each(|index| first.add(index).write(Slot::new(index)));
-            // The pool lives as long as its owner, and the list of segments is the owner's.
-            self.pool.as_ref().segments.with_mut(|segments| (*segments).push(first));
-            self.fresh = first.as_ptr();
-        }
-        self.fresh_left = SEGMENT;
+        assert!(self.segments.len() < SEGMENTS_MAX, "four billion records whose outcomes nobody took");
+        let layout = Layout::new::<Segment<T>>();
+        let first = (self.segments.len() * SEGMENT) as u32; // SEGMENTS_MAX
+        // SAFETY: the layout is not empty, and every field is written in place.
+        let segment = unsafe {
+            let Some(segment) = NonNull::new(alloc(layout).cast::<Segment<T>>()) else { handle_alloc_error(layout) };
+            let at = segment.as_ptr();
+            (&raw mut (*at).pool).write(self.pool);
+            (&raw mut (*at).first).write(first);
+            for index in 0..SEGMENT {
+                let link = UnsafeCell::new(Link { next: NONE, generation: 0 });
+                (&raw mut (*at).links).cast::<UnsafeCell<Link>>().add(index).write(link);
+                (&raw mut (*at).slots).cast::<Slot<T>>().add(index).write(Slot::new(index));
+            }
+            segment
+        };
+        self.segments.push(segment);
+        (self.fresh, self.fresh_end) = (first, first + SEGMENT as u32);
     }
+
+    /// Length of a free list of ours.
+    fn length(&self, mut number: u32) -> usize {
+        let mut length = 0;
+        while number != NONE {
+            length += 1;
+            let segment = self.segments[number as usize / SEGMENT];
+            // SAFETY: the slot is free and ours, and so is its link.
+            number = unsafe { segment.as_ref().links[number as usize % SEGMENT].with(|link| (*link).next) };
+        }
+        length
+    }
+}
+
+/// How a slot begins: its place in its segment, and its generation.
+#[derive(Clone, Copy)]
+pub(super) struct Start {
+    pub(super) index: u32,
+    pub(super) generation: u32,
 }
 
 impl<T: Send + 'static> Drop for Slots<T> {
@@ -247,20 +304,20 @@ impl<T: Send + 'static> Drop for Slots<T> {
     /// and frees it.
     fn drop(&mut self) {
         let pool = self.pool;
+        // Acquire: partner of the pushes in `free`. Release is not needed: who sees `CLOSED` reads nothing of ours.
         // SAFETY: the pool lives as long as its owner has not added its part to `remaining`.
-        let (freed, slots) = unsafe {
-            // Acquire: partner of the pushes in `free`. Release is not needed: who sees `closed` reads nothing of ours.
-            let freed = pool.as_ref().free.swap(closed(), Ordering::Acquire);
-            (freed, pool.as_ref().segments.with(|segments| (*segments).len()) * SEGMENT)
-        };
-        // SAFETY: both lists link free slots, which only the owner touches.
-        let (local, freed) = unsafe { (length(self.local), length(freed)) };
+        let freed = unsafe { pool.as_ref().free.swap(CLOSED, Ordering::Acquire) };
+        let (local, freed) = (self.length(self.local), self.length(freed));
         let freed = if is_planted(Fault::SlotsMiscounted) { 0 } else { freed };
-        let users = slots - local - freed - self.fresh_left + usize::from(self.lists);
+        let fresh = (self.fresh_end - self.fresh) as usize;
+        let users = self.segments.len() * SEGMENT - local - freed - fresh + usize::from(self.lists);
         let in_use = isize::try_from(users).expect("a count of objects in memory fits");
-        // AcqRel: partner of the subtractions in `free`; the last one sees what all the others did.
-        // SAFETY: as above; the pool is not touched after this, unless it fell to us.
+        let segments = mem::take(&mut self.segments);
+        // AcqRel: partner of the subtractions in `leave_pool`; the last one sees what all the others did.
+        // SAFETY: as above, and the cell is the owner's until then; the pool is not touched after this, unless it fell to
+        // us.
         let (before, sleeper) = unsafe {
+            pool.as_ref().segments.with_mut(|left| *left = segments);
             // Before the addition, after which the pool may be gone.
             let sleeper = pool.as_ref().completions.sleeper();
             (pool.as_ref().remaining.fetch_add(in_use, Ordering::AcqRel), sleeper)
@@ -280,42 +337,31 @@ impl<T: Send + 'static> fmt::Debug for Slots<T> {
     }
 }
 
-/// Length of a free list.
-///
-/// # Safety
-/// The list's slots are free and the caller's.
-unsafe fn length<T>(mut slot: *mut Slot<T>) -> usize {
-    let mut length = 0;
-    while !slot.is_null() {
-        length += 1;
-        // SAFETY: the caller's word.
-        slot = unsafe { (*slot).body.with(|body| (*body).next) };
-    }
-    length
-}
-
 /// Gives a slot back: to its submitter, or to the end of its pool.
 ///
 /// # Safety
 /// Both ends are done with the slot: the caller is the later of the two, and does not touch the slot afterwards.
 pub(super) unsafe fn free<T>(slot: *mut Slot<T>) {
-    // SAFETY: the slot is in use until it is pushed or counted below, so the pool is alive until then.
+    // SAFETY: the slot is in use until it is pushed or counted below, so its segment and its pool are alive until then,
+    // and its link is the caller's.
     unsafe {
-        let pool = pool_of(slot);
-        (*slot).retire();
-        let list = &raw const (*pool).free;
+        let (segment, index) = (segment_of(slot), (*slot).index());
+        let pool = (*segment).pool;
+        let number = (*segment).first + index as u32;
+        let generation = (*slot).next_generation();
+        let list = &pool.as_ref().free;
         // Relaxed: the head is only compared and linked, never read through.
-        let mut head = (*list).load(Ordering::Relaxed);
-        while head != closed() {
-            (*slot).body.with_mut(|body| (*body).next = head);
+        let mut head = list.load(Ordering::Relaxed);
+        while head != CLOSED {
+            (*segment).links[index].with_mut(|link| *link = Link { next: head, generation });
             // Release: partner of the owner's swaps in `refill` and `drop`, which then may reuse the slot.
             let success = order(Ordering::Release, Fault::SlotFreeRelaxed);
-            match (*list).compare_exchange_weak(head, slot, success, Ordering::Relaxed) {
+            match list.compare_exchange_weak(head, number, success, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => head = now,
             }
         }
-        leave_pool(NonNull::new_unchecked(pool));
+        leave_pool(pool);
     }
 }
 
@@ -349,13 +395,13 @@ fn wake(sleeper: Option<shim::Arc<Sleeper>>) {
 /// Nobody else knows the pool or a slot of it.
 unsafe fn free_pool<T>(pool: NonNull<Pool<T>>) {
     // SAFETY: the pool was leaked from a box in `new`, and the segments allocated in `grow`; values and wakers were moved
-    // out of the slots before they were freed, and slots drop nothing but what loom keeps for them.
+    // out of the slots before they were freed, so that only what loom keeps for cells and atomics is dropped.
     unsafe {
         let pool = Box::from_raw(pool.as_ptr());
         let segments = pool.segments.with_mut(|segments| mem::take(&mut *segments));
-        for first in segments {
-            ptr::slice_from_raw_parts_mut(first.as_ptr(), SEGMENT).drop_in_place();
-            dealloc(first.sub(1).as_ptr().cast(), segment_layout::<T>());
+        for segment in segments {
+            segment.drop_in_place();
+            dealloc(segment.as_ptr().cast(), Layout::new::<Segment<T>>());
         }
     }
 }

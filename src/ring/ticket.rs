@@ -8,7 +8,7 @@
 //! The states that it moves stand in the essay of `slot`.
 
 use std::fmt;
-use std::mem::{self, ManuallyDrop, MaybeUninit};
+use std::mem;
 use std::ptr::{self, NonNull};
 use std::task::Waker;
 
@@ -17,7 +17,7 @@ use super::handle::Handle;
 use super::shim::{self, Fault, Ordering, is_planted, order};
 use super::slot::take_value;
 use super::slot::{DETACHED, EMPTY, LISTED, LONE, Listed, NOTIFYING, PENDING, SETTLED, STATE, Slot, Token, WAITING};
-use super::slots::{free, pool_of};
+use super::slots::{Start, free, pool_of};
 
 /// Who hears of a record that was just settled.
 #[must_use = "whoever waits for the outcome sleeps until the waker is called"]
@@ -56,27 +56,30 @@ pub struct Ticket<T: Send + 'static>(Token<T>);
 unsafe impl<T: Send> Send for Ticket<T> {}
 
 /// The ends of a slot that was just taken.
-pub(super) fn ends<T: Send>(slot: NonNull<Slot<T>>) -> (Ticket<T>, Handle<T>) {
+#[inline]
+pub(super) fn ends<T: Send>((slot, start): (NonNull<Slot<T>>, Start)) -> (Ticket<T>, Handle<T>) {
     // SAFETY: the slot was just taken.
-    unsafe { slot.as_ref().begin(PENDING) };
-    (Ticket(Token::new(slot)), Handle(Some(Token::new(slot))))
+    unsafe { slot.as_ref().begin(start, PENDING) };
+    (Ticket(Token::new(slot, start)), Handle(Some(Token::new(slot, start))))
 }
 
 /// The one end of a slot that was just taken, for a record that nobody waits for.
-pub(super) fn lone_end<T: Send>(slot: NonNull<Slot<T>>) -> Ticket<T> {
+#[inline]
+pub(super) fn lone_end<T: Send>((slot, start): (NonNull<Slot<T>>, Start)) -> Ticket<T> {
     // SAFETY: the slot was just taken.
-    unsafe { slot.as_ref().begin(LONE) };
-    Ticket(Token::new(slot))
+    unsafe { slot.as_ref().begin(start, LONE) };
+    Ticket(Token::new(slot, start))
 }
 
 /// The one end of a slot that was just taken, for a record that goes to the list of completions as `number`.
-pub(super) fn listed_end<T: Send>(slot: NonNull<Slot<T>>, number: u64) -> Ticket<T> {
+#[inline]
+pub(super) fn listed_end<T: Send>((slot, start): (NonNull<Slot<T>>, Start), number: u64) -> Ticket<T> {
     // SAFETY: the slot was just taken, so that its cells are the owner's.
     unsafe {
-        slot.as_ref().begin(LISTED);
+        slot.as_ref().begin(start, LISTED);
         slot.as_ref().extra.with_mut(|extra| (*extra).listed = Listed { number, next: ptr::null_mut() });
     }
-    Ticket(Token::new(slot))
+    Ticket(Token::new(slot, start))
 }
 
 impl<T: Send + 'static> Ticket<T> {
@@ -150,7 +153,7 @@ unsafe fn finish<T>(slot: *mut Slot<T>, end: Option<(T, u32)>) -> (Told<T>, Opti
             return (Told::Handle, end.filter(|_| state == LONE));
         }
         if let Some((value, place)) = end {
-            (*slot).body.with_mut(|body| (*body).value = ManuallyDrop::new(MaybeUninit::new(value)));
+            (*slot).value.with_mut(|cell| (*cell).write(value));
             (*slot).place.with_mut(|cell| *cell = place);
         }
         if state == LISTED {

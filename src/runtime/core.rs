@@ -148,7 +148,7 @@ impl<R: Runtime> Running<R> {
     /// One cycle of the law. Answers whether there was, or still is, anything to do.
     fn cycle(&mut self) -> bool {
         let now = self.seat.clock.now();
-        self.bell().tick(now.as_nanos());
+        self.bell().tick_by(now.as_nanos(), self.idleness.clock_step());
         for ring in &mut self.rings {
             ring.tail = ring.receiver.snapshot();
         }

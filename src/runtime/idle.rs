@@ -55,6 +55,12 @@ impl Idleness {
         self.tick = self.tick.min(drain_tick(record_max_buffered_time));
     }
 
+    /// How far the coarse clock may be behind while the core is awake, in nanoseconds: a tenth of the tick, which is how
+    /// far it is behind while the core rests. It is not kept closer, as every put misses its cache when it moves.
+    pub(crate) fn clock_step(&self) -> u64 {
+        self.tick.as_nanos() as u64 / 10 // at most TICK_MAX
+    }
+
     /// There was something to do.
     pub(crate) fn worked(&mut self, now: Time) {
         self.last_work = now;
