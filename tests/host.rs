@@ -252,8 +252,8 @@ fn an_idle_core_gives_the_rings_of_submitters_back_that_are_gone() {
 fn leave_an_idle_core(url: &str, choice: RuntimeChoice) {
     // So large that the allocator asks the system for each and gives it back.
     let (rings, ring_bytes) = (4, 64 << 20);
-    let producer = builder(url, choice).ring_bytes(ring_bytes).record_max_buffered_time(LIMIT).build();
-    let producer = producer.expect("a producer");
+    let producer = builder(url, choice).ring_bytes(ring_bytes).record_max_buffered_time(LIMIT);
+    let producer = producer.record_ttl(LIMIT * 2).build().expect("a producer");
     let stream = producer.stream("orders").expect("a stream");
     stream.ready().wait_timeout(LIMIT).expect("an answer").expect("ready");
     let before = mapped();
