@@ -38,7 +38,7 @@ use crate::ring::{Doorbell, Observed, Published, Purse, Sender, Slots, Told};
 use crate::shared::{End, Shared, StreamState, lock};
 use crate::stream::Stream;
 use crate::time::Time;
-use crate::waiting::{Outcome, block_on};
+use crate::waiting::{Outcome, block_on, wake};
 
 /// Whose submitter it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -402,7 +402,7 @@ impl Submitter {
             missed += 1;
             match ticket.settle(Arc::clone(&settlement), 0) {
                 Told::Nobody(_) => unheard += 1,
-                told => told.into_waker().into_iter().for_each(std::task::Waker::wake),
+                told => told.into_waker().into_iter().for_each(wake),
             }
         });
         lock(&self.shared.submitters).settled_by_puts += missed;

@@ -239,8 +239,8 @@ impl<T: Send + 'static> Slots<T> {
     #[cold]
     fn refill(&mut self) {
         // Acquire: partner of the push in `free`, so that what the freeing side did to the slot is done.
-        // SAFETY: the pool lives as long as its owner.
         let acquire = order(Ordering::Acquire, Fault::SlotFreeRelaxed);
+        // SAFETY: the pool lives as long as its owner.
         self.local = unsafe { self.pool.as_ref().free.swap(NONE, acquire) };
         if self.local == NONE {
             self.grow();
