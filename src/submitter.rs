@@ -12,7 +12,8 @@
 //! P1: a record is accepted when its frame is published; until then every refusal gives back credit and slot.
 //! P2: a frame that is published after its core's last drain is settled by the put itself.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 
 use crate::codec::{frame_len, wrapped_size, write_frame};

@@ -209,7 +209,12 @@ impl Batch {
             let wrappable = fit.size() + OUTER_PARTITION_KEY.len() <= bounds.max_record;
             self.wrapped = bounds.aggregates && wrappable && starts_with_magic(record.data);
         }
-        fit.append_within(bounds.max_size);
+        // One that goes alone takes what it needs, not room to grow.
+        fit.append_within(if bounds.aggregates { bounds.max_size } else { 0 });
+        if !bounds.aggregates {
+            self.tickets.reserve_exact(1);
+            self.arrivals.reserve_exact(1);
+        }
         if let Some(prior) = record.prior {
             self.prior.push((self.tickets.len() as u32, prior));
         }
