@@ -114,15 +114,18 @@ impl Submitter {
         let refused = |reason| PutError { record, reason };
         // What would make room may lie on any core, open or lingering, and a core that rests does not see who waits. So all
         // are told, once this one stands in the queue: told before, they might look too early and rest again.
-        let (mut wait, mut told) = (pin!(self.purse.wait(record.size())), false);
-        let paid = poll_fn(|context| {
-            let polled = wait.as_mut().poll(context);
-            if polled.is_pending() && !std::mem::replace(&mut told, true) {
-                self.shared.doorbells.iter().for_each(Doorbell::ring);
-            }
-            polled
-        });
-        if paid.await.is_err() {
+        let paid = {
+            let (mut wait, mut told) = (pin!(self.purse.wait(record.size())), false);
+            let wait_and_tell = poll_fn(|context| {
+                let polled = wait.as_mut().poll(context);
+                if polled.is_pending() && !std::mem::replace(&mut told, true) {
+                    self.shared.doorbells.iter().for_each(Doorbell::ring);
+                }
+                polled
+            });
+            wait_and_tell.await
+        };
+        if paid.is_err() {
             return Err(refused(self.shared.refusal()));
         }
         let len = frame_len(&record);
