@@ -150,7 +150,8 @@ pub fn collector_wait(record_max_buffered_time: Duration) -> Duration {
 ///
 /// A record is sealed no later for it. It counts from its arrival, not from when it was seen: its aggregate is sealed
 /// one [`collector_wait`] before the deadline, so at four fifths of the buffered time or later, and it was seen within
-/// the first fifth. What is not aggregated is sealed when it is seen, and sent at its deadline.
+/// the first fifth. What is not aggregated is sealed when it is seen, and sent at its deadline. Nothing expires unseen:
+/// `record_ttl` is longer than the buffered time.
 pub fn drain_tick(record_max_buffered_time: Duration) -> Duration {
     (record_max_buffered_time / 5).min(TICK_MAX)
 }

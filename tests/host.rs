@@ -252,8 +252,9 @@ fn an_idle_core_gives_the_rings_of_submitters_back_that_are_gone() {
 fn leave_an_idle_core(url: &str, choice: RuntimeChoice) {
     // So large that the allocator asks the system for each and gives it back.
     let (rings, ring_bytes) = (4, 64 << 20);
-    let producer = builder(url, choice).ring_bytes(ring_bytes).record_max_buffered_time(LIMIT);
-    let producer = producer.record_ttl(LIMIT * 2).build().expect("a producer");
+    // The records linger for longer than anybody waits, so that no timer wakes the core.
+    let builder = builder(url, choice).record_max_buffered_time(LIMIT * 10).record_ttl(LIMIT * 20);
+    let producer = builder.ring_bytes(ring_bytes).build().expect("a producer");
     let stream = producer.stream("orders").expect("a stream");
     stream.ready().wait_timeout(LIMIT).expect("an answer").expect("ready");
     let before = mapped();
@@ -263,9 +264,11 @@ fn leave_an_idle_core(url: &str, choice: RuntimeChoice) {
     }
     let bytes = (rings * ring_bytes) as u64;
     assert!(mapped() > before + bytes / 2, "the rings are there");
+    // By then, as a rule, the core parks; while it rests on its tick it would see the rings by itself.
+    let (_never, wait) = std::sync::mpsc::channel::<()>();
+    wait.recv_timeout(Duration::from_millis(300)).expect_err("nobody sends");
     drop(submitters);
     // Nobody does anything with the producer meanwhile.
-    let (_never, wait) = std::sync::mpsc::channel::<()>();
     let mut looks = 0..LIMIT.as_millis() / 10;
     let gone = looks.any(|_| wait.recv_timeout(Duration::from_millis(10)).is_err() && mapped() < before + bytes / 4);
     assert!(gone, "the rings are still there");

@@ -90,7 +90,7 @@ fn an_endpoint_that_took_cbor_once_is_never_written_to_in_json() {
 fn a_form_that_was_configured_is_never_left() {
     let refusal = page(404, b"");
     let endpoint = refusing(&refusal, 0);
-    let producer = builder(&endpoint.url()).wire(WireFormat::Cbor).record_ttl(ms(300)).build().expect("a producer");
+    let producer = builder(&endpoint.url()).wire(WireFormat::Cbor).record_ttl(ms(3000)).build().expect("a producer");
     let stream = producer.stream("s").expect("a stream");
     let failure = failed(producer.put(&stream, Record::new("k", "d")).expect("a put"));
     assert!(codes(failure.attempts()).len() > 1, "{failure:?}");

@@ -185,7 +185,9 @@ async fn a_timed_out_request_lets_go_of_its_body_though_the_peer_reads_nothing(r
     let (mut connection, _peer) = pair(runtime).await;
     let body: Arc<[u8]> = vec![0; 64 << 20].into();
     let alive: Weak<[u8]> = Arc::downgrade(&body);
-    let failure = connection.send(post(Bytes::from_owner(Owned(body))), SHORT).await.unwrap_err();
+    // Long enough for a byte to be written by a thread that is not run for a while.
+    let time = Duration::from_secs(1);
+    let failure = connection.send(post(Bytes::from_owner(Owned(body))), time).await.unwrap_err();
     assert_eq!((failure.code.clone(), failure.bytes_sent), (ErrorCode::Timeout, true), "{failure:?}");
     while alive.strong_count() > 0 {
         runtime.yield_now().await;
