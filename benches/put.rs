@@ -29,12 +29,14 @@ use crossbeam_queue::ArrayQueue;
 use endpoint::EndpointConfig;
 use kpl::{Producer, PutErrorReason, Record, Stream};
 
-use lanes::{Lane, OutcomeDropped, OutcomeKept, Puts};
+use lanes::{Detached, Lane, OutcomeDropped, OutcomeKept, Puts, Reserved, Token};
 use machine::{Machine, Side};
 use peer::{CAPACITY, Consumer, Rhythm, RtrbBoxed, boxed};
 
 const BURST: usize = 256;
 const PAUSE: Duration = Duration::from_micros(300);
+/// Puts before anything is timed: once through every queue's memory, and until slots and credit go round.
+const WARM_UP: u64 = if cfg!(debug_assertions) { 2_000 } else { 150_000 };
 const LINGER: Duration = Duration::from_millis(100);
 
 /// A queue that takes records by a closure.
@@ -57,13 +59,17 @@ fn now() -> Instant {
     Instant::now()
 }
 
+fn pause() {
+    let begun = now();
+    while begun.elapsed() < PAUSE {}
+}
+
 /// The time that `puts` puts take, in bursts.
 fn bursts<L: Lane>(lane: &mut L, keys: &[String], data: &[u8], puts: u64) -> Duration {
     let mut kept = Vec::with_capacity(BURST);
     let (mut left, mut time, mut at) = (puts, Duration::ZERO, 0);
     while left > 0 {
-        let pause = now();
-        while pause.elapsed() < PAUSE {}
+        pause();
         let burst = left.min(BURST as u64);
         let begun = now();
         for _ in 0..burst {
@@ -79,6 +85,7 @@ fn bursts<L: Lane>(lane: &mut L, keys: &[String], data: &[u8], puts: u64) -> Dur
 
 fn bench<L: Lane>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, data: &[u8], mut lane: L) {
     let keys = producer::keys();
+    bursts(&mut lane, &keys, data, WARM_UP);
     group.bench_function(name, |bencher| bencher.iter_custom(|puts| bursts(&mut lane, &keys, data, puts)));
 }
 
@@ -94,6 +101,37 @@ fn ours(group: &mut BenchmarkGroup<'_, WallTime>, machine: &Machine, rhythm: Rhy
     bench(group, "kpl, outcome kept", data, OutcomeKept(lane));
     let (_producer, lane) = puts(machine, rhythm);
     bench(group, "kpl, outcome dropped", data, OutcomeDropped(lane));
+    let (_producer, lane) = puts(machine, rhythm);
+    bench(group, "kpl, token", data, Token::start(lane, machine));
+    let (_producer, lane) = puts(machine, rhythm);
+    bench(group, "kpl, detached", data, Detached(lane));
+    let (_producer, lane) = puts(machine, rhythm);
+    bench(group, "kpl, reserved", data, Reserved(lane));
+    let (_producer, lane) = puts(machine, rhythm);
+    batches(group, "kpl, batch of 64", data, lane);
+}
+
+/// Puts 64 records by one call, and keeps the outcomes.
+fn batches(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, data: &[u8], mut lane: Puts) {
+    let keys = producer::keys();
+    let records: Vec<_> = keys[..64].iter().map(|key| Record::new(key, data)).collect();
+    let mut outcomes = Vec::with_capacity(BURST);
+    let mut batches = |puts: u64| {
+        let (mut time, bursts) = (Duration::ZERO, puts.div_ceil(BURST as u64));
+        for _ in 0..bursts {
+            pause();
+            let begun = now();
+            for _ in 0..BURST / records.len() {
+                lane.submitter.try_put_batch(&lane.stream, &records, &mut outcomes).expect("the queue has room");
+            }
+            time += begun.elapsed();
+            outcomes.clear();
+        }
+        // Whole bursts were put: of their time, the part of those that were asked for.
+        time.mul_f64(puts as f64 / (bursts * BURST as u64) as f64)
+    };
+    batches(WARM_UP);
+    group.bench_function(name, |bencher| bencher.iter_custom(&mut batches));
 }
 
 fn peers(group: &mut BenchmarkGroup<'_, WallTime>, machine: &Machine, rhythm: Rhythm, data: &[u8]) {

@@ -12,7 +12,7 @@ use endpoint::{Action, Endpoint, EndpointConfig};
 use kpl::Producer;
 use serde_json::json;
 
-use crate::lanes::{Lane, OutcomeDropped, OutcomeKept, Puts};
+use crate::lanes::{Detached, Lane, OutcomeDropped, OutcomeKept, Puts, Reserved, Token};
 use crate::machine::{Machine, Side};
 use crate::peer::{Rhythm, RtrbBoxed};
 use crate::tsc::{self, Clock};
@@ -31,6 +31,9 @@ pub struct Row {
 enum Way {
     OutcomeKept,
     OutcomeDropped,
+    Token,
+    Detached,
+    Reserved,
     /// A put that is told `Full`.
     Full,
     /// Not a put: the peer.
@@ -74,7 +77,13 @@ pub const ROWS: &[Row] = {
         row(OutcomeKept, Armed, Nobody, 1_000_000),
         row(OutcomeKept, Parked, Nobody, 100),
         row(OutcomeDropped, Awake, Nobody, 100_000),
+        row(Token, Awake, Nobody, 100_000),
+        row(Detached, Awake, Nobody, 100_000),
+        row(Reserved, Awake, Nobody, 100_000),
         row(OutcomeDropped, Armed, Nobody, 100_000),
+        row(Token, Armed, Nobody, 100_000),
+        row(Detached, Armed, Nobody, 100_000),
+        row(Reserved, Armed, Nobody, 100_000),
         row(Full, Parked, Nobody, 100_000),
         row(RtrbBoxed, Awake, Nobody, 10_000),
         row(RtrbBoxed, Awake, Nobody, 100_000),
@@ -101,6 +110,9 @@ impl Row {
         let way = match self.way {
             Way::OutcomeKept => "outcome kept",
             Way::OutcomeDropped => "outcome dropped",
+            Way::Token => "token",
+            Way::Detached => "detached",
+            Way::Reserved => "reserved",
             Way::Full => "told Full",
             Way::RtrbBoxed => "rtrb, boxed",
         };
@@ -129,6 +141,9 @@ impl Row {
         let run = match self.way {
             Way::OutcomeKept => pace.measure(clock, &mut OutcomeKept(puts)),
             Way::OutcomeDropped => pace.measure(clock, &mut OutcomeDropped(puts)),
+            Way::Token => pace.measure(clock, &mut Token::start(puts, machine)),
+            Way::Detached => pace.measure(clock, &mut Detached(puts)),
+            Way::Reserved => pace.measure(clock, &mut Reserved(puts)),
             Way::Full => {
                 let mut lane = OutcomeKept(puts);
                 while lane.put("k", &[]).is_some() {}
