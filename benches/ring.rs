@@ -25,7 +25,7 @@ fn put(criterion: &mut Criterion) {
             bencher.iter(|| {
                 for _ in 0..BATCH {
                     purse.try_take(size).expect("credit");
-                    let ticket = slots.take_detached();
+                    let ticket = slots.take_lone();
                     sender.try_push(ticket, size, |frame| frame.copy_from_slice(&data)).expect("room");
                     assert_eq!(bell.published(false), Published::Quiet);
                 }

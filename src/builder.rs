@@ -120,6 +120,8 @@ impl ProducerBuilder {
         max_outstanding_records: usize = max_outstanding_records;
         /// Most bytes of data and partition key that are accepted and not settled.
         max_outstanding_bytes: usize = max_outstanding_bytes;
+        /// Most that the records of one shard may hold of either of these, in percent; by default there is no such bound.
+        shard_backlog_max: u32 = Some(shard_backlog_max);
         /// Core threads; with `cpus` they need not be set.
         cores: usize = cores;
         /// What cores run on.

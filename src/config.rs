@@ -179,6 +179,9 @@ pub struct Config {
     pub max_outstanding_records: usize,
     /// Most bytes of data and partition key that are accepted and not settled.
     pub max_outstanding_bytes: usize,
+    /// Most that the records of one shard may hold of either of these, in percent, 1 to 100: a newer one fails with
+    /// `Throttled`, so that one dead shard cannot use up everyone's budget. By default there is no such bound.
+    pub shard_backlog_max: Option<u32>,
     /// Core threads. With `cpus` there are as many as those; this is then that number, or 1, its default.
     pub cores: usize,
     /// What they run on.
@@ -236,6 +239,7 @@ impl Default for Config {
             max_record_size: limits::RECORD_BYTES_DEFAULT,
             max_outstanding_records: limits::OUTSTANDING_RECORDS_DEFAULT,
             max_outstanding_bytes: limits::OUTSTANDING_BYTES_DEFAULT,
+            shard_backlog_max: None,
             cores: 1,
             runtime: RuntimeChoice::Auto,
             cpus: None,

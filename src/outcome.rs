@@ -15,6 +15,7 @@
 //! | `Closed` | the producer was closed before it was delivered | if an attempt was ambiguous | until then |
 //! | `CoreFailed` | the core that held it ended | yes | no |
 //! | `UnverifiedShard` | its aggregate was stored on a shard that no map of ours knew before it expired | yes | no |
+//! | `Throttled` | its shard held as much of the budget as `shard_backlog_max` allows | no | no |
 //! | `StreamUnavailable` | the stream's shards could not be listed | no | no |
 //! | `Credentials` | no credentials, region or endpoint could be had | no | yes |
 //! | `Dns`, `Connect`, `Tls` | no connection came about | no | yes |
@@ -45,6 +46,8 @@ pub enum ErrorCode {
     CoreFailed,
     /// An aggregate was stored on a shard that no map of ours knew before it expired.
     UnverifiedShard,
+    /// Its shard held as much of the budget as `shard_backlog_max` allows.
+    Throttled,
     /// The stream's shards could not be listed.
     StreamUnavailable,
     /// No credentials, region or endpoint could be had.
@@ -75,6 +78,7 @@ impl ErrorCode {
             ErrorCode::Closed => "Closed",
             ErrorCode::CoreFailed => "CoreFailed",
             ErrorCode::UnverifiedShard => "UnverifiedShard",
+            ErrorCode::Throttled => "Throttled",
             ErrorCode::StreamUnavailable => "StreamUnavailable",
             ErrorCode::Credentials => "Credentials",
             ErrorCode::Dns => "Dns",

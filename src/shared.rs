@@ -279,8 +279,11 @@ impl Shared {
             if polled.is_ready() || looked {
                 return polled;
             }
-            // Once it stands in the queue: from now on whoever settles the last record looks.
+            // Once it stands in the queue, or they might look too early. What would make room may lie on any core, open
+            // or lingering, and a core that rests does not see who waits; and from now on whoever settles the last
+            // record looks whether somebody is stuck.
             looked = true;
+            self.doorbells.iter().for_each(|bell| bell.ring());
             self.refuse_if_stuck();
             wait.as_mut().poll(context)
         });

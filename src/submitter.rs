@@ -38,7 +38,7 @@ use crate::ring::{Doorbell, Observed, Published, Purse, Sender, Slots, Told};
 use crate::shared::{End, Shared, StreamState, lock};
 use crate::stream::Stream;
 use crate::time::Time;
-use crate::waiting::{Outcome, block_on};
+use crate::waiting::{Outcome, block_on, wake};
 
 /// Whose submitter it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -283,8 +283,6 @@ impl Submitter {
 
     /// Takes credit for a record of `size` bytes, and waits until there is room for its frame of `len` bytes.
     async fn wait_for(&mut self, size: usize, len: usize) -> Result<(), PutErrorReason> {
-        // The core may rest on its tick, and seals early for those who wait.
-        self.bell.ring();
         self.shared.wait_for_credit(&mut self.purse, size).await?;
         let refund = Refund::new(&mut self.purse, size);
         while self.ring.room(len).is_none() && !self.ring.is_disconnected() {
@@ -404,7 +402,7 @@ impl Submitter {
             missed += 1;
             match ticket.settle(Arc::clone(&settlement), 0) {
                 Told::Nobody(_) => unheard += 1,
-                told => told.into_waker().into_iter().for_each(std::task::Waker::wake),
+                told => told.into_waker().into_iter().for_each(wake),
             }
         });
         lock(&self.shared.submitters).settled_by_puts += missed;

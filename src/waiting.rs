@@ -4,6 +4,7 @@
 //! a waiting thread sleeps on a condition variable until its waker is called.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
@@ -170,7 +171,7 @@ impl<T: Clone> Cell<T> {
             state.value = Some(value);
             std::mem::take(&mut state.wakers)
         };
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(wake);
     }
 
     /// The value, if it was set.
@@ -187,6 +188,13 @@ impl<T: Clone> Cell<T> {
             state.wakers.push(context.waker().clone());
         }
         Poll::Pending
+    }
+}
+
+/// Calls a waker, which may be anyone's code, on whatever thread of ours had news for it: its panic stays its own.
+pub(crate) fn wake(waker: Waker) {
+    if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+        tracing::error!("a waker panicked");
     }
 }
 
@@ -244,10 +252,15 @@ pub(crate) fn block_on_for<F: Future>(future: F, limit: Duration) -> Option<F::O
 }
 
 fn drive<F: Future>(future: F, deadline: Option<Instant>) -> Option<F::Output> {
+    let mut future = pin!(future);
+    // What is ready already, as most outcomes are that are looked at in a row, needs nobody who wakes, and so no
+    // allocation.
+    if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        return Some(output);
+    }
     let parker = Arc::new(Parker::default());
     let waker = Waker::from(Arc::clone(&parker));
     let mut context = Context::from_waker(&waker);
-    let mut future = pin!(future);
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
             return Some(output);

@@ -10,7 +10,6 @@
 #![cfg(target_os = "linux")]
 
 use std::collections::BTreeMap;
-use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use endpoint::{Action, Endpoint, EndpointConfig};
@@ -24,10 +23,10 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 
-/// Names the test that a child is to play its part of.
-const CHILD: &str = "KPL_TEST_CHILD";
-/// The endpoint that a child's producer writes to.
-const URL: &str = "KPL_TEST_URL";
+use self::process::{as_child, run_child};
+
+mod process;
+
 const LIMIT: Duration = Duration::from_secs(30);
 /// Both of them, as far as the machine allows.
 const CHOICES: [RuntimeChoice; 2] = [RuntimeChoice::Auto, RuntimeChoice::Tokio];
@@ -70,18 +69,6 @@ fn refusal(url: &str) -> String {
         Err(StartError::Runtime { reason }) => reason,
         other => panic!("{other:?}"),
     }
-}
-
-/// Whether this process is the child of a test; the URL that it was given then.
-fn as_child(test: &str) -> Option<String> {
-    (std::env::var(CHILD).ok()? == test).then(|| std::env::var(URL).expect("a URL"))
-}
-
-/// Plays a test's part in a process of its own.
-fn run_child(test: &str, url: &str) -> ExitStatus {
-    let mut child = Command::new(std::env::current_exe().expect("the test program"));
-    child.args(["--exact", test, "--nocapture", "--test-threads", "1"]).env(CHILD, test).env(URL, url);
-    child.stdin(Stdio::null()).status().expect("a child")
 }
 
 /// Refuses io_uring to this thread and to those that it starts.
@@ -265,8 +252,8 @@ fn an_idle_core_gives_the_rings_of_submitters_back_that_are_gone() {
 fn leave_an_idle_core(url: &str, choice: RuntimeChoice) {
     // So large that the allocator asks the system for each and gives it back.
     let (rings, ring_bytes) = (4, 64 << 20);
-    let producer = builder(url, choice).ring_bytes(ring_bytes).record_max_buffered_time(LIMIT).build();
-    let producer = producer.expect("a producer");
+    let producer = builder(url, choice).ring_bytes(ring_bytes).record_max_buffered_time(LIMIT);
+    let producer = producer.record_ttl(LIMIT * 2).build().expect("a producer");
     let stream = producer.stream("orders").expect("a stream");
     stream.ready().wait_timeout(LIMIT).expect("an answer").expect("ready");
     let before = mapped();

@@ -2,7 +2,7 @@
 #![no_main]
 
 use arbitrary::Arbitrary;
-use kpl::codec::{Aggregate, Deaggregated, Member, deaggregate};
+use kpl::codec::{Aggregate, Deaggregated, Member, Written, deaggregate};
 use kpl::record::HashKey;
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
@@ -53,7 +53,13 @@ fuzz_target!(|input: Input<'_>| {
         aggregate.append(*member);
         assert_eq!(aggregate.size(), foretold);
     }
-    assert!(aggregate.members().eq(members.iter().copied()));
+    let _ = aggregate.seal();
+    let read_back = members.iter().map(|member| {
+        let Member { partition_key, explicit_hash_key, data, .. } = *member;
+        Written { partition_key, explicit_hash_key, data }
+    });
+    assert!(aggregate.members().eq(read_back.clone()));
+    assert_eq!(aggregate.first(), read_back.clone().next());
     let mut wire = Vec::new();
     aggregate.write_to(&mut wire);
     assert_eq!(wire.len(), aggregate.size());

@@ -21,14 +21,22 @@
 //!
 //! # Cost
 //! One table look-up per key and member, by a tag that the caller has at hand (bits of the key's MD5), and one
-//! comparison of the bytes. Nothing is allocated once the buffers have grown; [`Aggregate::clear`] keeps them.
+//! comparison of the bytes. Nothing is allocated once the buffers have grown; [`Aggregate::clear`] keeps them. Buffers
+//! double, up to the size that the aggregate may reach ([`Fit::append_within`]); [`Aggregate::seal`] gives back what was
+//! too much, and the [`KeyIndex`], so that an aggregate at rest is its wire form and at most a sixteenth of slack.
 
-use hashbrown::HashTable;
+mod index;
+mod written;
+
 use md5::{Digest, Md5};
 
 use super::hash_key::Decimal;
 use crate::limits::{AGGREGATE_DIGEST_BYTES, AGGREGATE_MAGIC};
 use crate::record::{HashKey, Record};
+
+pub use index::KeyIndex;
+use written::Members;
+pub use written::Written;
 
 /// Heads of the fields, number and wire type.
 const KEY_TABLE: u8 = 0x0A;
@@ -38,7 +46,7 @@ const RECORD_KEY: u8 = 0x08;
 const RECORD_EXPLICIT: u8 = 0x10;
 const RECORD_DATA: u8 = 0x1A;
 
-/// A user record as it goes into an aggregate, and as it is read back.
+/// A user record as it goes into an aggregate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member<'a> {
     /// The partition key.
@@ -62,19 +70,8 @@ pub struct Aggregate {
     /// Field 3 in wire form.
     records: Vec<u8>,
     members: u32,
-    key_entries: Vec<KeyEntry>,
-    explicit_entries: Vec<HashKey>,
-    /// Indices into `key_entries`, by tag.
-    key_index: HashTable<u32>,
-    /// Indices into `explicit_entries`, by [`explicit_tag`].
-    explicit_index: HashTable<u32>,
-}
-
-/// Where a key's text stands in `keys`.
-struct KeyEntry {
-    tag: u64,
-    start: u32,
-    end: u32,
+    /// While it grows.
+    index: Option<Box<KeyIndex>>,
 }
 
 /// A member that was measured against an aggregate, and not appended yet.
@@ -104,7 +101,13 @@ impl Fit<'_> {
 
     /// Appends the member.
     pub fn append(self) {
-        self.aggregate.append_at(&self.member, self.place);
+        self.append_within(usize::MAX);
+    }
+
+    /// Appends the member to an aggregate that will not become larger than `size_max` bytes, but for a first member, so
+    /// that its buffers need not either.
+    pub fn append_within(self, size_max: usize) {
+        self.aggregate.append_at(&self.member, self.place, size_max);
     }
 }
 
@@ -127,7 +130,28 @@ impl Aggregate {
     /// If the aggregate would reach 4 GiB.
     pub fn append(&mut self, member: Member<'_>) {
         let place = self.place(&member);
-        self.append_at(&member, place);
+        self.append_at(&member, place, usize::MAX);
+    }
+
+    /// Ends the growth: no member is appended until it is cleared. Buffers with more than a sixteenth to spare are cut to
+    /// what they hold. The index is the caller's, for the next aggregate that opens.
+    pub fn seal(&mut self) -> Option<Box<KeyIndex>> {
+        trim(&mut self.keys);
+        trim(&mut self.explicit_keys);
+        trim(&mut self.records);
+        self.index.take()
+    }
+
+    /// Gives an aggregate without members an index that another has done with.
+    pub fn open_with(&mut self, mut index: Box<KeyIndex>) {
+        assert!(self.is_empty(), "an index numbers the keys of an aggregate from the first");
+        index.clear();
+        self.index = Some(index);
+    }
+
+    /// Bytes that its buffers occupy, the index's not counted.
+    pub fn capacity(&self) -> usize {
+        self.keys.capacity() + self.explicit_keys.capacity() + self.records.capacity()
     }
 
     /// Removes all members and keeps the room.
@@ -136,10 +160,9 @@ impl Aggregate {
         self.explicit_keys.clear();
         self.records.clear();
         self.members = 0;
-        self.key_entries.clear();
-        self.explicit_entries.clear();
-        self.key_index.clear();
-        self.explicit_index.clear();
+        if let Some(index) = &mut self.index {
+            index.clear();
+        }
     }
 
     /// Whether there are no members.
@@ -183,13 +206,13 @@ impl Aggregate {
     }
 
     /// The members in their order, read back from the wire form.
-    pub fn members(&self) -> impl Iterator<Item = Member<'_>> {
-        Members { aggregate: self, rest: &self.records }
+    pub fn members(&self) -> impl Iterator<Item = Written<'_>> {
+        Members::of(self)
     }
 
-    /// One member, counted from 0. It costs a step for each member before it.
-    pub fn member(&self, index: usize) -> Option<Member<'_>> {
-        self.members().nth(index)
+    /// The first member.
+    pub fn first(&self) -> Option<Written<'_>> {
+        written::first(self)
     }
 
     fn message_len(&self) -> usize {
@@ -198,143 +221,107 @@ impl Aggregate {
 
     fn place(&self, member: &Member<'_>) -> Place {
         let mut size = self.size();
-        let found = self.key_index.find(member.key_tag, |&index| {
-            let entry = &self.key_entries[index as usize];
-            entry.tag == member.key_tag && self.key_text(entry) == member.partition_key.as_bytes()
-        });
+        let index = self.index.as_deref();
+        let text = member.partition_key.as_bytes();
+        let found = index.and_then(|index| index.find(member.key_tag, |at| text_is_at(&self.keys, at, text)));
         let (key, key_is_new) = match found {
-            Some(&index) => (index, false),
+            Some(number) => (number, false),
             None => {
-                size += field_len(member.partition_key.len());
-                (self.key_entries.len() as u32, true)
+                size += field_len(text.len());
+                (index.map_or(0, KeyIndex::keys) as u32, true)
             }
         };
         let mut record_len = 1 + varint_len(u64::from(key)) + field_len(member.data.len());
         let explicit = member.explicit_hash_key.map(|hash_key| {
-            let tag = explicit_tag(hash_key);
-            let found = self.explicit_index.find(tag, |&index| self.explicit_entries[index as usize] == hash_key);
-            let (index, is_new) = match found {
-                Some(&index) => (index, false),
+            let (number, is_new) = match index.and_then(|index| index.find_explicit(hash_key)) {
+                Some(number) => (number, false),
                 None => {
                     size += field_len(Decimal::len_of(hash_key));
-                    (self.explicit_entries.len() as u32, true)
+                    (index.map_or(0, KeyIndex::explicit_keys) as u32, true)
                 }
             };
-            record_len += 1 + varint_len(u64::from(index));
-            (index, is_new)
+            record_len += 1 + varint_len(u64::from(number));
+            (number, is_new)
         });
         size += field_len(record_len);
         Place { key, key_is_new, explicit, record_len, size }
     }
 
-    fn append_at(&mut self, member: &Member<'_>, place: Place) {
+    fn append_at(&mut self, member: &Member<'_>, place: Place, size_max: usize) {
         assert!(u32::try_from(place.size).is_ok(), "an aggregate is below 4 GiB");
+        assert!(self.index.is_some() || self.is_empty(), "a sealed aggregate takes no member");
+        // What all buffers together may still grow by.
+        let room = size_max.saturating_sub(self.size());
+        let index = self.index.get_or_insert_default();
         if place.key_is_new {
-            self.enter_key(member);
+            reserve(&mut self.keys, field_len(member.partition_key.len()), room);
+            self.keys.push(KEY_TABLE);
+            index.enter(member.key_tag, self.keys.len());
+            push_text(&mut self.keys, member.partition_key.as_bytes());
         }
         if let (Some((_, true)), Some(hash_key)) = (place.explicit, member.explicit_hash_key) {
-            self.enter_explicit_key(hash_key);
+            let decimal = Decimal::new(hash_key);
+            reserve(&mut self.explicit_keys, field_len(decimal.as_bytes().len()), room);
+            self.explicit_keys.push(EXPLICIT_TABLE);
+            index.enter_explicit(hash_key);
+            push_text(&mut self.explicit_keys, decimal.as_bytes());
         }
         let records = &mut self.records;
-        records.reserve(field_len(place.record_len));
+        reserve(records, field_len(place.record_len), room);
         records.push(RECORD);
         push_varint(records, place.record_len as u64);
         records.push(RECORD_KEY);
         push_varint(records, u64::from(place.key));
-        if let Some((index, _)) = place.explicit {
+        if let Some((number, _)) = place.explicit {
             records.push(RECORD_EXPLICIT);
-            push_varint(records, u64::from(index));
+            push_varint(records, u64::from(number));
         }
         records.push(RECORD_DATA);
-        push_varint(records, member.data.len() as u64);
-        records.extend_from_slice(member.data);
+        push_text(records, member.data);
         // Every member weighs bytes, so that their number fits where the size does.
         self.members += 1;
         assert_eq!(self.size(), place.size, "the size is exact");
     }
+}
 
-    fn enter_key(&mut self, member: &Member<'_>) {
-        let index = self.key_entries.len() as u32;
-        self.keys.push(KEY_TABLE);
-        push_varint(&mut self.keys, member.partition_key.len() as u64);
-        let start = self.keys.len() as u32;
-        self.keys.extend_from_slice(member.partition_key.as_bytes());
-        self.key_entries.push(KeyEntry { tag: member.key_tag, start, end: self.keys.len() as u32 });
-        let entries = &self.key_entries;
-        self.key_index.insert_unique(member.key_tag, index, |&index| entries[index as usize].tag);
-    }
-
-    fn enter_explicit_key(&mut self, hash_key: HashKey) {
-        let index = self.explicit_entries.len() as u32;
-        let decimal = Decimal::new(hash_key);
-        self.explicit_keys.push(EXPLICIT_TABLE);
-        push_varint(&mut self.explicit_keys, decimal.as_bytes().len() as u64);
-        self.explicit_keys.extend_from_slice(decimal.as_bytes());
-        self.explicit_entries.push(hash_key);
-        let entries = &self.explicit_entries;
-        let tag = explicit_tag(hash_key);
-        self.explicit_index.insert_unique(tag, index, |&index| explicit_tag(entries[index as usize]));
-    }
-
-    fn key_text(&self, entry: &KeyEntry) -> &[u8] {
-        &self.keys[entry.start as usize..entry.end as usize]
+/// Makes room for `more` bytes: doubles the buffer, but has it grow by `room` at most, if that is enough.
+fn reserve(buffer: &mut Vec<u8>, more: usize, room: usize) {
+    if buffer.capacity() - buffer.len() < more {
+        buffer.reserve_exact(buffer.capacity().max(BUFFER_BYTES_MIN).min(room).max(more));
     }
 }
 
-/// Walks the records of an aggregate. The bytes are our own, written by `append_at`, and read in the same order.
-struct Members<'a> {
-    aggregate: &'a Aggregate,
-    rest: &'a [u8],
-}
+/// What a buffer has at least. Allocators round smaller ones up, or nearly so.
+const BUFFER_BYTES_MIN: usize = 64;
 
-impl<'a> Iterator for Members<'a> {
-    type Item = Member<'a>;
-
-    fn next(&mut self) -> Option<Member<'a>> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        self.expect_head(RECORD);
-        self.varint();
-        self.expect_head(RECORD_KEY);
-        let entry = &self.aggregate.key_entries[self.varint()];
-        let mut explicit_hash_key = None;
-        if self.rest.first() == Some(&RECORD_EXPLICIT) {
-            self.expect_head(RECORD_EXPLICIT);
-            explicit_hash_key = Some(self.aggregate.explicit_entries[self.varint()]);
-        }
-        self.expect_head(RECORD_DATA);
-        let len = self.varint();
-        let (data, rest) = self.rest.split_at(len);
-        self.rest = rest;
-        let text = self.aggregate.key_text(entry);
-        let partition_key = str::from_utf8(text).expect("enter_key copied the key from a str");
-        Some(Member { partition_key, key_tag: entry.tag, explicit_hash_key, data })
+/// Cuts a buffer with more than a sixteenth to spare. That costs a call of the allocator, which as a rule moves nothing.
+fn trim(buffer: &mut Vec<u8>) {
+    if buffer.capacity() - buffer.len() > (buffer.len() / 16).max(BUFFER_BYTES_MIN) {
+        buffer.shrink_to_fit();
     }
 }
 
-impl Members<'_> {
-    fn expect_head(&mut self, head: u8) {
-        assert_eq!(self.byte(), head, "append_at wrote this field here");
-    }
-
-    fn varint(&mut self) -> usize {
-        let mut value = 0;
-        for shift in (0..usize::BITS).step_by(7) {
-            let byte = self.byte();
-            value |= usize::from(byte & 0x7F) << shift;
-            if byte & 0x80 == 0 {
-                break;
-            }
+/// Whether a key table has `text` where its length begins. Lengths are prefix-free, so one that differs never compares.
+fn text_is_at(table: &[u8], at: usize, text: &[u8]) -> bool {
+    let mut rest = &table[at..];
+    let mut len = text.len();
+    loop {
+        let byte = if len >= 0x80 { len as u8 | 0x80 } else { len as u8 };
+        if rest.first() != Some(&byte) {
+            return false;
         }
-        value
+        rest = &rest[1..];
+        if len < 0x80 {
+            return rest.starts_with(text);
+        }
+        len >>= 7;
     }
+}
 
-    fn byte(&mut self) -> u8 {
-        let (&byte, rest) = self.rest.split_first().expect("append_at wrote its record whole");
-        self.rest = rest;
-        byte
-    }
+/// A length and as many bytes.
+fn push_text(out: &mut Vec<u8>, text: &[u8]) {
+    push_varint(out, text.len() as u64);
+    out.extend_from_slice(text);
 }
 
 /// Bytes of a length-delimited field with a head of one byte.
@@ -365,13 +352,6 @@ fn push_varint(out: &mut Vec<u8>, mut value: u64) {
         value >>= 7;
     }
     out.push(value as u8);
-}
-
-/// Mixes an explicit hash key: users choose round numbers, such as the starts of shards, whose low bits are all alike.
-fn explicit_tag(HashKey(value): HashKey) -> u64 {
-    let folded =
-        (value as u64 ^ 0x9E37_79B9_7F4A_7C15) as u128 * ((value >> 64) as u64 ^ 0xD1B5_4A32_D192_ED03) as u128;
-    folded as u64 ^ (folded >> 64) as u64
 }
 
 #[cfg(test)]

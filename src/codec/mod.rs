@@ -8,7 +8,7 @@ mod hash_key;
 mod message;
 mod put_records;
 
-pub use aggregate::{Aggregate, Fit, Member, wrapped_size};
+pub use aggregate::{Aggregate, Fit, KeyIndex, Member, Written, wrapped_size};
 pub use answer::{EntryResult, RequestError, parse_answer};
 pub use deaggregate::{Deaggregated, UserRecord, deaggregate, starts_with_magic};
 pub use frame::{Framed, begin_frame, finish_frame, frame_len, read_frame, reserved_frame_len, write_frame};

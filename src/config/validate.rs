@@ -114,6 +114,9 @@ impl Config {
             format!("{} and {}", self.max_outstanding_bytes, self.max_record_size),
             "such that three quarters of the first hold one record (a quarter may be submitters' unspent credit)",
         );
+        if let Some(percent) = self.shard_backlog_max {
+            check.range("shard_backlog_max", percent as usize, 1, 100);
+        }
         check.range("cores", self.cores, 1, limits::CORES_MAX);
         self.check_cpus(check);
         if let IdleStrategy::SpinThenPark(time) = self.idle {
@@ -202,6 +205,7 @@ mod tests {
             collection_max_count: 501,
             record_ttl: Duration::from_millis(50),
             rate_limit: RateLimit::Percent(0),
+            shard_backlog_max: Some(101),
             cores: 0,
             ring_bytes: 5000,
             ..Config::default()
@@ -217,6 +221,7 @@ mod tests {
                 "collection_max_count",
                 "rate_limit",
                 "record_ttl, record_max_buffered_time",
+                "shard_backlog_max",
                 "cores",
                 "ring_bytes",
             ]

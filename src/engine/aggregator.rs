@@ -35,10 +35,12 @@ impl Aggregator {
         }
         let full = self.open.take_if(|open| {
             let alone = !bounds.aggregates || open.body.size() > bounds.max_size;
-            debug_assert!(!alone || open.members.len() == 1, "G1");
-            alone || open.members.len() >= bounds.max_count
+            debug_assert!(!alone || open.tickets.len() == 1, "G1");
+            alone || open.tickets.len() >= bounds.max_count
         });
-        [before, full]
+        let mut sealed = [before, full];
+        sealed.iter_mut().flatten().for_each(|batch| pool.seal(batch));
+        sealed
     }
 
     /// The open aggregate.
@@ -47,7 +49,9 @@ impl Aggregator {
     }
 
     /// Seals the open aggregate.
-    pub fn seal(&mut self) -> Option<Box<Batch>> {
-        self.open.take()
+    pub fn seal(&mut self, pool: &mut Pool) -> Option<Box<Batch>> {
+        let mut batch = self.open.take()?;
+        pool.seal(&mut batch);
+        Some(batch)
     }
 }

@@ -1,18 +1,21 @@
-//! What moves through the engine: a record on its way to a shard, records in transit, and the Kinesis record that
-//! they become.
+//! What moves through the engine: a record on its way to a shard, and the Kinesis record that records become.
 //!
 //! ```text
 //!   ring frame ──▶ Routed ──▶ Parcel (to another core, or waiting for the first map) ──▶ Routed ──▶ Batch
 //! ```
 //!
-//! B1: a [`Member`] owns the ticket of one accepted record, so whoever drops it settles it as abandoned.
-//! B2: `members` and the members of `body` are the same records in the same order.
+//! Beside its bytes in wire form, which include its key once an aggregate, a record in a batch is its ticket of 8 bytes
+//! and its part in a run of arrivals of 8 bytes. What it weighs is in its bytes; the batch has the sum.
+//!
+//! B1: a ticket is the right and the duty to settle one accepted record, so whoever drops it settles it as abandoned.
+//! B2: `tickets`, `arrivals` and the members of `body` are the same records in the same order.
 //! B3: `prior` is ascending by place, and names only members that were attempted in an earlier batch.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::codec::{Aggregate, Member as Written, hash_key, starts_with_magic};
+use super::arrivals::Arrivals;
+use crate::codec::{Aggregate, KeyIndex, Member as Appended, Written, hash_key, starts_with_magic};
 use crate::config::Config;
 use crate::limits::OUTER_PARTITION_KEY;
 use crate::outcome::{Attempt, Settlement};
@@ -44,7 +47,7 @@ impl Generation {
     }
 }
 
-/// What the engine keeps of one accepted record besides its bytes.
+/// One accepted record besides its bytes, while it moves.
 pub struct Member {
     /// Settles the record.
     pub ticket: Ticket,
@@ -64,90 +67,14 @@ pub struct Routed<'a> {
     pub hash: HashKey,
     /// Whether the caller gave the hash key.
     pub explicit: bool,
+    /// Whether no shard has had it yet.
+    pub fresh: bool,
     /// The partition key.
     pub key: &'a str,
     /// The payload.
     pub data: &'a [u8],
     /// Attempts made in an earlier batch.
     pub prior: Option<Arc<[Attempt]>>,
-}
-
-/// Records in transit, in one buffer.
-#[derive(Default)]
-pub struct Parcel {
-    bytes: Vec<u8>,
-    heads: Vec<Head>,
-}
-
-struct Head {
-    member: Member,
-    hash: HashKey,
-    explicit: bool,
-    key_len: u16,
-    data_len: u32,
-    prior: Option<Arc<[Attempt]>>,
-}
-
-impl Parcel {
-    /// Adds a copy of `record` at the end.
-    pub fn push(&mut self, record: Routed<'_>) {
-        self.bytes.extend_from_slice(record.key.as_bytes());
-        self.bytes.extend_from_slice(record.data);
-        self.heads.push(Head {
-            member: record.member,
-            hash: record.hash,
-            explicit: record.explicit,
-            key_len: record.key.len() as u16, // at most 768 bytes: limits::PARTITION_KEY_BYTES_MAX
-            data_len: record.data.len() as u32, // at most 10 MiB: limits::RECORD_BYTES_MAX
-            prior: record.prior,
-        });
-    }
-
-    /// Records in it.
-    pub fn len(&self) -> usize {
-        self.heads.len()
-    }
-
-    /// Whether it holds nothing.
-    pub fn is_empty(&self) -> bool {
-        self.heads.is_empty()
-    }
-
-    /// Takes every record out, in order.
-    pub fn unpack(self, mut take: impl FnMut(Routed<'_>)) {
-        let mut rest = self.bytes.as_slice();
-        for head in self.heads {
-            let (key, after) = rest.split_at(usize::from(head.key_len));
-            let (data, after) = after.split_at(head.data_len as usize);
-            rest = after;
-            let key = std::str::from_utf8(key).expect("written from a &str by push");
-            let Head { member, hash, explicit, prior, .. } = head;
-            take(Routed { member, hash, explicit, key, data, prior });
-        }
-    }
-
-    /// Takes out the members of the records that `gone` names; the others stay, in order.
-    pub fn remove(&mut self, gone: impl Fn(&Member) -> bool) -> Vec<Removed> {
-        if !self.heads.iter().any(|head| gone(&head.member)) {
-            return Vec::new();
-        }
-        let mut removed = Vec::new();
-        let mut kept = Parcel::default();
-        std::mem::take(self).unpack(|record| {
-            if gone(&record.member) {
-                removed.push(Removed { member: record.member, prior: record.prior });
-            } else {
-                kept.push(record);
-            }
-        });
-        *self = kept;
-        removed
-    }
-
-    /// The earliest arrival among its records.
-    pub fn oldest(&self) -> Option<Time> {
-        self.heads.iter().map(|head| head.member.arrival).min()
-    }
 }
 
 /// A record that left its batch or parcel to be settled by itself.
@@ -194,7 +121,11 @@ pub struct Batch {
     /// The members in wire form.
     pub body: Aggregate,
     /// The members' tickets, in the order of `body` (B2).
-    pub members: Vec<Member>,
+    pub tickets: Vec<Ticket>,
+    /// When they were put, and for which flush (B2).
+    pub arrivals: Arrivals,
+    /// Bytes of data and partition key of all members.
+    pub record_bytes: u64,
     /// Attempts of members from earlier batches, by place (B3).
     pub prior: Vec<(u32, Arc<[Attempt]>)>,
     /// Attempts of this batch.
@@ -213,8 +144,6 @@ pub struct Batch {
     pub deadline: Time,
     /// Earliest expiration of a member.
     pub expiration: Time,
-    /// Earliest arrival of a member.
-    pub oldest: Time,
     /// From when the collector sends it without waiting for companions.
     pub send_by: Time,
     /// Backoff: not sent before.
@@ -227,7 +156,9 @@ impl Batch {
     fn empty() -> Batch {
         Batch {
             body: Aggregate::new(),
-            members: Vec::new(),
+            tickets: Vec::new(),
+            arrivals: Arrivals::default(),
+            record_bytes: 0,
             prior: Vec::new(),
             attempts: Vec::new(),
             explicit: false,
@@ -237,7 +168,6 @@ impl Batch {
             seal: 0,
             deadline: Time::NEVER,
             expiration: Time::NEVER,
-            oldest: Time::NEVER,
             send_by: Time::NEVER,
             not_before: Time::ZERO,
             refused_since: None,
@@ -247,23 +177,25 @@ impl Batch {
     fn reset(&mut self) {
         let mut fresh = Batch::empty();
         std::mem::swap(&mut fresh.body, &mut self.body);
-        std::mem::swap(&mut fresh.members, &mut self.members);
+        std::mem::swap(&mut fresh.tickets, &mut self.tickets);
+        std::mem::swap(&mut fresh.arrivals, &mut self.arrivals);
         fresh.body.clear();
-        fresh.members.clear();
+        fresh.tickets.clear();
+        fresh.arrivals.clear();
         *self = fresh;
     }
 
     /// Appends `record`, unless the batch would then be larger than `max_size`; a first member always fits. Plain
     /// members of an explicit batch carry their computed hash key.
     pub fn try_append<'r>(&mut self, record: Routed<'r>, bounds: &Bounds) -> Result<(), Routed<'r>> {
-        let first = self.members.is_empty();
+        let first = self.tickets.is_empty();
         if first {
             self.first_hash = record.hash;
             self.explicit = record.explicit;
         } else if record.explicit && !self.explicit {
             return Err(record);
         }
-        let fit = self.body.fit(Written {
+        let fit = self.body.fit(Appended {
             partition_key: record.key,
             key_tag: key_tag(&record),
             explicit_hash_key: self.explicit.then_some(record.hash),
@@ -277,21 +209,28 @@ impl Batch {
             let wrappable = fit.size() + OUTER_PARTITION_KEY.len() <= bounds.max_record;
             self.wrapped = bounds.aggregates && wrappable && starts_with_magic(record.data);
         }
-        fit.append();
-        if let Some(prior) = record.prior {
-            self.prior.push((self.members.len() as u32, prior));
+        // One that goes alone takes what it needs, not room to grow.
+        fit.append_within(if bounds.aggregates { bounds.max_size } else { 0 });
+        if !bounds.aggregates {
+            self.tickets.reserve_exact(1);
+            self.arrivals.reserve_exact(1);
         }
-        let arrival = record.member.arrival;
-        self.oldest = self.oldest.min(arrival);
+        if let Some(prior) = record.prior {
+            self.prior.push((self.tickets.len() as u32, prior));
+        }
+        let Member { ticket, arrival, size, generation } = record.member;
+        // From the true arrival; what is kept of it is coarser.
         self.deadline = self.deadline.min(arrival + bounds.buffered_time);
         self.expiration = self.expiration.min(arrival + bounds.ttl);
-        self.members.push(record.member);
+        self.arrivals.push(arrival, generation);
+        self.record_bytes += u64::from(size);
+        self.tickets.push(ticket);
         Ok(())
     }
 
     /// Whether it is written as an aggregate, not raw.
     pub fn is_aggregate(&self) -> bool {
-        self.members.len() > 1 || self.wrapped
+        self.tickets.len() > 1 || self.wrapped
     }
 
     /// Bytes of the Kinesis record that count against the service's limits: data and partition key.
@@ -299,7 +238,7 @@ impl Batch {
         if self.is_aggregate() {
             return self.body.size() + OUTER_PARTITION_KEY.len();
         }
-        self.members.first().map_or(0, |member| member.size as usize)
+        self.record_bytes as usize
     }
 
     /// The members as they were put, each with the hash key that routes it.
@@ -307,21 +246,57 @@ impl Batch {
         self.body.members().map(|written| routing_hash(&written))
     }
 
+    /// Notes how it was tried. As a rule there is one attempt, and its outcome keeps the list as long as the caller likes.
+    pub fn note_attempt(&mut self, attempt: Attempt) {
+        if self.attempts.is_empty() {
+            self.attempts.reserve_exact(1);
+        }
+        self.attempts.push(attempt);
+    }
+
+    /// Whether every member has expired by `now`.
+    pub fn has_expired_whole(&self, now: Time, ttl: Duration) -> bool {
+        self.arrivals.runs().all(|(arrival, ..)| arrival + ttl <= now)
+    }
+
     /// Takes all members out, in order, with every attempt that was made for them.
     pub fn dissolve(&mut self, mut take: impl FnMut(Routed<'_>)) {
         let own: Option<Arc<[Attempt]>> = (!self.attempts.is_empty()).then(|| self.attempts.as_slice().into());
         let mut prior = self.prior.drain(..).peekable();
-        for (place, (written, member)) in self.body.members().zip(self.members.drain(..)).enumerate() {
+        let members = self.body.members().zip(self.tickets.drain(..)).zip(self.arrivals.iter());
+        for (place, ((written, ticket), (arrival, generation))) in members.enumerate() {
             let earlier = prior.next_if(|(at, _)| *at as usize == place).map(|(_, attempts)| attempts);
+            let size = (written.partition_key.len() + written.data.len()) as u32; // limits::RECORD_BYTES_MAX
             take(Routed {
-                member,
+                member: Member { ticket, arrival, size, generation },
                 hash: routing_hash(&written),
                 explicit: self.explicit,
+                fresh: false,
                 key: written.partition_key,
                 data: written.data,
                 prior: joined(earlier, own.as_ref()),
             });
         }
+    }
+
+    /// Ends the growth, and gives back what was grown too much. Answers what finds its keys, for the next one.
+    fn seal(&mut self) -> Option<Box<KeyIndex>> {
+        trim(&mut self.tickets);
+        self.arrivals.trim();
+        self.body.seal()
+    }
+
+    /// Bytes that it occupies, in all.
+    fn footprint(&self) -> usize {
+        let lists = self.tickets.capacity() * size_of::<Ticket>() + self.arrivals.capacity();
+        size_of::<Batch>() + self.body.capacity() + lists
+    }
+}
+
+/// Cuts a list with more than a sixteenth to spare. That costs a call of the allocator, which as a rule moves nothing.
+pub fn trim<T>(list: &mut Vec<T>) {
+    if list.capacity() - list.len() > list.len() / 16 + 8 {
+        list.shrink_to_fit();
     }
 }
 
@@ -344,28 +319,61 @@ fn routing_hash(written: &Written<'_>) -> HashKey {
     written.explicit_hash_key.unwrap_or_else(|| hash_key(written.partition_key))
 }
 
-/// Batches at rest, with the buffers that they grew.
+/// Batches at rest, with the buffers that they grew, and what finds the keys of open ones.
 #[derive(Default)]
 pub struct Pool {
     batches: Vec<Box<Batch>>,
+    /// Bytes that they occupy.
+    bytes: usize,
+    indexes: Vec<Box<KeyIndex>>,
+    /// Keys that those have room for.
+    keys: usize,
 }
 
-/// Batches kept at rest. Beyond it buffers go back to the allocator: 256 of 50 KiB are 13 MiB a core.
-const POOL_BATCHES_MAX: usize = 256;
+/// Bytes of all batches at rest: some 300 of 50 KiB, or many small ones. Beyond it they go back to the allocator.
+const POOL_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A batch whose buffers grew past this is not kept: one large record must not stay resident.
 const POOL_BATCH_BYTES_MAX: usize = 256 * 1024;
+/// Keys that all indexes at rest have room for: some 600 of an aggregate with 430 keys. That is 4 MiB, or 10 if all are
+/// explicit hash keys.
+const POOL_KEYS_MAX: usize = 1 << 18;
+/// An index with room for more keys than this is not kept.
+const POOL_INDEX_KEYS_MAX: usize = 4096;
 
 impl Pool {
     /// An empty batch.
     pub fn take(&mut self) -> Box<Batch> {
-        self.batches.pop().unwrap_or_else(|| Box::new(Batch::empty()))
+        let mut batch = match self.batches.pop() {
+            Some(batch) => {
+                self.bytes -= batch.footprint();
+                batch
+            }
+            None => Box::new(Batch::empty()),
+        };
+        if let Some(index) = self.indexes.pop() {
+            self.keys -= index.capacity();
+            batch.body.open_with(index);
+        }
+        batch
+    }
+
+    /// Ends the growth of `batch`.
+    pub fn seal(&mut self, batch: &mut Batch) {
+        let Some(index) = batch.seal() else { return };
+        let keys = index.capacity();
+        if keys <= POOL_INDEX_KEYS_MAX && self.keys + keys <= POOL_KEYS_MAX {
+            self.keys += keys;
+            self.indexes.push(index);
+        }
     }
 
     /// Takes back a batch whose members are gone.
     pub fn give(&mut self, mut batch: Box<Batch>) {
-        debug_assert!(batch.members.is_empty(), "B1: a pooled batch settles nobody");
-        if self.batches.len() < POOL_BATCHES_MAX && batch.body.size() <= POOL_BATCH_BYTES_MAX {
+        debug_assert!(batch.tickets.is_empty(), "B1: a pooled batch settles nobody");
+        let bytes = batch.footprint();
+        if bytes <= POOL_BATCH_BYTES_MAX && self.bytes + bytes <= POOL_BYTES_MAX {
             batch.reset();
+            self.bytes += bytes;
             self.batches.push(batch);
         }
     }

@@ -12,7 +12,8 @@
 
 use std::collections::VecDeque;
 
-use super::batch::{Parcel, Routed};
+use super::batch::Routed;
+use super::parcel::Parcel;
 use crate::record::{CoreId, StreamId};
 
 /// One message from a core to another.
@@ -62,13 +63,15 @@ pub struct Mesh {
     outboxes: Vec<VecDeque<Message>>,
     /// Cores that have failed: what is said to them is lost, and records among it are abandoned.
     failed: Vec<bool>,
+    /// Parcels that came and were unpacked, for those to go: as many come as go, if cores share the work evenly.
+    spare: Vec<Parcel>,
 }
 
 impl Mesh {
     /// The mesh of `cores` cores as `core` sees it.
     pub fn new(core: CoreId, cores: u16) -> Mesh {
         let outboxes = (0..cores).map(|_| VecDeque::new()).collect();
-        Mesh { core, outboxes, failed: vec![false; usize::from(cores)] }
+        Mesh { core, outboxes, failed: vec![false; usize::from(cores)], spare: Vec::new() }
     }
 
     /// Says `message` to `to`.
@@ -105,12 +108,19 @@ impl Mesh {
             && *last_epoch == epoch
             && parcel.len() < PARCEL_RECORDS_MAX
         {
-            parcel.push(record);
+            parcel.push(record, true);
             return;
         }
-        let mut parcel = Parcel::default();
-        parcel.push(record);
+        let mut parcel = self.spare.pop().unwrap_or_default();
+        parcel.push(record, true);
         self.say(to, Message::Records { stream, epoch, parcel });
+    }
+
+    /// Takes back a parcel that was unpacked.
+    pub fn give(&mut self, parcel: Parcel) {
+        if self.spare.len() < SPARE_PARCELS_MAX && parcel.capacity() <= SPARE_PARCEL_BYTES_MAX {
+            self.spare.push(parcel);
+        }
     }
 
     /// What waits to be said to `to`, the oldest first.
@@ -132,3 +142,6 @@ impl Mesh {
 
 /// Records of one parcel. A turn takes no more from the rings, so one turn fills at most one parcel per destination.
 const PARCEL_RECORDS_MAX: usize = crate::limits::TURN_RECORDS_MAX;
+/// Parcels kept at rest, and what each may occupy: a turn's records of usual size. At most 4 MiB a core.
+const SPARE_PARCELS_MAX: usize = 16;
+const SPARE_PARCEL_BYTES_MAX: usize = crate::limits::TURN_BYTES_MAX;

@@ -5,12 +5,13 @@
 //! ```
 //!
 //! It predicts, always, also when aggregation is off. While a newer map is fetched, the old one stays in use. Before
-//! the first map records wait in a parcel, in order; if the shards cannot be listed, they are refused, and the
+//! the first map records wait in parcels, in order; if the shards cannot be listed, they are refused, and the
 //! reason is kept for those that come later.
 
 use std::sync::Arc;
 
-use super::batch::{Parcel, Routed};
+use super::batch::Routed;
+use super::parcel::Parcel;
 use super::shard_map::ShardMap;
 use crate::record::{CoreId, HashKey, ShardIndex};
 
@@ -34,13 +35,13 @@ pub struct Router {
     /// Why there is no map and none will come soon.
     refusal: Option<Arc<str>>,
     /// Records that wait for the first map.
-    waiting: Parcel,
+    waiting: Vec<Parcel>,
 }
 
 impl Router {
     /// A router without a map.
     pub fn new(core: CoreId) -> Router {
-        Router { core, map: None, refusal: None, waiting: Parcel::default() }
+        Router { core, map: None, refusal: None, waiting: Vec::new() }
     }
 
     /// Where a record with hash key `hash` goes.
@@ -55,7 +56,7 @@ impl Router {
 
     /// Keeps a record until there is a map.
     pub fn wait(&mut self, record: Routed<'_>) {
-        self.waiting.push(record);
+        Parcel::push_last(&mut self.waiting, record);
     }
 
     /// Takes a newer map; answers the one that it replaces, or the newer one back if it is not newer.
@@ -68,9 +69,9 @@ impl Router {
     }
 
     /// There is no map and none will come soon. Answers what waited; a stream that has a map keeps it.
-    pub fn refuse(&mut self, reason: &str) -> Parcel {
+    pub fn refuse(&mut self, reason: &str) -> Vec<Parcel> {
         if self.map.is_some() {
-            return Parcel::default();
+            return Vec::new();
         }
         self.refusal = Some(reason.into());
         std::mem::take(&mut self.waiting)
@@ -91,8 +92,8 @@ impl Router {
         self.map.as_ref().map_or(0, |map| map.epoch)
     }
 
-    /// Records that wait for the first map.
-    pub fn waiting(&mut self) -> &mut Parcel {
+    /// Records that wait for the first map, in order.
+    pub fn waiting(&mut self) -> &mut Vec<Parcel> {
         &mut self.waiting
     }
 }
@@ -104,7 +105,7 @@ pub enum Adoption {
         /// The map before it.
         replaced: Option<Arc<ShardMap>>,
         /// Records that waited for the first map.
-        waited: Parcel,
+        waited: Vec<Parcel>,
     },
     /// An equal or newer one is in use already.
     Stale,

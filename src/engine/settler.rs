@@ -14,7 +14,7 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::batch::{Batch, Member, Removed, joined};
+use super::batch::{Batch, Generation, Removed, Ticket, joined};
 use crate::outcome::{Attempt, AttemptResult, ErrorCode, Settlement};
 use crate::record::StreamId;
 use crate::ring::Told;
@@ -57,46 +57,43 @@ pub struct Settler {
 }
 
 impl Settler {
-    /// Settles every member of `batch`, of `stream`, which is empty afterwards. `seen` is told of each.
+    /// Settles every member of `batch`, of `stream`, which is empty afterwards. `seen` is told how many of which
+    /// generation.
     pub fn settle(
         &mut self,
         stream: StreamId,
         batch: &mut Batch,
         failure: Option<Reason>,
-        mut seen: impl FnMut(&Member),
+        mut seen: impl FnMut(Generation, usize),
     ) {
         let attempts = std::mem::take(&mut batch.attempts);
         debug_assert!(failure.is_some() || ends_stored(&attempts), "S2");
+        batch.arrivals.runs().for_each(|(_, generation, records)| seen(generation, records));
+        self.release(batch.tickets.len() as u64, batch.record_bytes, failure.is_none());
         let common = Arc::new(Settlement { attempts, failure });
         let mut prior = batch.prior.drain(..).peekable();
-        for (place, member) in batch.members.drain(..).enumerate() {
+        for (place, ticket) in batch.tickets.drain(..).enumerate() {
             let place = place as u32;
             let settlement = match prior.next_if(|(at, _)| *at == place) {
                 Some((_, earlier)) => preceded(&earlier, &common),
                 None => Arc::clone(&common),
             };
-            seen(&member);
-            self.one(stream, member, settlement, place);
+            self.one(stream, ticket, settlement, place);
         }
         batch.body.clear();
+        batch.arrivals.clear();
     }
 
     /// Fails a record of `stream` by itself.
     pub fn fail(&mut self, stream: StreamId, removed: Removed, reason: &Reason) {
         let attempts = removed.prior.map_or_else(Vec::new, |attempts| attempts.to_vec());
         let settlement = Arc::new(Settlement { attempts, failure: Some(reason.clone()) });
-        self.one(stream, removed.member, settlement, 0);
+        self.release(1, u64::from(removed.member.size), false);
+        self.one(stream, removed.member.ticket, settlement, 0);
     }
 
-    fn one(&mut self, stream: StreamId, member: Member, settlement: Arc<Settlement>, place: u32) {
-        self.released.records += 1;
-        self.released.bytes += u64::from(member.size);
-        if settlement.failure.is_none() {
-            self.released.delivered += 1;
-        } else {
-            self.released.failed += 1;
-        }
-        match member.ticket.settle(settlement, place) {
+    fn one(&mut self, stream: StreamId, ticket: Ticket, settlement: Arc<Settlement>, place: u32) {
+        match ticket.settle(settlement, place) {
             Told::Handle => {}
             Told::Waiting(waker) => self.wakers.push(waker),
             Told::Listed(waker) => {
@@ -113,6 +110,16 @@ impl Settler {
         match self.unheard.last_mut() {
             Some(last) if last.stream == stream && Arc::ptr_eq(&last.settlement, &settlement) => last.records += 1,
             _ => self.unheard.push(Unheard { stream, settlement, records: 1 }),
+        }
+    }
+
+    fn release(&mut self, records: u64, bytes: u64, delivered: bool) {
+        self.released.records += records;
+        self.released.bytes += bytes;
+        if delivered {
+            self.released.delivered += records;
+        } else {
+            self.released.failed += records;
         }
     }
 

@@ -17,7 +17,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::aggregator::Aggregator;
-use super::batch::Batch;
+use super::backlog::Held;
+use super::batch::{Batch, Pool};
 use super::limiter::Limiter;
 use super::wheel::TimerId;
 use crate::time::Time;
@@ -42,6 +43,8 @@ pub struct Shard {
     /// Sealed and unsent (H1).
     queue: VecDeque<Box<Batch>>,
     queued_bytes: usize,
+    /// Records that were routed here and are neither settled nor gone, if that is bounded.
+    pub held: Held,
     /// Batches of it that are in requests.
     pub in_flight: usize,
     next_seal: u64,
@@ -64,6 +67,7 @@ impl Shard {
             limiter,
             queue: VecDeque::new(),
             queued_bytes: 0,
+            held: Held::default(),
             in_flight: 0,
             next_seal: 0,
             listed: false,
@@ -101,8 +105,9 @@ impl Shard {
 
     /// Lets nothing queued wait for companions any more.
     pub fn hurry(&mut self, now: Time) {
-        for batch in &mut self.queue {
-            batch.send_by = batch.send_by.min(now);
+        // By H4 those that may wait stand last.
+        for batch in self.queue.iter_mut().rev().take_while(|batch| batch.send_by > now) {
+            batch.send_by = now;
         }
     }
 
@@ -169,8 +174,8 @@ impl Shard {
     }
 
     /// Takes the queue and the open aggregate apart, in order.
-    pub fn dismantle(mut self) -> impl Iterator<Item = Box<Batch>> {
-        let open = self.aggregator.seal();
+    pub fn dismantle(mut self, pool: &mut Pool) -> impl Iterator<Item = Box<Batch>> + use<> {
+        let open = self.aggregator.seal(pool);
         self.queue.into_iter().chain(open)
     }
 

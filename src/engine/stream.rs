@@ -19,11 +19,13 @@ mod request;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::batch::{Batch, Bounds, Member, Parcel, Pool, Removed, Routed, Ticket, joined};
+use super::backlog::BacklogMax;
+use super::batch::{Batch, Bounds, Member, Pool, Removed, Routed, Ticket, joined};
 use super::collector::Collector;
 use super::flush::Participant;
 use super::limiter::Limiter;
 use super::mesh::Mesh;
+use super::parcel::Parcel;
 use super::retrier::{Action, Backoff, Placement, Remedy, Trouble, classify, judge_placement};
 use super::router::{Adoption, Route, Router};
 use super::settler::{Reason, Settler};
@@ -60,6 +62,8 @@ pub struct Common {
     pub settler: Settler,
     /// Batches at rest.
     pub pool: Pool,
+    /// The lists of requests that have ended, for the next ones: never more than there are connections, and one.
+    pub lists: Vec<Vec<Box<Batch>>>,
     /// What this core says to others.
     pub mesh: Mesh,
     /// Draws backoffs.
@@ -93,6 +97,7 @@ pub struct Stream {
     core: CoreId,
     config: Config,
     bounds: Bounds,
+    backlog_max: Option<BacklogMax>,
     router: Router,
     /// By index under the present map; those that had records here.
     shards: Vec<Option<Box<Shard>>>,
@@ -119,6 +124,7 @@ impl Stream {
             flush: Participant::new(cores),
             core,
             bounds: Bounds::of(&config),
+            backlog_max: BacklogMax::of(&config),
             config,
             router: Router::new(core),
             shards: Vec::new(),
@@ -143,14 +149,14 @@ impl Stream {
             size: record.size() as u32, // at most 10 MiB: limits::RECORD_BYTES_MAX
             generation: self.flush.accept(),
         };
-        let hash = record.explicit_hash_key.unwrap_or_else(|| hash_key(record.partition_key));
         let explicit = record.explicit_hash_key.is_some();
         let (key, data) = (record.partition_key, record.data);
-        self.take_in(now, Routed { member, hash, explicit, key, data, prior: None }, common);
+        let hash = record.explicit_hash_key.unwrap_or_else(|| hash_key(key));
+        self.take_in(now, Routed { member, hash, explicit, fresh: true, key, data, prior: None }, common);
     }
 
     /// Records from another core, chosen for us under its map of `epoch`.
-    pub fn accept_parcel(&mut self, now: Time, epoch: u64, parcel: Parcel, common: &mut Common) {
+    pub fn accept_parcel(&mut self, now: Time, epoch: u64, mut parcel: Parcel, common: &mut Common) {
         // Under an older map than the sender's we might send them straight back.
         if epoch > self.router.epoch() && !self.closed {
             if let Some(oldest) = parcel.oldest() {
@@ -160,6 +166,7 @@ impl Stream {
             return;
         }
         parcel.unpack(|record| self.take_in(now, record, common));
+        common.mesh.give(parcel);
     }
 
     fn take_in(&mut self, now: Time, record: Routed<'_>, common: &mut Common) {
@@ -190,6 +197,16 @@ impl Stream {
 
     fn append(&mut self, now: Time, index: ShardIndex, record: Routed<'_>, common: &mut Common) {
         let (id, wait, bounds) = (self.id, self.collector_wait(), self.bounds);
+        if let Some(max) = self.backlog_max {
+            let bytes = u64::from(record.member.size);
+            let shard = self.shard_entry(now, index);
+            if record.fresh
+                && let Some(reason) = max.refuses(&shard.id, &shard.held, bytes)
+            {
+                return self.fail(Removed { member: record.member, prior: record.prior }, &reason, common);
+            }
+            shard.held.add(1, bytes);
+        }
         self.late |= self.flush.is_late(record.member.generation);
         // The router has just predicted a shard of the present map, so there is an entry for it.
         let shard = self.shard_entry(now, index);
@@ -275,7 +292,7 @@ impl Stream {
             Timer::Seal(_, index) => {
                 if let Some(Some(shard)) = self.shards.get_mut(index.index()) {
                     shard.seal_alarm = None;
-                    if let Some(batch) = shard.aggregator.seal() {
+                    if let Some(batch) = shard.aggregator.seal(&mut common.pool) {
                         self.enqueue(now, index, batch, common);
                     }
                 }
@@ -318,18 +335,32 @@ impl Stream {
         self.collector.grew(now, &self.config, 0, 0, now);
     }
 
-    /// Seals what it helps to seal when callers wait for credit: aggregates of shards that have nothing under way.
-    pub fn seal_quiet(&mut self, now: Time, common: &mut Common) {
+    /// Callers wait for credit, or little is left: nothing that could be sent waits for company any more.
+    ///
+    /// Only settled records make room. What is queued leaves as soon as it may, and so does the open aggregate of a shard
+    /// that has nothing under way. That of another shard stays open: it would only stand behind what is under way, and
+    /// in its stead there would be more and smaller aggregates, each with its cost, just when there is most to do. It is
+    /// sealed when the shard's last request has ended, if there is pressure still, and at its deadline in any case. So
+    /// where everything is open or queued, the next turn sends, and something is always under way until there is room.
+    pub fn relieve(&mut self, now: Time, common: &mut Common) {
+        let mut hurried = false;
         for index in (0..self.shards.len() as u32).map(ShardIndex) {
-            if self.shards[index.index()].as_ref().is_some_and(|shard| shard.is_quiet()) {
+            let Some(shard) = self.shards[index.index()].as_deref_mut() else { continue };
+            if shard.is_quiet() {
                 self.seal_now(now, index, common);
+            } else {
+                shard.hurry(now);
+                hurried |= shard.listed;
             }
+        }
+        if hurried {
+            self.collector.grew(now, &self.config, 0, 0, now);
         }
     }
 
     fn seal_now(&mut self, now: Time, index: ShardIndex, common: &mut Common) {
         let Some(shard) = self.shards[index.index()].as_deref_mut() else { return };
-        if let Some(batch) = shard.aggregator.seal() {
+        if let Some(batch) = shard.aggregator.seal(&mut common.pool) {
             cancel(&mut shard.seal_alarm, common);
             self.enqueue_by(now, index, batch, now, common);
         }
@@ -339,17 +370,17 @@ impl Stream {
     pub fn close(&mut self, now: Time, common: &mut Common) {
         self.closed = true;
         for shard in std::mem::take(&mut self.shards).into_iter().flatten() {
-            for batch in shard.dismantle() {
+            for batch in shard.dismantle(&mut common.pool) {
                 self.settle(batch, Some(closed()), common);
             }
         }
         self.collector.clear();
         let waiting = std::mem::take(self.router.waiting());
-        for parcel in std::mem::take(&mut self.early).into_iter().map(|(_, parcel)| parcel).chain([waiting]) {
+        for mut parcel in std::mem::take(&mut self.early).into_iter().map(|(_, parcel)| parcel).chain(waiting) {
             parcel.unpack(|record| self.take_in(now, record, common));
         }
         for Parked { mut batch, stored, attempt, .. } in std::mem::take(&mut self.parked) {
-            batch.attempts.push(misplaced(&attempt, ErrorCode::UnverifiedShard, &stored));
+            batch.note_attempt(misplaced(&attempt, ErrorCode::UnverifiedShard, &stored));
             self.settle(batch, Some(closed()), common);
         }
     }
@@ -359,19 +390,30 @@ impl Stream {
         let (code, message) = closed();
         for mut batch in batches {
             let result = AttemptResult::Failed { code: code.clone(), message: Arc::clone(&message), ambiguous: true };
-            batch.attempts.push(Attempt { began, ended: now, result });
+            batch.note_attempt(Attempt { began, ended: now, result });
             self.settle(batch, Some((code.clone(), Arc::clone(&message))), common);
         }
     }
 
     fn settle(&mut self, mut batch: Box<Batch>, failure: Option<Reason>, common: &mut Common) {
+        self.let_go(&batch.predicted, batch.tickets.len() as u64, batch.record_bytes);
         let (id, flush) = (self.id, &mut self.flush);
-        common.settler.settle(id, &mut batch, failure, |member| flush.settled(member.generation));
+        common.settler.settle(id, &mut batch, failure, |generation, records| flush.settled(generation, records));
         common.pool.give(batch);
     }
 
+    /// Records of a shard are settled, or go elsewhere.
+    fn let_go(&mut self, shard: &Option<Arc<str>>, records: u64, bytes: u64) {
+        if let (Some(_), Some(id), Some(map)) = (self.backlog_max, shard, self.router.map())
+            && let Some(index) = map.find(id)
+            && let Some(Some(shard)) = self.shards.get_mut(index.index())
+        {
+            shard.held.remove(records, bytes);
+        }
+    }
+
     fn fail(&mut self, removed: Removed, reason: &Reason, common: &mut Common) {
-        self.flush.settled(removed.member.generation);
+        self.flush.settled(removed.member.generation, 1);
         common.settler.fail(self.id, removed, reason);
     }
 
@@ -382,11 +424,11 @@ impl Stream {
 
     /// Arrival of the oldest record here that is not in a request.
     pub fn oldest(&mut self) -> Option<Time> {
-        let waiting = self.router.waiting().oldest();
+        let waiting = self.router.waiting().iter().filter_map(Parcel::oldest).min();
         let early = self.early.iter().filter_map(|(_, parcel)| parcel.oldest());
         let batches = self.shards.iter().flatten().flat_map(|shard| shard.batches());
         let parked = self.parked.iter().map(|parked| &*parked.batch);
-        batches.chain(parked).map(|batch| batch.oldest).chain(waiting).chain(early).min()
+        batches.chain(parked).map(|batch| batch.arrivals.oldest()).chain(waiting).chain(early).min()
     }
 }
 

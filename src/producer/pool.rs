@@ -80,7 +80,6 @@ impl Pool {
         }
         let refused = |reason| PutError { record, reason };
         let mut credit = shared.budget.purse();
-        shared.doorbells.iter().for_each(|bell| bell.ring());
         shared.wait_for_credit(&mut credit, record.size()).await.map_err(refused)?;
         // Also if this future is dropped while it waits for room.
         let refund = Refund::new(&mut credit, record.size());

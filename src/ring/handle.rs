@@ -76,7 +76,10 @@ unsafe fn register<T>(slot: *mut Slot<T>, waker: &Waker) -> bool {
     unsafe {
         // Acquire: see `try_take`.
         let word = (*slot).state.load(Ordering::Acquire);
-        let is_same = |extra: *const Extra<T>| (*(&raw const (*extra).waker)).assume_init_ref().will_wake(waker);
+        let is_same = |extra: *const Extra<T>| {
+            let registered = &(*extra).waker;
+            registered.assume_init_ref().will_wake(waker)
+        };
         if word & STATE == WAITING && (*slot).extra.with(is_same) {
             return true;
         }

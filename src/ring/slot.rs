@@ -58,7 +58,7 @@ pub(super) const LISTED: u32 = 6;
 /// Flag beside `NOTIFYING` and `SETTLED`: abandoned, there is no value.
 pub(super) const EMPTY: u32 = 8;
 
-/// A state word: the state, the slot's place in its segment, and how often it was freed.
+/// A state word: the state, the slot's place in its segment, and how often it was freed (the last eight bits of that).
 pub(super) const STATE: u32 = 15;
 const INDEX_SHIFT: u32 = 4;
 const INDEX: u32 = 0x3FF;
@@ -138,9 +138,9 @@ impl<T> Slot<T> {
     }
 
     /// The generation that follows this one. Asked by the slot's last user.
-    pub(super) fn next_generation(&self) -> u32 {
+    pub(super) fn next_generation(&self) -> u8 {
         // Relaxed: nobody else knows the slot.
-        (self.state.load(Ordering::Relaxed) >> GENERATION_SHIFT).wrapping_add(1)
+        ((self.state.load(Ordering::Relaxed) >> GENERATION_SHIFT) as u8).wrapping_add(1)
     }
 
     /// The owner takes the slot, for a record that ends as `state` says. The slot is written, and not read.
@@ -154,7 +154,7 @@ impl<T> Slot<T> {
 impl Start {
     /// The state word, but for the state.
     fn word(self) -> u32 {
-        self.generation << GENERATION_SHIFT | self.index << INDEX_SHIFT
+        u32::from(self.generation) << GENERATION_SHIFT | self.index << INDEX_SHIFT
     }
 }
 

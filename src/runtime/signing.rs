@@ -5,6 +5,9 @@
 //! slices and in lanes; the signer never sees a body.
 //!
 //! It reads no clock: the moment is an argument, already corrected by the skew that the core knows.
+//!
+//! A signature costs some 70 small allocations, nearly all of them `aws-sigv4`'s: more than the rest of a request, and a
+//! few microseconds for a request of hundreds of microseconds.
 
 use std::fmt;
 use std::sync::Arc;
@@ -87,7 +90,7 @@ impl Signer {
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(call.content_type).map_err(cannot)?);
         headers.insert(header::HOST, HeaderValue::from_str(call.host).map_err(cannot)?);
-        headers.insert("x-amz-target", HeaderValue::from_str(call.target).map_err(cannot)?);
+        headers.insert(HeaderName::from_static("x-amz-target"), HeaderValue::from_str(call.target).map_err(cannot)?);
         let (added, _query) = instructions.into_parts();
         for header in added {
             let mut value = HeaderValue::from_str(header.value()).map_err(cannot)?;
@@ -101,7 +104,9 @@ impl Signer {
 fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |value: u8| char::from(DIGITS[usize::from(value)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    let mut text = String::with_capacity(bytes.len() * 2);
+    text.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+    text
 }
 
 #[cfg(test)]

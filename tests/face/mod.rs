@@ -7,6 +7,7 @@
 //! What was delivered is read back from the emulator and taken apart by `reader`, which shares no code with the
 //! library. Nothing sleeps: tests wait for events, and every wait is bounded (`world`), so that a hang is a failure.
 
+mod abuse;
 mod access;
 mod answers;
 mod batches;
@@ -21,6 +22,7 @@ mod handles;
 mod idle;
 mod input;
 mod looking;
+mod misuse;
 mod outages;
 mod pool;
 mod pressure;

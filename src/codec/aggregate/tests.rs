@@ -56,6 +56,12 @@ fn member<'a>(partition_key: &'a str, explicit: Option<u128>, data: &'a [u8]) ->
     Member { partition_key, key_tag, explicit_hash_key: explicit.map(HashKey), data }
 }
 
+/// What is read back of `member`.
+fn read_back<'a>(member: &Member<'a>) -> Written<'a> {
+    let Member { partition_key, explicit_hash_key, data, .. } = *member;
+    Written { partition_key, explicit_hash_key, data }
+}
+
 /// Appends `members`, checking the size before and after each, and returns the wire form.
 fn written(aggregate: &mut Aggregate, members: &[Member<'_>]) -> Vec<u8> {
     for member in members {
@@ -106,7 +112,8 @@ fn random_members_are_written_as_the_schema_says_and_read_back() {
         assert_eq!(written(&mut aggregate, &members), Oracle::of(&members).wire());
         assert_eq!(aggregate.count(), members.len());
         assert_eq!(aggregate.is_empty(), members.is_empty());
-        assert!(aggregate.members().eq(members.iter().copied()));
+        assert!(aggregate.members().eq(members.iter().map(read_back)));
+        assert_eq!(aggregate.first(), members.first().map(read_back));
     }
 }
 
@@ -121,7 +128,7 @@ fn an_aggregate_without_members_is_magic_and_digest() {
     let mut aggregate = Aggregate::new();
     assert_eq!(aggregate.size(), 20);
     assert_eq!(written(&mut aggregate, &[]).len(), 20);
-    assert_eq!(aggregate.member(0), None);
+    assert_eq!(aggregate.first(), None);
 }
 
 #[test]
@@ -131,7 +138,7 @@ fn keys_of_one_tag_are_told_apart_and_one_key_of_two_tags_stays_right() {
     let members = [tagged("a", 7), tagged("b", 7), tagged("a", 7), tagged("a", 8)];
     written(&mut aggregate, &members);
     assert_eq!(aggregate.parts()[1], b"\x0A\x01a\x0A\x01b\x0A\x01a");
-    assert!(aggregate.members().eq(members));
+    assert!(aggregate.members().eq(members.iter().map(read_back)));
 }
 
 #[test]
@@ -160,12 +167,69 @@ fn a_part_can_be_sealed_again_from_the_members_read_back() {
     let members = [member("a", None, b"0"), member("b", None, b"1"), member("a", None, b"2")];
     let mut whole = Aggregate::new();
     written(&mut whole, &members);
-    assert_eq!(whole.member(2), Some(members[2]));
     let mut part = Aggregate::new();
-    whole.members().skip(1).for_each(|member| part.append(member));
+    whole.members().skip(1).for_each(|read| part.append(member(read.partition_key, None, read.data)));
     let mut wire = Vec::new();
     part.write_to(&mut wire);
     assert_eq!(wire, Oracle::of(&members[1..]).wire());
+}
+
+#[test]
+fn buffers_grow_to_the_largest_size_and_no_further_and_sealing_cuts_them() {
+    const SIZE_MAX: usize = 51_200;
+    let keys: Vec<String> = (0..1000).map(|number| format!("key-{number:012}")).collect();
+    for (distinct, len) in [(1, 100), (1000, 100), (1000, 1), (3, 5000)] {
+        let mut aggregate = Aggregate::new();
+        for number in 0.. {
+            let fit = aggregate.fit(member(&keys[number % distinct], None, &[7; 5000][..len]));
+            if fit.size() > SIZE_MAX {
+                break;
+            }
+            fit.append_within(SIZE_MAX);
+            // Keys and records may each have doubled to what was left, once.
+            assert!(aggregate.keys.capacity() <= SIZE_MAX && aggregate.records.capacity() <= SIZE_MAX);
+        }
+        let _ = aggregate.seal();
+        let used = aggregate.message_len();
+        assert!(aggregate.capacity() <= used + used / 16, "{} for {used}", aggregate.capacity());
+    }
+}
+
+#[test]
+fn a_first_member_may_be_larger_than_the_largest_size() {
+    let mut aggregate = Aggregate::new();
+    aggregate.fit(member("key", None, &[7; 5000])).append_within(64);
+    assert_eq!(aggregate.first().map(|first| first.data.len()), Some(5000));
+}
+
+#[test]
+fn an_index_serves_one_aggregate_after_another() {
+    let (first, second) = ([member("a", Some(1), b"0"), member("b", None, b"1")], [member("b", Some(2), b"2")]);
+    let mut aggregate = Aggregate::new();
+    written(&mut aggregate, &first);
+    let index = aggregate.seal().expect("it has grown");
+    assert!(aggregate.members().eq(first.iter().map(read_back)), "it is read without its index");
+    let mut next = Aggregate::new();
+    next.open_with(index);
+    assert_eq!(written(&mut next, &second), Oracle::of(&second).wire());
+}
+
+#[test]
+#[should_panic(expected = "a sealed aggregate takes no member")]
+fn a_sealed_aggregate_takes_no_member() {
+    let mut aggregate = Aggregate::new();
+    aggregate.append(member("a", None, b"0"));
+    let _ = aggregate.seal();
+    aggregate.append(member("b", None, b"1"));
+}
+
+#[test]
+fn keys_are_told_apart_by_their_length_too() {
+    let long = "k".repeat(300);
+    let lengths = [0, 1, 2, 127, 128, 129, 255, 256, 299, 300];
+    let members: Vec<Member<'_>> =
+        lengths.iter().chain(&lengths).map(|len| Member { key_tag: 7, ..member(&long[..*len], None, b"d") }).collect();
+    assert_eq!(written(&mut Aggregate::new(), &members), Oracle::of(&members).wire());
 }
 
 #[test]

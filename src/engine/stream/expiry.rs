@@ -32,8 +32,8 @@ impl Stream {
     /// Fails the members of `batch` that have expired; the rest is sealed again under the same number.
     pub(super) fn expire(&mut self, now: Time, mut batch: Box<Batch>, common: &mut Common) -> Option<Box<Batch>> {
         let (ttl, bounds) = (self.bounds.ttl, self.bounds);
-        if batch.members.iter().all(|member| member.arrival + ttl <= now) {
-            batch.attempts.push(expired_attempt(now));
+        if batch.has_expired_whole(now, ttl) {
+            batch.note_attempt(expired_attempt(now));
             self.settle(batch, Some(expired()), common);
             return None;
         }
@@ -42,6 +42,7 @@ impl Stream {
         (rest.seal, rest.send_by, rest.not_before) = (batch.seal, batch.send_by, batch.not_before);
         rest.refused_since = batch.refused_since;
         let bounds = Bounds { max_size: usize::MAX, ..bounds };
+        let (records, bytes) = (batch.tickets.len() as u64, batch.record_bytes);
         batch.dissolve(|record| {
             if record.member.arrival + ttl <= now {
                 let removed = Removed { member: record.member, prior: record.prior };
@@ -51,17 +52,22 @@ impl Stream {
                 assert!(appended.is_ok(), "what was one batch fits one batch");
             }
         });
+        self.let_go(&rest.predicted, records - rest.tickets.len() as u64, bytes - rest.record_bytes);
         common.pool.give(batch);
+        common.pool.seal(&mut rest);
         Some(rest)
     }
 
     pub(super) fn expire_waiting(&mut self, now: Time, common: &mut Common) {
         let ttl = self.bounds.ttl;
-        let gone = |member: &Member| member.arrival + ttl <= now;
-        let mut expired = self.router.waiting().remove(gone);
-        for (_, parcel) in &mut self.early {
+        let gone = |arrival: Time| arrival + ttl <= now;
+        let mut expired = Vec::new();
+        let early = self.early.iter_mut().map(|(_, parcel)| parcel);
+        for parcel in self.router.waiting().iter_mut().chain(early) {
             expired.append(&mut parcel.remove(gone));
         }
+        self.router.waiting().retain(|parcel| !parcel.is_empty());
+        self.early.retain(|(_, parcel)| !parcel.is_empty());
         let message = match &self.map_trouble {
             Some(trouble) => format!("record_ttl has passed without a shard map: {trouble}").into(),
             None => "record_ttl has passed without a shard map".into(),
@@ -69,8 +75,9 @@ impl Stream {
         for removed in expired {
             self.fail_expired(now, removed, Arc::clone(&message), common);
         }
-        let early = self.early.iter().filter_map(|(_, parcel)| parcel.oldest()).min();
-        for oldest in [self.router.waiting().oldest(), early].into_iter().flatten() {
+        let early = self.early.iter().map(|(_, parcel)| parcel);
+        let oldest = self.router.waiting().iter().chain(early).filter_map(Parcel::oldest).min();
+        if let Some(oldest) = oldest {
             self.arm_waiting(oldest, common);
         }
     }
@@ -87,7 +94,7 @@ impl Stream {
                 _ => ErrorCode::WrongShard,
             };
             let attempt = misplaced(&attempt, code.clone(), &stored);
-            batch.attempts.push(attempt);
+            batch.note_attempt(attempt);
             let reason = if code == ErrorCode::WrongShard { expired() } else { (code, stored) };
             self.settle(batch, Some(reason), common);
         }

@@ -32,11 +32,13 @@ impl Stream {
             }
         }
         for shard in homeless {
-            for batch in shard.dismantle() {
+            for batch in shard.dismantle(&mut common.pool) {
                 self.route_anew(now, batch, common);
             }
         }
-        waited.unpack(|record| self.take_in(now, record, common));
+        for mut parcel in waited {
+            parcel.unpack(|record| self.take_in(now, record, common));
+        }
         for (epoch, parcel) in std::mem::take(&mut self.early) {
             self.accept_parcel(now, epoch, parcel, common);
         }
@@ -58,6 +60,7 @@ impl Stream {
     }
 
     pub(super) fn route_anew(&mut self, now: Time, mut batch: Box<Batch>, common: &mut Common) {
+        self.let_go(&batch.predicted, batch.tickets.len() as u64, batch.record_bytes);
         batch.dissolve(|record| self.take_in(now, record, common));
         common.pool.give(batch);
     }
@@ -70,7 +73,7 @@ impl Stream {
             };
             match verdict {
                 Placement::Right { .. } => {
-                    batch.attempts.push(attempt);
+                    batch.note_attempt(attempt);
                     self.settle(batch, None, common);
                 }
                 Placement::Unknown => {
@@ -78,7 +81,7 @@ impl Stream {
                     self.parked.push(Parked { batch, placement: verdict, stored, attempt });
                 }
                 Placement::Wrong => {
-                    batch.attempts.push(misplaced(&attempt, ErrorCode::WrongShard, &stored));
+                    batch.note_attempt(misplaced(&attempt, ErrorCode::WrongShard, &stored));
                     self.route_anew(now, batch, common);
                 }
             }
@@ -89,10 +92,11 @@ impl Stream {
     pub fn refuse(&mut self, reason: &str, common: &mut Common) {
         self.map_wanted = false;
         let reason: Reason = (ErrorCode::StreamUnavailable, reason.into());
-        let waited = self.router.refuse(&reason.1);
-        waited.unpack(|record| {
-            self.fail(Removed { member: record.member, prior: record.prior }, &reason, common);
-        });
+        for mut parcel in self.router.refuse(&reason.1) {
+            parcel.unpack(|record| {
+                self.fail(Removed { member: record.member, prior: record.prior }, &reason, common);
+            });
+        }
     }
 
     /// The shards could not be listed this time.

@@ -16,8 +16,8 @@ impl Stream {
     /// [`COLLECTION_BYTES_AIM`] large while there is a connection for the next one (`spare`).
     pub fn assemble(&mut self, now: Time, spare: bool, common: &mut Common) -> Vec<Box<Batch>> {
         let max = self.config.collection_max_size;
-        let mut request =
-            Assembly { limit: if spare { max.min(COLLECTION_BYTES_AIM) } else { max }, bytes: 0, batches: Vec::new() };
+        let limit = if spare { max.min(COLLECTION_BYTES_AIM) } else { max };
+        let mut request = Assembly { limit, bytes: 0, batches: common.lists.pop().unwrap_or_default() };
         for _ in 0..self.collector.len() {
             let Some(index) = self.collector.next() else { break };
             match self.draw(now, index, &mut request, common) {
@@ -53,7 +53,7 @@ impl Stream {
             if batch.is_aggregate() {
                 let [magic, keys, explicit, records] = batch.body.parts();
                 encoder.entry(OUTER_PARTITION_KEY, hash, &[magic, keys, explicit, records, &batch.body.digest()]);
-            } else if let Some(only) = batch.body.member(0) {
+            } else if let Some(only) = batch.body.first() {
                 encoder.entry(only.partition_key, hash, &[only.data]);
             }
         }
@@ -115,18 +115,18 @@ impl Stream {
         &mut self,
         now: Time,
         began: Time,
-        batches: Vec<Box<Batch>>,
+        mut batches: Vec<Box<Batch>>,
         end: RequestEnd<'_>,
         common: &mut Common,
     ) {
         match end {
             RequestEnd::Failed(trouble) => {
-                for batch in batches {
+                for batch in batches.drain(..) {
                     self.troubled(now, began, batch, &trouble, common);
                 }
             }
             RequestEnd::Answered(entries) => {
-                for (batch, entry) in batches.into_iter().zip(entries) {
+                for (batch, entry) in batches.drain(..).zip(entries) {
                     match entry {
                         EntryResult::Stored { shard_id, sequence_number } => {
                             self.stored(now, began, batch, (shard_id, sequence_number), common);
@@ -139,6 +139,7 @@ impl Stream {
                 }
             }
         }
+        common.lists.push(batches);
     }
 
     fn stored(
@@ -160,7 +161,7 @@ impl Stream {
         match placement {
             Placement::Right { stale_map } => {
                 self.map_wanted |= stale_map;
-                batch.attempts.push(attempt);
+                batch.note_attempt(attempt);
                 self.settle(batch, None, common);
             }
             Placement::Wrong | Placement::Unknown => {
@@ -185,7 +186,7 @@ impl Stream {
         let (code, message, ambiguous) = (verdict.code, verdict.message, verdict.ambiguous);
         let failure = (code.clone(), Arc::clone(&message));
         let result = AttemptResult::Failed { code, message, ambiguous };
-        batch.attempts.push(Attempt { began, ended: now, result });
+        batch.note_attempt(Attempt { began, ended: now, result });
         if self.closed {
             return self.settle(batch, Some(closed()), common);
         }

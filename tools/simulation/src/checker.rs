@@ -17,6 +17,7 @@
 //! | I12 | in calm, a record is first sent by its deadline, or at once when it is flushed |
 //! | I13 | no outcome comes later than the expiration and a last request allow |
 //! | I14 | a core neither spins nor sleeps for ever |
+//! | I15 | a shard holds no more of the budget than `shard_backlog_max` allows; what is refused for it never was sent |
 //! | E2 | a core sends records of its own shards only |
 
 use std::collections::BTreeMap;
@@ -25,7 +26,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use kpl::config::Config;
-use kpl::outcome::{AttemptResult, Delivered, Failure, Settled};
+use kpl::outcome::{AttemptResult, Delivered, Failure, Settled, Settlement};
 use kpl::ring::Handle;
 use kpl::time::Time;
 
@@ -40,7 +41,7 @@ pub struct Accepted {
     /// When.
     pub arrival: Time,
     /// The waiting end, until the outcome is there.
-    handle: Option<Handle<Settled>>,
+    handle: Option<Handle<Arc<Settlement>>>,
     /// How it ended.
     pub outcome: Option<Result<Delivered, Failure>>,
     /// When it was first sent.
@@ -110,7 +111,14 @@ impl Checker {
     }
 
     /// A record was accepted.
-    pub fn accept(&mut self, number: u64, draft: Draft, submitter: usize, arrival: Time, mut handle: Handle<Settled>) {
+    pub fn accept(
+        &mut self,
+        number: u64,
+        draft: Draft,
+        submitter: usize,
+        arrival: Time,
+        mut handle: Handle<Arc<Settlement>>,
+    ) {
         let waker = Waker::from(Arc::new(Woken { number, list: Arc::clone(&self.woken) }));
         let pending = handle.poll(&mut Context::from_waker(&waker)).is_pending();
         self.holds(pending, || format!("I1: record {number} is settled before it was pushed"));
@@ -146,7 +154,7 @@ impl Checker {
         let late = now > latest;
         match result {
             Ok(settled) => {
-                let outcome = settled.into_result();
+                let outcome = Settled::from(settled).into_result();
                 let code =
                     outcome.as_ref().map_or_else(|failure| failure.code().to_string(), |_| "delivered".to_owned());
                 record.outcome = Some(outcome);
@@ -156,6 +164,12 @@ impl Checker {
         }
         self.holds(!late, || format!("I13: record {number} has its outcome at {now:?}, at the latest {latest:?}"));
         true
+    }
+
+    /// Accepted and not settled: records, and their bytes.
+    pub fn outstanding_where(&self, counts: impl Fn(&Draft) -> bool) -> (usize, usize) {
+        let open = self.records.values().filter(|record| record.handle.is_some() && counts(&record.draft));
+        open.fold((0, 0), |(records, bytes), record| (records + 1, bytes + record.draft.size()))
     }
 
     /// Whether some flush is not done.

@@ -291,7 +291,9 @@ impl World {
         let doubly = std::mem::replace(&mut node.carries[connection], true);
         self.checker.holds(!doubly, || format!("I8: two requests on connection {connection} of core {core}"));
         let fresh = !std::mem::replace(&mut node.open[connection], true);
-        let departure = Departure { now, core, stream, busy: (node.last_busy, node.last_full), calm: self.plan.calm };
+        // Behind a dead shard's records its others are late too, and nobody else; that is not told apart here.
+        let calm = self.plan.calm && !self.plan.dead_shard;
+        let departure = Departure { now, core, stream, busy: (node.last_busy, node.last_full), calm };
         node.note_busy(now);
         let departure =
             Departure { busy: if node.busy > 0 { (now, departure.busy.1) } else { departure.busy }, ..departure };

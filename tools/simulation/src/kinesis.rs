@@ -47,6 +47,8 @@ pub struct ServiceShard {
 pub struct ServiceStream {
     /// All shards that there ever were.
     pub shards: Vec<ServiceShard>,
+    /// The first shard takes nothing while it is open.
+    pub dead_shard: bool,
     next_sequence: u64,
 }
 
@@ -59,7 +61,7 @@ impl ServiceStream {
     /// A stream of `shards` shards of about equal range.
     pub fn new(shards: usize) -> ServiceStream {
         let width = u128::MAX / shards as u128;
-        let mut stream = ServiceStream { shards: Vec::new(), next_sequence: 1 };
+        let mut stream = ServiceStream { shards: Vec::new(), dead_shard: false, next_sequence: 1 };
         for index in 0..shards as u128 {
             let last = if index + 1 == shards as u128 { u128::MAX } else { (index + 1) * width - 1 };
             stream.open(Time::ZERO, (index * width, last), [None, None]);
@@ -109,6 +111,12 @@ impl ServiceStream {
         .collect()
     }
 
+    /// Whether a record with this hash key goes to a shard that takes nothing.
+    pub fn is_dead(&self, hash: u128) -> bool {
+        let first = &self.shards[0];
+        self.dead_shard && first.closed.is_none() && (first.range.0..=first.range.1).contains(&hash)
+    }
+
     /// Applies a request: stores its entries, one by one, as far as no fault strikes.
     pub fn put_records(&mut self, entries: &Rc<Vec<Entry>>, faults: &mut Faults) -> Vec<Told> {
         entries.iter().map(|entry| self.put_one(entry, faults)).collect()
@@ -122,6 +130,9 @@ impl ServiceStream {
             return Told::Refused("InternalFailure", "Internal service failure.");
         }
         let hash = entry.explicit.unwrap_or_else(|| md5_hash(&entry.key));
+        if self.is_dead(hash) {
+            return Told::Refused("ProvisionedThroughputExceededException", "Rate exceeded for shard.");
+        }
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         let mut open = self.shards.iter_mut().filter(|shard| shard.closed.is_none());

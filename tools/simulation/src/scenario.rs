@@ -49,6 +49,8 @@ pub struct Scenario {
     pub close: Option<(Time, Duration)>,
     /// Whether the endpoint takes no CBOR.
     pub refuses_cbor: bool,
+    /// The first shard of the first stream takes nothing, ever.
+    pub dead_shard: bool,
     /// From when to when no request gets through.
     pub outage: Option<(Time, Time)>,
     /// Messages that a mesh ring holds.
@@ -77,6 +79,7 @@ impl Scenario {
         let moment = |rng: &mut Rng| Time::ZERO + rng.micros(0, span.as_micros() as u64 * 12 / 10);
         let streams: Vec<_> =
             (0..rng.pick(&[1, 1, 2, 3])).map(|index| draw_stream(rng, index, &config, calm)).collect();
+        let dead_shard = rng.chance(if config.shard_backlog_max.is_some() { 7000 } else { 500 });
         let submitters = rng.between(1, 4);
         let flushes = (0..rng.pick(&[0, 1, 3, 10])).map(|_| moment(rng)).collect();
         let reshards = if calm { 0 } else { rng.pick(&[0, 0, 1, 2, 6]) };
@@ -90,6 +93,7 @@ impl Scenario {
         let refuses_cbor = !calm && config.wire == WireFormat::Auto && rng.chance(5000);
         Scenario {
             refuses_cbor,
+            dead_shard,
             calm,
             cores,
             homes: (0..submitters).map(|_| rng.index(usize::from(cores))).collect(),
@@ -135,6 +139,9 @@ fn draw_config(rng: &mut Rng, calm: bool) -> Config {
     let budget_bytes = rng.pick(&[0, 20_000, 1 << 20, 64 << 20]) as usize;
     let linger = rng.pick(&[1, 5, 20, 100, 500]);
     let ttl = rng.pick(&[500, 2_000, 10_000, 30_000]).max(linger + 1);
+    let shard_backlog_max = rng.chance(2500).then(|| rng.pick(&[1, 10, 50, 90]) as u32);
+    // A part of much is never reached.
+    let outstanding: &[u64] = if shard_backlog_max.is_some() { &[8, 64, 200] } else { &[8, 64, 1_000, 100_000] };
     let config = Config {
         aggregation_enabled: rng.chance(8000),
         aggregation_max_count: rng.pick(&[1, 2, 10, 1000, u64::from(u32::MAX)]) as usize,
@@ -145,11 +152,12 @@ fn draw_config(rng: &mut Rng, calm: bool) -> Config {
         record_ttl: Duration::from_millis(ttl),
         rate_limit: if calm && rng.chance(7000) { RateLimit::Off } else { rng.pick(&RATE_LIMITS) },
         fail_if_throttled: rng.chance(2000),
+        shard_backlog_max,
         request_timeout: Duration::from_millis(rng.pick(&[1_000, 6_000])),
         connect_timeout: Duration::from_millis(rng.pick(&[500, 6_000])),
         max_connections_per_core: rng.between(1, 4) as usize,
         max_record_size,
-        max_outstanding_records: rng.pick(&[8, 64, 1_000, 100_000]) as usize,
+        max_outstanding_records: rng.pick(outstanding) as usize,
         max_outstanding_bytes: (max_record_size * 4 / 3 + 4 + budget_bytes).max(1),
         retry_base_delay: Duration::from_millis(rng.pick(&[1, 50, 200])),
         auth_grace: Duration::from_millis(rng.pick(&[0, 1_000, 5_000])),
@@ -191,6 +199,11 @@ pub struct Draft {
 }
 
 impl Draft {
+    /// The hash key that places it.
+    pub fn hash(&self) -> u128 {
+        self.explicit.unwrap_or_else(|| consumer::md5_hash(&self.key))
+    }
+
     /// Data and partition key.
     pub fn size(&self) -> usize {
         self.key.len() + self.data.len()

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use kpl::outcome::ErrorCode;
+
 use crate::checker::{Checker, ambiguous_attempts};
 use crate::consumer::{self, Seen};
 use crate::kinesis::{ServiceShard, ServiceStream, Stored, sequence_text};
@@ -85,6 +87,11 @@ fn judge_one(number: u64, places: &[Place], checker: &mut Checker) {
         Err(failure) => {
             if seen > ambiguous || failure.may_be_stored() != (ambiguous > 0) {
                 broken.push(format!("I3: record {number} is there {seen} times, but: {failure:?}"));
+            }
+            let bounded = checker.configs[0].shard_backlog_max.is_some();
+            let sent = checker.records[&number].first_sent.is_some();
+            if *failure.code() == ErrorCode::Throttled && (!bounded || sent || !failure.attempts().is_empty()) {
+                broken.push(format!("I15: record {number} was refused for its shard's backlog: {failure:?}"));
             }
         }
     }

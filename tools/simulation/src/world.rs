@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use kpl::codec::{Wire, frame_len, write_frame};
 use kpl::engine::{Core, Message, RequestId, ShardMap, Ticket};
-use kpl::outcome::Settled;
+use kpl::outcome::Settlement;
 use kpl::record::{CoreId, HashKey, Record, StreamId, StreamName};
 use kpl::ring::{Budget, Ledger, Purse, Slots};
 use kpl::time::Time;
@@ -116,7 +116,7 @@ pub struct Submitter {
     pub pushed: u64,
     /// See `pushed`.
     pub popped: u64,
-    slots: Slots<Settled>,
+    slots: Slots<Arc<Settlement>>,
     purse: Option<Purse>,
     source: Source,
     rng: Rng,
@@ -202,6 +202,9 @@ impl World {
         let submitters = submitters.collect();
         let cores = usize::from(plan.cores);
         let configs = plan.streams.iter().map(|stream| stream.config.clone()).collect();
+        let mut streams: Vec<ServiceStream> =
+            plan.streams.iter().map(|stream| ServiceStream::new(stream.shards)).collect();
+        streams[0].dead_shard = plan.dead_shard;
         World {
             now: Time::ZERO,
             events: BinaryHeap::new(),
@@ -212,7 +215,7 @@ impl World {
             mesh: (0..cores).map(|_| (0..cores).map(|_| VecDeque::new()).collect()).collect(),
             submitters,
             requests: Vec::new(),
-            streams: plan.streams.iter().map(|stream| ServiceStream::new(stream.shards)).collect(),
+            streams,
             listings: plan.streams.iter().map(|_| Listing::default()).collect(),
             inspector: Inspector::default(),
             checker: Checker::new(configs, plan.patience()),
@@ -348,10 +351,34 @@ impl World {
         submitter.ring.push_back((ticket, frame));
         submitter.ring_bytes += len;
         submitter.pushed += 1;
+        self.check_backlog();
+        let submitter = &mut self.submitters[index];
         let (home, tick) = (submitter.home, self.plan.tick.as_micros() as u64);
         let delay = submitter.rng.micros(1, tick.max(1));
         self.wake_at(home, self.now + delay);
         true
+    }
+
+    /// I15, where it can be told from outside what has reached a shard: on one core, under one map, between two cycles.
+    fn check_backlog(&mut self) {
+        let config = &self.plan.config;
+        let Some(percent) = config.shard_backlog_max else { return };
+        if !(self.plan.calm && self.plan.dead_shard && self.plan.cores == 1) {
+            return;
+        }
+        let in_rings: u64 = self.submitters.iter().map(|submitter| submitter.pushed - submitter.popped).sum();
+        let (records, bytes) =
+            self.checker.outstanding_where(|draft| draft.stream == 0 && self.streams[0].is_dead(draft.hash()));
+        let part = |bound: usize| bound * percent as usize / 100;
+        let (most, most_bytes) = (part(config.max_outstanding_records).max(1), part(config.max_outstanding_bytes));
+        // What is in a ring has reached no shard yet; a shard that held nothing takes a record of any size.
+        let kept = records <= most + in_rings as usize
+            && (in_rings > 0 || records <= 1 || bytes <= most_bytes + config.max_record_size);
+        self.checker.holds(kept, || {
+            format!(
+                "I15: {records} records and {bytes} bytes are held for a dead shard, {most} and {most_bytes} may be"
+            )
+        });
     }
 
     fn flush(&mut self, stream: usize) {

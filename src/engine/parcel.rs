@@ -1,0 +1,241 @@
+//! Records in transit, in one buffer: to the core that owns their shard, or waiting for the first map.
+//!
+//! ```text
+//!   bytes     key_len+flags u16 │ data_len u32 │ hash 16, if it is kept │ key │ data │ …
+//!   tickets   one each;   arrivals   in runs;   prior   where there were attempts
+//! ```
+//!
+//! A hash key that the key tells is kept for another core, which then need not hash, and not while a record waits: that
+//! may be long, and is once in a stream's life. So a record costs 14 bytes beyond its own here while it waits, 30 on its
+//! way to a core, and what its arrival takes.
+
+use std::sync::Arc;
+
+use super::arrivals::Arrivals;
+use super::batch::{Member, Removed, Routed, Ticket, trim};
+use crate::codec::hash_key;
+use crate::limits::PARTITION_KEY_BYTES_MAX;
+use crate::outcome::Attempt;
+use crate::record::HashKey;
+use crate::time::Time;
+
+/// See the essay. Records come out in the order in which they went in.
+#[derive(Default)]
+pub struct Parcel {
+    bytes: Vec<u8>,
+    tickets: Vec<Ticket>,
+    arrivals: Arrivals,
+    /// By place, ascending.
+    prior: Vec<(u32, Arc<[Attempt]>)>,
+}
+
+/// Flags in the bits that the length of a key leaves free.
+const EXPLICIT: u16 = 1 << 15;
+const HAS_HASH: u16 = 1 << 14;
+const FRESH: u16 = 1 << 13;
+const KEY_LEN: u16 = FRESH - 1;
+const _: () = assert!(PARTITION_KEY_BYTES_MAX <= KEY_LEN as usize);
+
+/// Bytes at which a list of parcels goes on with another, so that no buffer has to be moved when it grows large.
+const PARCEL_BYTES_AIM: usize = 64 * 1024;
+
+impl Parcel {
+    /// Adds a copy of `record` at the end. `keeps_hash` spares the hashing when it is taken out.
+    pub fn push(&mut self, record: Routed<'_>, keeps_hash: bool) {
+        let has_hash = keeps_hash || record.explicit;
+        let mut head = record.key.len() as u16; // at most KEY_LEN
+        for (holds, flag) in [(record.explicit, EXPLICIT), (has_hash, HAS_HASH), (record.fresh, FRESH)] {
+            head |= if holds { flag } else { 0 };
+        }
+        self.bytes.extend_from_slice(&head.to_le_bytes());
+        self.bytes.extend_from_slice(&(record.data.len() as u32).to_le_bytes()); // 10 MiB at most: RECORD_BYTES_MAX
+        if has_hash {
+            self.bytes.extend_from_slice(&record.hash.0.to_le_bytes());
+        }
+        self.bytes.extend_from_slice(record.key.as_bytes());
+        self.bytes.extend_from_slice(record.data);
+        if let Some(prior) = record.prior {
+            self.prior.push((self.tickets.len() as u32, prior));
+        }
+        self.arrivals.push(record.member.arrival, record.member.generation);
+        self.tickets.push(record.member.ticket);
+    }
+
+    /// Adds a copy of `record` to the last of `parcels`, or to a further one.
+    pub fn push_last(parcels: &mut Vec<Parcel>, record: Routed<'_>) {
+        if let Some(last) = parcels.last_mut() {
+            if last.bytes.len() < PARCEL_BYTES_AIM {
+                return last.push(record, false);
+            }
+            last.seal();
+        }
+        let mut parcel = Parcel::default();
+        parcel.push(record, false);
+        parcels.push(parcel);
+    }
+
+    /// Gives back the room that it does not need any more.
+    fn seal(&mut self) {
+        trim(&mut self.bytes);
+        trim(&mut self.tickets);
+        self.arrivals.trim();
+    }
+
+    /// Records in it.
+    pub fn len(&self) -> usize {
+        self.tickets.len()
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.tickets.is_empty()
+    }
+
+    /// Bytes that its buffers occupy.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity() + self.tickets.capacity() * size_of::<Ticket>()
+    }
+
+    /// Takes every record out, in order. The room is kept.
+    pub fn unpack(&mut self, mut take: impl FnMut(Routed<'_>)) {
+        let mut prior = self.prior.drain(..).peekable();
+        let mut rest = Reader(&self.bytes);
+        let records = self.tickets.drain(..).zip(self.arrivals.iter());
+        for (place, (ticket, (arrival, generation))) in records.enumerate() {
+            let head = u16::from_le_bytes(rest.array());
+            let data_len = u32::from_le_bytes(rest.array()) as usize;
+            let kept = (head & HAS_HASH != 0).then(|| HashKey(u128::from_le_bytes(rest.array())));
+            let key =
+                std::str::from_utf8(rest.bytes(usize::from(head & KEY_LEN))).expect("written from a &str by push");
+            let data = rest.bytes(data_len);
+            let size = (key.len() + data_len) as u32; // at most 10 MiB: limits::RECORD_BYTES_MAX
+            take(Routed {
+                member: Member { ticket, arrival, size, generation },
+                hash: kept.unwrap_or_else(|| hash_key(key)),
+                explicit: head & EXPLICIT != 0,
+                fresh: head & FRESH != 0,
+                key,
+                data,
+                prior: prior.next_if(|(at, _)| *at as usize == place).map(|(_, attempts)| attempts),
+            });
+        }
+        drop(prior);
+        self.bytes.clear();
+        self.arrivals.clear();
+    }
+
+    /// Takes out the members of the records that `gone` names; the others stay, in order.
+    pub fn remove(&mut self, gone: impl Fn(Time) -> bool) -> Vec<Removed> {
+        if !self.arrivals.runs().any(|(arrival, ..)| gone(arrival)) {
+            return Vec::new();
+        }
+        let mut removed = Vec::new();
+        let mut kept = Parcel::default();
+        self.unpack(|record| {
+            if gone(record.member.arrival) {
+                removed.push(Removed { member: record.member, prior: record.prior });
+            } else {
+                kept.push(record, true);
+            }
+        });
+        *self = kept;
+        removed
+    }
+
+    /// The earliest arrival among its records.
+    pub fn oldest(&self) -> Option<Time> {
+        (!self.is_empty()).then(|| self.arrivals.oldest())
+    }
+}
+
+/// Reads what `push` wrote.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn bytes(&mut self, len: usize) -> &'a [u8] {
+        let (bytes, rest) = self.0.split_at(len);
+        self.0 = rest;
+        bytes
+    }
+
+    fn array<const N: usize>(&mut self) -> [u8; N] {
+        let (array, rest) = self.0.split_first_chunk().expect("push wrote its records whole");
+        self.0 = rest;
+        *array
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::Generation;
+    use super::*;
+    use crate::ring::{Ledger, Slots};
+
+    #[test]
+    fn records_come_out_as_they_went_in() {
+        let mut slots = Slots::new(Arc::new(Ledger::new()));
+        let attempts: Arc<[Attempt]> = Vec::new().into();
+        let mut parcel = Parcel::default();
+        let long = "k".repeat(PARTITION_KEY_BYTES_MAX);
+        let records = [
+            ("key", None, true, &b"data"[..], false),
+            ("ключ", Some(HashKey(7)), false, &b""[..], true),
+            (long.as_str(), None, false, &[7; 1000][..], false),
+            ("key", None, true, &b"x"[..], true),
+        ];
+        for keeps_hash in [false, true] {
+            for (number, (key, explicit, fresh, data, attempted)) in records.into_iter().enumerate() {
+                let arrival = Time::from_nanos(number as u64) + std::time::Duration::from_secs(1);
+                let generation = Generation::of_round(number as u64);
+                let size = (key.len() + data.len()) as u32;
+                let member = Member { ticket: slots.take_lone(), arrival, size, generation };
+                let hash = explicit.unwrap_or_else(|| hash_key(key));
+                let prior = attempted.then(|| Arc::clone(&attempts));
+                parcel.push(Routed { member, hash, explicit: explicit.is_some(), fresh, key, data, prior }, keeps_hash);
+            }
+            assert_eq!((parcel.len(), parcel.oldest()), (4, Some(Time::from_nanos(1_000_000_000))));
+            let mut number = 0;
+            parcel.unpack(|record| {
+                let (key, explicit, fresh, data, attempted) = records[number];
+                assert_eq!((record.key, record.data, record.fresh), (key, data, fresh));
+                assert_eq!(record.hash, explicit.unwrap_or_else(|| hash_key(key)));
+                assert_eq!((record.explicit, record.prior.is_some()), (explicit.is_some(), attempted));
+                assert_eq!(record.member.size as usize, key.len() + data.len());
+                assert_eq!(record.member.generation, Generation::of_round(number as u64));
+                number += 1;
+            });
+            assert_eq!((number, parcel.is_empty(), parcel.oldest()), (4, true, None));
+        }
+    }
+
+    #[test]
+    fn a_list_of_parcels_goes_on_with_another_and_keeps_the_order() {
+        let mut slots = Slots::new(Arc::new(Ledger::new()));
+        let mut parcels = Vec::new();
+        for number in 0..1000u32 {
+            let member = Member {
+                ticket: slots.take_lone(),
+                arrival: Time::from_nanos(u64::from(number)),
+                size: 503,
+                generation: Generation::default(),
+            };
+            let data = [number.to_le_bytes().as_slice(), &[0; 496]].concat();
+            let record = Routed {
+                member,
+                hash: hash_key("key"),
+                explicit: false,
+                fresh: true,
+                key: "key",
+                data: &data,
+                prior: None,
+            };
+            Parcel::push_last(&mut parcels, record);
+        }
+        assert!(parcels.len() > 5, "{}", parcels.len());
+        let mut expected = 0..1000u32;
+        for mut parcel in parcels {
+            parcel.unpack(|record| assert_eq!(record.data[..4], expected.next().expect("no more").to_le_bytes()));
+        }
+        assert_eq!(expected.next(), None);
+    }
+}
