@@ -3,7 +3,7 @@
 //!
 //! Topology: the caller on one CPU; on the other a core without an endpoint (`bed/producer.rs`), or the peer's consumer.
 //! Bursts of 256 puts are timed whole, each after a pause of 300 µs in which the other side empties the queue, so that
-//! no queue is ever full and no pause is in a figure. Peers move key and data in one boxed allocation, which the consumer
+//! no queue is full and no pause is in a figure; a burst that finds a queue full all the same does not count. Peers move key and data in one boxed allocation, which the consumer
 //! frees; `rtrb by value` moves them in a fixed array instead. Both sides of a comparison rest alike: a core that is awake
 //! stands beside a consumer that spins, an armed one beside a consumer that sleeps 20 ms at a time.
 //!
@@ -29,12 +29,16 @@ use crossbeam_queue::ArrayQueue;
 use endpoint::EndpointConfig;
 use kpl::{Producer, PutErrorReason, Record, Stream};
 
-use lanes::{Lane, OutcomeDropped, OutcomeKept, Puts};
+use lanes::{Detached, Lane, OutcomeDropped, OutcomeKept, Puts, Reserved, Token};
 use machine::{Machine, Side};
 use peer::{CAPACITY, Consumer, Rhythm, RtrbBoxed, boxed};
 
 const BURST: usize = 256;
 const PAUSE: Duration = Duration::from_micros(300);
+/// Puts before anything is timed: once through every queue's memory, and until slots and credit go round.
+const WARM_UP: u64 = if cfg!(debug_assertions) { 2_000 } else { 150_000 };
+/// Most bursts of one sample that find their queue full: half a minute of them.
+const SPOILT_MAX: u32 = 100_000;
 const LINGER: Duration = Duration::from_millis(100);
 
 /// A queue that takes records by a closure.
@@ -57,43 +61,91 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// The time that `puts` puts take, in bursts.
+fn pause() {
+    let begun = now();
+    while begun.elapsed() < PAUSE {}
+}
+
+/// The time that `puts` puts take, in bursts. A burst that finds its queue full, as the machine had no time for the other
+/// side, does not count.
 fn bursts<L: Lane>(lane: &mut L, keys: &[String], data: &[u8], puts: u64) -> Duration {
     let mut kept = Vec::with_capacity(BURST);
-    let (mut left, mut time, mut at) = (puts, Duration::ZERO, 0);
+    let (mut left, mut time, mut at, mut spoilt) = (puts, Duration::ZERO, 0, 0);
     while left > 0 {
-        let pause = now();
-        while pause.elapsed() < PAUSE {}
+        pause();
         let burst = left.min(BURST as u64);
         let begun = now();
         for _ in 0..burst {
-            kept.push(lane.put(&keys[at % keys.len()], black_box(data)).expect("the queue has room"));
+            let Some(one) = lane.put(&keys[at % keys.len()], black_box(data)) else { break };
+            kept.push(one);
             at += 1;
         }
-        time += begun.elapsed();
+        let took = begun.elapsed();
+        if kept.len() as u64 == burst {
+            time += took;
+            left -= burst;
+        } else {
+            spoilt += 1;
+            assert!(spoilt < SPOILT_MAX, "the queue stays full");
+        }
         kept.clear();
-        left -= burst;
     }
     time
 }
 
 fn bench<L: Lane>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, data: &[u8], mut lane: L) {
     let keys = producer::keys();
+    bursts(&mut lane, &keys, data, WARM_UP);
     group.bench_function(name, |bencher| bencher.iter_custom(|puts| bursts(&mut lane, &keys, data, puts)));
 }
 
-fn puts(machine: &Machine, rhythm: Rhythm) -> (Producer, Puts) {
+/// A producer, and a way to put into it.
+fn with_producer(machine: &Machine, rhythm: Rhythm, bench: impl FnOnce(Puts)) {
     let sink = producer::endpoint(EndpointConfig::sink(producer::SHARDS), machine);
     let (producer, stream) = producer::start(producer::builder(&sink, machine, LINGER, rhythm), machine);
-    let submitter = producer.submitter().expect("a submitter");
-    (producer, Puts { submitter, stream })
+    drop(sink);
+    bench(Puts { submitter: producer.submitter().expect("a submitter"), stream });
+    // Its core must not take the CPU from the next.
+    assert_eq!(producer.close(Duration::ZERO).wait().outstanding(), 0);
 }
 
 fn ours(group: &mut BenchmarkGroup<'_, WallTime>, machine: &Machine, rhythm: Rhythm, data: &[u8]) {
-    let (_producer, lane) = puts(machine, rhythm);
-    bench(group, "kpl, outcome kept", data, OutcomeKept(lane));
-    let (_producer, lane) = puts(machine, rhythm);
-    bench(group, "kpl, outcome dropped", data, OutcomeDropped(lane));
+    with_producer(machine, rhythm, |puts| bench(group, "kpl, outcome kept", data, OutcomeKept(puts)));
+    with_producer(machine, rhythm, |puts| bench(group, "kpl, outcome dropped", data, OutcomeDropped(puts)));
+    with_producer(machine, rhythm, |puts| bench(group, "kpl, token", data, Token::start(puts, machine)));
+    with_producer(machine, rhythm, |puts| bench(group, "kpl, detached", data, Detached(puts)));
+    with_producer(machine, rhythm, |puts| bench(group, "kpl, reserved", data, Reserved(puts)));
+    with_producer(machine, rhythm, |puts| batches(group, "kpl, batch of 64", data, puts));
+}
+
+/// Puts 64 records by one call, and keeps the outcomes.
+fn batches(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, data: &[u8], mut lane: Puts) {
+    let keys = producer::keys();
+    let records: Vec<_> = keys[..64].iter().map(|key| Record::new(key, data)).collect();
+    let mut outcomes = Vec::with_capacity(BURST);
+    let mut batches = |puts: u64| {
+        let (mut time, bursts) = (Duration::ZERO, puts.div_ceil(BURST as u64));
+        let (mut counted, mut spoilt) = (0, 0);
+        while counted < bursts {
+            pause();
+            let begun = now();
+            let mut put = || lane.submitter.try_put_batch(&lane.stream, &records, &mut outcomes);
+            let whole = (0..BURST / records.len()).all(|_| put().is_ok());
+            let took = begun.elapsed();
+            if whole {
+                time += took;
+                counted += 1;
+            } else {
+                spoilt += 1;
+                assert!(spoilt < SPOILT_MAX, "the queue stays full");
+            }
+            outcomes.clear();
+        }
+        // Whole bursts were put: of their time, the part of those that were asked for.
+        time.mul_f64(puts as f64 / (bursts * BURST as u64) as f64)
+    };
+    batches(WARM_UP);
+    group.bench_function(name, |bencher| bencher.iter_custom(&mut batches));
 }
 
 fn peers(group: &mut BenchmarkGroup<'_, WallTime>, machine: &Machine, rhythm: Rhythm, data: &[u8]) {

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use endpoint::{Endpoint, EndpointConfig};
-use kpl::{Producer, ProducerBuilder, RateLimit, StaticCredentials, Stream};
+use kpl::{IdleStrategy, Producer, ProducerBuilder, RateLimit, StaticCredentials, Stream};
 
 use crate::machine::{Machine, Side};
 use crate::peer::Rhythm;
@@ -22,7 +22,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// What a bench sets beside the defaults.
 pub fn builder(endpoint: &Endpoint, machine: &Machine, linger: Duration, rhythm: Rhythm) -> ProducerBuilder {
-    let _ = rhythm;
     let (access_key_id, secret_access_key) = ("test".into(), "test".into());
     let builder = Producer::builder()
         .region("us-east-1")
@@ -36,6 +35,7 @@ pub fn builder(endpoint: &Endpoint, machine: &Machine, linger: Duration, rhythm:
         .max_outstanding_records(8_000_000)
         .max_outstanding_bytes(8 << 30)
         .ring_bytes(4 << 20)
+        .idle(if rhythm == Rhythm::Awake { IdleStrategy::Spin } else { IdleStrategy::Park })
         .seed(1);
     match machine.cpu(Side::Core) {
         Some(cpu) => builder.cpus([cpu]),

@@ -12,7 +12,7 @@ use endpoint::{Action, Endpoint, EndpointConfig};
 use kpl::Producer;
 use serde_json::json;
 
-use crate::lanes::{Lane, OutcomeDropped, OutcomeKept, Puts};
+use crate::lanes::{Detached, Lane, OutcomeDropped, OutcomeKept, Puts, Reserved, Token};
 use crate::machine::{Machine, Side};
 use crate::peer::{Rhythm, RtrbBoxed};
 use crate::tsc::{self, Clock};
@@ -31,6 +31,9 @@ pub struct Row {
 enum Way {
     OutcomeKept,
     OutcomeDropped,
+    Token,
+    Detached,
+    Reserved,
     /// A put that is told `Full`.
     Full,
     /// Not a put: the peer.
@@ -74,7 +77,13 @@ pub const ROWS: &[Row] = {
         row(OutcomeKept, Armed, Nobody, 1_000_000),
         row(OutcomeKept, Parked, Nobody, 100),
         row(OutcomeDropped, Awake, Nobody, 100_000),
+        row(Token, Awake, Nobody, 100_000),
+        row(Detached, Awake, Nobody, 100_000),
+        row(Reserved, Awake, Nobody, 100_000),
         row(OutcomeDropped, Armed, Nobody, 100_000),
+        row(Token, Armed, Nobody, 100_000),
+        row(Detached, Armed, Nobody, 100_000),
+        row(Reserved, Armed, Nobody, 100_000),
         row(Full, Parked, Nobody, 100_000),
         row(RtrbBoxed, Awake, Nobody, 10_000),
         row(RtrbBoxed, Awake, Nobody, 100_000),
@@ -101,6 +110,9 @@ impl Row {
         let way = match self.way {
             Way::OutcomeKept => "outcome kept",
             Way::OutcomeDropped => "outcome dropped",
+            Way::Token => "token",
+            Way::Detached => "detached",
+            Way::Reserved => "reserved",
             Way::Full => "told Full",
             Way::RtrbBoxed => "rtrb, boxed",
         };
@@ -123,16 +135,19 @@ impl Row {
         let pace = Pace::new(self.per_second, clock, extent);
         if self.way == Way::RtrbBoxed {
             let rhythm = if self.rest == Rest::Awake { Rhythm::Awake } else { Rhythm::Armed };
-            return pace.measure(clock, &mut RtrbBoxed::start(machine, rhythm));
+            return pace.measure(clock, &mut RtrbBoxed::start(machine, rhythm), true);
         }
         let (world, puts) = self.world(machine);
         let run = match self.way {
-            Way::OutcomeKept => pace.measure(clock, &mut OutcomeKept(puts)),
-            Way::OutcomeDropped => pace.measure(clock, &mut OutcomeDropped(puts)),
+            Way::OutcomeKept => pace.measure(clock, &mut OutcomeKept(puts), true),
+            Way::OutcomeDropped => pace.measure(clock, &mut OutcomeDropped(puts), true),
+            Way::Token => pace.measure(clock, &mut Token::start(puts, machine), true),
+            Way::Detached => pace.measure(clock, &mut Detached(puts), true),
+            Way::Reserved => pace.measure(clock, &mut Reserved(puts), true),
             Way::Full => {
                 let mut lane = OutcomeKept(puts);
                 while lane.put("k", &[]).is_some() {}
-                pace.measure(clock, &mut lane)
+                pace.measure(clock, &mut lane, false)
             }
             Way::RtrbBoxed => unreachable!("it was run above"),
         };
@@ -227,8 +242,10 @@ impl Drop for Resharder {
 /// When puts are due.
 struct Pace {
     gap_ticks: u64,
-    warm_up: u64,
     puts: u64,
+    /// While it warms up: 100 000 puts a second at least, so that ring and slots were all touched once.
+    warm_gap_ticks: u64,
+    warm_up: u64,
     /// Outcomes that are kept at a time.
     kept: usize,
 }
@@ -236,16 +253,19 @@ struct Pace {
 impl Pace {
     fn new(per_second: u64, clock: &Clock, extent: &Extent) -> Pace {
         let in_time = |time: Duration| (time.as_secs_f64() * per_second as f64) as u64;
+        let (second, warm_per_second) = (clock.ticks(Duration::from_secs(1)), per_second.max(100_000));
         Pace {
-            gap_ticks: clock.ticks(Duration::from_secs(1)) / per_second,
-            warm_up: in_time(extent.warm_up),
+            gap_ticks: second / per_second,
+            warm_gap_ticks: second / warm_per_second,
+            warm_up: (extent.warm_up.as_secs_f64() * warm_per_second as f64) as u64,
             // At the slowest pace, ten seconds must do.
             puts: in_time(extent.run).max(extent.puts_min.min(in_time(10 * extent.run))),
-            kept: in_time(KEPT_FOR) as usize,
+            kept: in_time(KEPT_FOR).max(1) as usize,
         }
     }
 
-    fn measure<L: Lane>(&self, clock: &Clock, lane: &mut L) -> Run {
+    /// Drives a lane. Of its puts those count that were accepted, or refused if that is what is measured.
+    fn measure<L: Lane>(&self, clock: &Clock, lane: &mut L, accepted: bool) -> Run {
         let (keys, data) = (producer::keys(), [7; 100]);
         let mut kept = VecDeque::with_capacity(self.kept + 1);
         let mut put_ticks = Vec::with_capacity(self.puts as usize);
@@ -253,7 +273,7 @@ impl Pace {
         let (mut refused, mut naps) = (0, 0);
         let mut due = tsc::ticks();
         for number in 0..self.warm_up + self.puts {
-            due += self.gap_ticks;
+            due += if number < self.warm_up { self.warm_gap_ticks } else { self.gap_ticks };
             while tsc::ticks() < due {
                 std::hint::spin_loop();
             }
@@ -261,9 +281,11 @@ impl Pace {
             let (result, took) = tsc::measure(|| lane.put(key, &data));
             let late = tsc::ticks().saturating_sub(due);
             if number >= self.warm_up {
-                put_ticks.push(took);
-                late_ticks.push(late);
                 refused += u64::from(result.is_none());
+                if result.is_some() == accepted {
+                    put_ticks.push(took);
+                    late_ticks.push(late);
+                }
             } else if number + 1 == self.warm_up {
                 naps = naps_of_the_core();
             }

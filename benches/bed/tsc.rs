@@ -12,7 +12,7 @@ pub struct Clock {
     ns_per_tick: f64,
     /// Median of an empty measurement, in ticks.
     overhead: u64,
-    /// Least difference of two readings that differ, in ticks.
+    /// Least difference of two measurements that differ, in ticks.
     step: u64,
 }
 
@@ -24,11 +24,10 @@ impl Clock {
         let (ns, ticks) = (begun.elapsed().as_nanos() as f64, counter::end() - begun_ticks);
         let mut empty: Vec<u64> = (0..100_001).map(|_| measure(|| ()).1).collect();
         empty.sort_unstable();
-        let mut readings: Vec<u64> = (0..10_000).map(|_| counter::end()).collect();
-        readings.dedup();
-        let step = readings.windows(2).map(|pair| pair[1] - pair[0]).min().unwrap_or(1);
-        // Differences of neighbours are multiples of the step; their greatest common divisor is it.
-        let step = readings.windows(2).fold(step, |step, pair| divisor(step, pair[1] - pair[0]));
+        // What is measured comes in lumps: the least distance of two that are more than a nanosecond apart.
+        let lumps = empty.chunk_by(|one, next| next - one <= (ticks as f64 / ns) as u64).map(|lump| lump[0]);
+        let lumps: Vec<u64> = lumps.collect();
+        let step = lumps.windows(2).map(|pair| pair[1] - pair[0]).min().unwrap_or(1);
         Clock { ns_per_tick: ns / ticks as f64, overhead: empty[empty.len() / 2], step }
     }
 
@@ -71,10 +70,6 @@ pub fn measure<T>(body: impl FnOnce() -> T) -> (T, u64) {
 #[inline(always)]
 pub fn ticks() -> u64 {
     counter::end()
-}
-
-fn divisor(one: u64, other: u64) -> u64 {
-    if other == 0 { one } else { divisor(other, one % other) }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a bench measures")]
