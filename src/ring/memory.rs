@@ -9,7 +9,7 @@
 //! It keeps no positions: whoever calls its functions says why the range is theirs (R2 of `bytes`). All of it is
 //! initialised from the start, so that a frame may be filled through a slice of bytes.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
 use super::shim::Watch;
@@ -47,7 +47,10 @@ impl Memory {
     pub(super) fn new(capacity: usize) -> Memory {
         let layout = Memory::layout(capacity);
         // SAFETY: the layout is not empty.
-        let Some(base) = NonNull::new(unsafe { alloc_zeroed(layout) }) else { handle_alloc_error(layout) };
+        let Some(base) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
+        // Written, not only asked for as zeros: so that the kernel has brought every page before a put needs it.
+        // SAFETY: these bytes were just allocated.
+        unsafe { base.write_bytes(0, capacity) };
         Memory { base, capacity, watch: Watch::new(capacity) }
     }
 
