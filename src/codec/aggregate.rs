@@ -249,11 +249,12 @@ impl Aggregate {
 
     fn append_at(&mut self, member: &Member<'_>, place: Place, size_max: usize) {
         assert!(u32::try_from(place.size).is_ok(), "an aggregate is below 4 GiB");
-        assert!(self.index.is_some() || self.is_empty(), "a sealed aggregate takes no member");
         // What all buffers together may still grow by.
         let room = size_max.saturating_sub(self.size());
-        let index = self.index.get_or_insert_default();
         if place.key_is_new {
+            // Without an index every key is new, so that this is asked of every member of a sealed aggregate.
+            assert!(self.index.is_some() || self.is_empty(), "a sealed aggregate takes no member");
+            let index = self.index.get_or_insert_default();
             reserve(&mut self.keys, field_len(member.partition_key.len()), room);
             self.keys.push(KEY_TABLE);
             index.enter(member.key_tag, self.keys.len());
@@ -263,7 +264,7 @@ impl Aggregate {
             let decimal = Decimal::new(hash_key);
             reserve(&mut self.explicit_keys, field_len(decimal.as_bytes().len()), room);
             self.explicit_keys.push(EXPLICIT_TABLE);
-            index.enter_explicit(hash_key);
+            self.index.get_or_insert_default().enter_explicit(hash_key);
             push_text(&mut self.explicit_keys, decimal.as_bytes());
         }
         let records = &mut self.records;
@@ -287,8 +288,13 @@ impl Aggregate {
 /// Makes room for `more` bytes: doubles the buffer, but has it grow by `room` at most, if that is enough.
 fn reserve(buffer: &mut Vec<u8>, more: usize, room: usize) {
     if buffer.capacity() - buffer.len() < more {
-        buffer.reserve_exact(buffer.capacity().max(BUFFER_BYTES_MIN).min(room).max(more));
+        grow(buffer, more, room);
     }
+}
+
+#[cold]
+fn grow(buffer: &mut Vec<u8>, more: usize, room: usize) {
+    buffer.reserve_exact(buffer.capacity().max(BUFFER_BYTES_MIN).min(room).max(more));
 }
 
 /// What a buffer has at least. Allocators round smaller ones up, or nearly so.
