@@ -94,7 +94,14 @@ impl StreamState {
         std::ptr::eq(self.producer.as_ptr(), Arc::as_ptr(producer))
     }
 
+    /// Why a put of another producer's submitter is refused.
+    #[cold]
+    pub(crate) fn foreign(&self) -> PutErrorReason {
+        PutErrorReason::ForeignStream { stream: self.name.as_str().to_owned() }
+    }
+
     /// Why puts are refused.
+    #[cold]
     pub(crate) fn refusal(&self) -> PutErrorReason {
         let reason = lock(&self.refusal).clone();
         PutErrorReason::StreamUnavailable { stream: self.name.as_str().to_owned(), reason }
@@ -215,6 +222,7 @@ impl Shared {
     }
 
     /// Why a put is refused by a producer whose bells say that it is closing.
+    #[cold]
     pub(crate) fn refusal(&self) -> PutErrorReason {
         match self.ended_by() {
             End::CoreFailed => PutErrorReason::CoreFailed,

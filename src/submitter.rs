@@ -236,20 +236,22 @@ impl Submitter {
         record: &Record<'_>,
         reply: R,
     ) -> Result<R::Receipt, PutErrorReason> {
-        let receipt = self.stage(stream, record, reply)?;
+        let observed = self.admit_to(&stream.0, reply)?;
+        let receipt = self.stage(observed, stream, record, reply)?;
         self.publish_staged();
         Ok(receipt)
     }
 
-    /// Accepts a record, all but telling the core.
+    /// Accepts a record for a stream that takes records, all but telling the core.
     #[inline]
     fn stage<R: Reply>(
         &mut self,
+        observed: Observed,
         stream: &Stream,
         record: &Record<'_>,
         reply: R,
     ) -> Result<R::Receipt, PutErrorReason> {
-        let observed = self.admit(stream, record, reply)?;
+        check(&stream.0, record)?;
         let size = record.size();
         if self.purse.try_take(size).is_err() {
             return Err(PutErrorReason::Full);
@@ -313,31 +315,20 @@ impl Submitter {
         if observed.state.is_closing() { Err(self.shared.refusal()) } else { Ok(observed) }
     }
 
-    /// Whether the record may be put at all.
+    /// Whether anything may be put to the stream, with this reply.
     #[inline]
-    fn admit<R: Reply>(&self, stream: &Stream, record: &Record<'_>, reply: R) -> Result<Observed, PutErrorReason> {
-        let state = &*stream.0;
-        let observed = self.admit_to(state)?;
-        check_key(record.partition_key)?;
-        check_size(state, record.size())?;
-        check_wrapped(state, record)?;
-        reply.admit(&self.slots)?;
-        Ok(observed)
-    }
-
-    /// Whether anything may be put to the stream.
-    #[inline]
-    fn admit_to(&self, state: &StreamState) -> Result<Observed, PutErrorReason> {
+    fn admit_to<R: Reply>(&self, state: &StreamState, reply: R) -> Result<Observed, PutErrorReason> {
         if self.shared.origin.is_elsewhere() {
             return Err(PutErrorReason::Forked);
         }
         if !state.belongs_to(&self.shared) {
-            return Err(PutErrorReason::ForeignStream { stream: state.name.as_str().to_owned() });
+            return Err(state.foreign());
         }
         let observed = self.observe()?;
         if state.refused.is_raised() {
             return Err(state.refusal());
         }
+        reply.admit(&self.slots)?;
         Ok(observed)
     }
 
@@ -387,6 +378,7 @@ impl Submitter {
 
     /// The core has ended. Settles what its last drain has missed (P2).
     #[cold]
+    #[inline(never)]
     fn settle_missed(&mut self) {
         let (code, message) = match self.shared.ended_by() {
             End::CoreFailed => (ErrorCode::CoreFailed, "the core of this submitter has ended"),
@@ -458,6 +450,14 @@ impl Drop for Refund<'_> {
     }
 }
 
+/// Whether the stream may hold such a record.
+#[inline]
+fn check(state: &StreamState, record: &Record<'_>) -> Result<(), PutErrorReason> {
+    check_key(record.partition_key)?;
+    check_size(state, record.size())?;
+    check_wrapped(state, record)
+}
+
 /// Data and key are no larger than the stream's records may be.
 #[inline]
 fn check_size(state: &StreamState, size: usize) -> Result<(), PutErrorReason> {
@@ -481,6 +481,12 @@ fn check_key(key: &str) -> Result<(), PutErrorReason> {
     if (1..=PARTITION_KEY_UTF16_MAX).contains(&key.len()) {
         return Ok(());
     }
+    count_key(key)
+}
+
+#[cold]
+#[inline(never)]
+fn count_key(key: &str) -> Result<(), PutErrorReason> {
     let utf16_units = key.encode_utf16().count();
     if (1..=PARTITION_KEY_UTF16_MAX).contains(&utf16_units) {
         return Ok(());

@@ -299,6 +299,21 @@ impl Budget {
         false
     }
 
+    /// [`Budget::draw`] outside of the queue's lock.
+    pub(super) fn try_draw(&self, credit: Credit) -> bool {
+        // Relaxed: a first look, so that a draw that is bound to fail takes nothing that a waiter could miss.
+        let free = Credit { records: self.records.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) };
+        if !free.covers(credit) {
+            return false;
+        }
+        if self.draw(credit) {
+            return true;
+        }
+        // What the draw put back may be what a new waiter missed (B3).
+        self.release(0, 0);
+        false
+    }
+
     fn give(&self, credit: Credit) {
         // AcqRel: who draws this credit sees what its former owner did; partner of `subtract`.
         let records = self.records.fetch_add(credit.records, Ordering::AcqRel) + credit.records;

@@ -168,14 +168,27 @@ impl<T: Send + 'static> Sender<T> {
             return None;
         }
         if place.large {
-            let large = self.large.take().filter(|buffer| buffer.len() == len);
-            return Some(self.large.insert(large.unwrap_or_else(|| vec![0; len].into_boxed_slice())));
+            return Some(self.large_room(len));
         }
         let memory = &self.shared.memory;
         let offset = memory.offset(self.tail + place.pad as u64);
         memory.will_write(offset, place.size);
         // SAFETY: R2: there is room for pad and frame, and nobody else looks at it; R3.
         Some(unsafe { slice::from_raw_parts_mut(memory.at(offset + HEADER).as_ptr(), len) })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_large(&mut self, len: usize) -> Box<[u8]> {
+        let buffer = self.large.take().filter(|buffer| buffer.len() == len);
+        buffer.unwrap_or_else(|| vec![0; len].into_boxed_slice())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn large_room(&mut self, len: usize) -> &mut [u8] {
+        let buffer = self.take_large(len);
+        self.large.insert(buffer)
     }
 
     /// Makes a frame of the first `len` bytes of the room that was given for `reserved` bytes, with their ticket. It is
@@ -196,11 +209,12 @@ impl<T: Send + 'static> Sender<T> {
         // 8 bytes, and not empty.
         unsafe {
             if place.large {
-                let buffer = self.large.take().filter(|buffer| buffer.len() == reserved);
-                let buffer = buffer.unwrap_or_else(|| vec![0; reserved].into_boxed_slice());
+                let buffer = self.take_large(reserved);
+                let memory = &self.shared.memory;
                 memory.write(offset + HEADER, Box::into_raw(buffer).cast::<u8>());
                 memory.write(offset + HEADER + size_of::<usize>(), reserved);
             }
+            let memory = &self.shared.memory;
             let kind = if place.large { KIND_LARGE } else { KIND_BYTES };
             memory.write_frame(offset, len, kind, ticket);
             if place.pad > 0 {
@@ -215,6 +229,8 @@ impl<T: Send + 'static> Sender<T> {
     pub fn publish(&mut self) {
         // Release: the frames are written; partner of the receiver's loads of the tail.
         self.shared.tail.store(self.tail, order(Ordering::Release, Fault::RingTailRelaxed));
+        // The receiver has last touched what comes next.
+        self.shared.memory.expect_write(self.tail);
     }
 
     /// Whether more than half of the ring is taken.

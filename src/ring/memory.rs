@@ -12,7 +12,7 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
-use super::shim::Watch;
+use super::shim::{Watch, expect_write};
 use super::ticket::Ticket;
 
 /// Length, kind and ticket.
@@ -75,6 +75,16 @@ impl Memory {
     pub(super) unsafe fn at(&self, offset: usize) -> NonNull<u8> {
         // SAFETY: the caller's word.
         unsafe { self.base.add(offset) }
+    }
+
+    /// Asks the processor for the lines from a position on that a frame of some 100 bytes takes.
+    #[inline]
+    pub(super) fn expect_write(&self, position: u64) {
+        for line in 1..=3 {
+            let offset = self.offset(position + line * 64);
+            // SAFETY: the offset is in bounds.
+            expect_write(unsafe { self.base.add(offset) }.as_ptr());
+        }
     }
 
     /// Tells loom that a range is about to be written.

@@ -76,12 +76,10 @@ impl Purse {
         }
         let amounts = [wanted.plus(self.chunk).beyond(self.credit), wanted.beyond(self.credit)];
         for amount in amounts {
-            if budget.draw(amount) {
+            if budget.try_draw(amount) {
                 self.credit = self.credit.plus(amount);
                 return Ok(());
             }
-            // What the draw put back may be what a new waiter missed (B3).
-            budget.release(0, 0);
         }
         Err(NoCredit)
     }

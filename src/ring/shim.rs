@@ -87,6 +87,19 @@ impl Watch {
     pub(super) fn written(&self, _offset: usize, _bytes: usize) {}
 }
 
+/// Asks for the cache line at `address`, to be written soon. Any address will do: nothing is read or written.
+#[inline(always)]
+pub(super) fn expect_write<T>(address: *const T) {
+    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+    // SAFETY: a hint to the processor, which does nothing if the address is not mapped.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_ET0>(address.cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
+    let _ = address;
+}
+
 /// Locks. What these mutexes guard is whole between any two statements, so that a poisoned one is as good.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -229,9 +229,24 @@ impl<T: Send + 'static> Slots<T> {
             let generation = (*segment).generations[index].with(|generation| *generation);
             if self.local != NONE {
                 self.local = (*segment).links[index].with(|next| *next);
+                self.expect(self.local);
             }
             let slot = (&raw mut (*segment).slots).cast::<Slot<T>>().add(index);
             (NonNull::new_unchecked(slot), Start { index: index as u32, generation })
+        }
+    }
+
+    /// Asks the processor for a free slot, which another thread has last written.
+    #[inline]
+    fn expect(&self, number: u32) {
+        if let Some(segment) = self.segments.get(number as usize / SEGMENT) {
+            let index = number as usize % SEGMENT;
+            // SAFETY: the segment lives as long as the pool, and addresses within it are only computed.
+            unsafe {
+                let segment = segment.as_ptr();
+                shim::expect_write((&raw const (*segment).slots).cast::<Slot<T>>().add(index));
+                shim::expect_write((&raw const (*segment).links).cast::<UnsafeCell<u32>>().add(index));
+            }
         }
     }
 

@@ -166,8 +166,9 @@ impl Submitter {
         reply: impl Fn(usize) -> R,
         mut receipt: impl FnMut(R::Receipt),
     ) -> Result<(), (usize, PutErrorReason)> {
+        let observed = self.admit_to(&stream.0, reply(0)).map_err(|reason| (0, reason))?;
         for (at, record) in records.iter().enumerate() {
-            match self.stage(stream, record, reply(at)) {
+            match self.stage(observed, stream, record, reply(at)) {
                 Ok(one) => receipt(one),
                 Err(reason) => return Err((at, reason)),
             }

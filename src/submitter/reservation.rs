@@ -12,7 +12,7 @@
 use std::fmt;
 
 use super::{Submitter, check_key, check_size, check_wrapped};
-use crate::codec::{begin_frame, finish_frame, read_frame, reserved_frame_len};
+use crate::codec::{begin_frame, finish_frame, read_frame, reserved_frame_len, starts_with_magic};
 use crate::error::PutErrorReason;
 use crate::record::HashKey;
 use crate::reply::{ByOutcome, ByToken, Detached, Reply};
@@ -105,7 +105,8 @@ impl Submitter {
 
     /// Whether a record like this may be put; answers its size.
     fn admit_reservation(&self, stream: &Stream, partition_key: &str, len: usize) -> Result<usize, PutErrorReason> {
-        self.admit_to(&stream.0)?;
+        // Who is to hear of it is said with the commit.
+        self.admit_to(&stream.0, Detached)?;
         check_key(partition_key)?;
         let size = partition_key.len().saturating_add(len);
         check_size(&stream.0, size)?;
@@ -181,14 +182,14 @@ impl Reservation<'_> {
 
     fn commit_by<R: Reply>(mut self, reply: R) -> Result<R::Receipt, PutErrorReason> {
         let state = &*self.stream.0;
-        let observed = self.submitter.admit_to(state)?;
-        reply.admit(&self.submitter.slots)?;
+        let observed = self.submitter.admit_to(state, reply)?;
         let (arrival, explicit_hash_key) = (self.submitter.arrival(observed), self.explicit_hash_key);
-        let (frame, cut) = (self.frame_len(), self.reserved - self.len);
+        let (frame, reserved, cut) = (self.frame_len(), self.reserved, self.reserved - self.len);
         let written = &mut self.room()[..frame - cut];
         finish_frame(written, arrival, explicit_hash_key);
-        let record = read_frame(written).record;
-        check_wrapped(state, &record)?;
+        if starts_with_magic(&written[frame - reserved..]) {
+            check_wrapped(state, &read_frame(written).record)?;
+        }
         let receipt = self.submitter.stage_frame(reply, frame, frame - cut);
         self.submitter.publish_staged();
         self.submitter.purse.refund_bytes(cut);
