@@ -4,13 +4,15 @@
 #[path = "core/mod.rs"]
 mod driven;
 
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use driven::Driven;
+use kpl::codec::EntryResult;
 use kpl::config::{Config, RateLimit};
-use kpl::outcome::{Delivered, ErrorCode, Failure, Settled};
-use kpl::record::Record;
+use kpl::outcome::{Delivered, ErrorCode, Failure, Settled, Settlement};
+use kpl::record::{HashKey, Record};
 use kpl::ring::Handle;
 
 /// Ten records, of which one shard may hold half.
@@ -26,20 +28,26 @@ fn half_for_a_shard() -> Config {
     }
 }
 
-fn outcome(handle: &mut Handle<Settled>) -> Option<Result<Delivered, Failure>> {
+fn outcome(handle: &mut Handle<Arc<Settlement>>) -> Option<Result<Delivered, Failure>> {
     match handle.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Ok(settled)) => Some(settled.into_result()),
+        Poll::Ready(Ok(settled)) => Some(Settled::from(settled).into_result()),
         Poll::Ready(Err(_)) => panic!("a record was abandoned"),
         Poll::Pending => None,
     }
 }
 
-fn put(driven: &mut Driven, shard: usize) -> Handle<Settled> {
-    let hash = driven.hash_of(shard);
-    driven.put(&Record::new("key", "data").with_explicit_hash_key(hash))
+fn put(driven: &mut Driven, shard: usize) -> Handle<Arc<Settlement>> {
+    let hash = HashKey(u128::MAX / driven.shards as u128 * shard as u128 + 1000);
+    put_record(driven, &Record::new("key", "data").with_explicit_hash_key(hash))
 }
 
-fn is_throttled(handle: &mut Handle<Settled>) -> bool {
+fn put_record(driven: &mut Driven, record: &Record<'_>) -> Handle<Arc<Settlement>> {
+    let (ticket, handle) = driven.slots.take();
+    driven.put(ticket, record);
+    handle
+}
+
+fn is_throttled(handle: &mut Handle<Arc<Settlement>>) -> bool {
     match outcome(handle) {
         Some(Err(failure)) => {
             assert_eq!(*failure.code(), ErrorCode::Throttled, "{failure}");
@@ -121,11 +129,50 @@ fn what_a_newer_map_brings_to_a_shard_is_never_refused() {
 #[test]
 fn records_that_waited_for_the_first_map_are_bounded_when_it_comes() {
     let mut driven = Driven::new(&half_for_a_shard(), 0);
-    let mut waiting: Vec<_> = (0..7).map(|_| driven.put(&Record::new("key", "data"))).collect();
+    let mut waiting: Vec<_> = (0..7).map(|_| put_record(&mut driven, &Record::new("key", "data"))).collect();
     assert!(!waiting.iter_mut().any(is_throttled));
     driven.remap(1, 1);
     let refused: Vec<bool> = waiting.iter_mut().map(is_throttled).collect();
     assert_eq!(refused, [false, false, false, false, false, true, true], "the newer ones");
+}
+
+#[test]
+fn while_one_shard_is_dead_the_others_deliver() {
+    let mut driven = Driven::new(&half_for_a_shard(), 3);
+    let (mut outstanding, mut live, mut dead) = (0u64, Vec::new(), Vec::new());
+    let (mut throttled, mut full) = (0, 0);
+    for round in 0..300 {
+        // Everybody puts as much as the budget takes, the dead shard's callers first.
+        for shard in [0, 0, 0, 1, 2] {
+            if outstanding == 10 {
+                full += 1;
+                continue;
+            }
+            outstanding += 1;
+            let handle = put(&mut driven, shard);
+            if shard == 0 { dead.push(handle) } else { live.push(handle) }
+        }
+        driven.core.handle_pressure(outstanding >= 8);
+        driven.pass(Duration::from_millis(100));
+        for transmit in driven.turn_all() {
+            let mut entries = driven.all_stored(&transmit);
+            for entry in &mut entries {
+                if matches!(entry, EntryResult::Stored { shard_id, .. } if **shard_id == *"shardId-0-of-3") {
+                    let code = "ProvisionedThroughputExceededException".into();
+                    *entry = EntryResult::Failed { code, message: "".into() };
+                }
+            }
+            driven.answer(&transmit, entries);
+        }
+        outstanding -= driven.core.released().records;
+        let before = dead.len();
+        dead.retain_mut(|handle| !is_throttled(handle));
+        throttled += before - dead.len();
+        assert!(dead.len() <= 5, "in round {round} the dead shard holds {}", dead.len());
+    }
+    let delivered = live.iter_mut().filter_map(outcome).filter(Result::is_ok).count();
+    assert!(throttled > 100 && full == 0, "{throttled} refused, {full} puts found no credit");
+    assert!(delivered >= 590, "{delivered} of 600 delivered");
 }
 
 #[test]

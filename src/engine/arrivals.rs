@@ -72,6 +72,11 @@ impl Arrivals {
         self.runs().flat_map(|(arrival, generation, records)| std::iter::repeat_n((arrival, generation), records))
     }
 
+    /// Makes room for so many runs and no more.
+    pub fn reserve_exact(&mut self, runs: usize) {
+        self.runs.reserve_exact(runs);
+    }
+
     /// Forgets all records and keeps the room.
     pub fn clear(&mut self) {
         self.oldest = None;

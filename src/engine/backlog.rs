@@ -16,7 +16,6 @@
 
 use std::sync::Arc;
 
-use super::settler::Reason;
 use crate::config::Config;
 use crate::outcome::ErrorCode;
 
@@ -58,7 +57,7 @@ impl BacklogMax {
     }
 
     /// Why the shard `id`, which holds `held`, does not take a further record of `bytes` bytes; nothing, if it does.
-    pub fn refuses(&self, id: &str, held: &Held, bytes: u64) -> Option<Reason> {
+    pub fn refuses(&self, id: &str, held: &Held, bytes: u64) -> Option<(ErrorCode, Arc<str>)> {
         let BacklogMax { percent, most } = self;
         let takes = held.records < most.records && held.bytes + bytes <= most.bytes;
         if takes || held.records == 0 {

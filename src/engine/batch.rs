@@ -209,7 +209,12 @@ impl Batch {
             let wrappable = fit.size() + OUTER_PARTITION_KEY.len() <= bounds.max_record;
             self.wrapped = bounds.aggregates && wrappable && starts_with_magic(record.data);
         }
-        fit.append_within(bounds.max_size);
+        // One that goes alone takes what it needs, not room to grow.
+        fit.append_within(if bounds.aggregates { bounds.max_size } else { 0 });
+        if !bounds.aggregates {
+            self.tickets.reserve_exact(1);
+            self.arrivals.reserve_exact(1);
+        }
         if let Some(prior) = record.prior {
             self.prior.push((self.tickets.len() as u32, prior));
         }
@@ -321,14 +326,17 @@ pub struct Pool {
     /// Bytes that they occupy.
     bytes: usize,
     indexes: Vec<Box<KeyIndex>>,
+    /// Keys that those have room for.
+    keys: usize,
 }
 
 /// Bytes of all batches at rest: some 300 of 50 KiB, or many small ones. Beyond it they go back to the allocator.
 const POOL_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A batch whose buffers grew past this is not kept: one large record must not stay resident.
 const POOL_BATCH_BYTES_MAX: usize = 256 * 1024;
-/// Indexes kept at rest: no more than that many shards have an aggregate open for the first time at one moment, as a rule.
-const POOL_INDEXES_MAX: usize = 256;
+/// Keys that all indexes at rest have room for: some 600 of an aggregate with 430 keys. That is 4 MiB, or 10 if all are
+/// explicit hash keys.
+const POOL_KEYS_MAX: usize = 1 << 18;
 /// An index with room for more keys than this is not kept.
 const POOL_INDEX_KEYS_MAX: usize = 4096;
 
@@ -343,6 +351,7 @@ impl Pool {
             None => Box::new(Batch::empty()),
         };
         if let Some(index) = self.indexes.pop() {
+            self.keys -= index.capacity();
             batch.body.open_with(index);
         }
         batch
@@ -350,9 +359,12 @@ impl Pool {
 
     /// Ends the growth of `batch`.
     pub fn seal(&mut self, batch: &mut Batch) {
-        let index = batch.seal();
-        self.indexes.extend(index.filter(|index| index.capacity() <= POOL_INDEX_KEYS_MAX));
-        self.indexes.truncate(POOL_INDEXES_MAX);
+        let Some(index) = batch.seal() else { return };
+        let keys = index.capacity();
+        if keys <= POOL_INDEX_KEYS_MAX && self.keys + keys <= POOL_KEYS_MAX {
+            self.keys += keys;
+            self.indexes.push(index);
+        }
     }
 
     /// Takes back a batch whose members are gone.

@@ -18,7 +18,13 @@
 //! F1: a record keeps its generation for life. F2: a core turns only when its rings were drained to the tails that
 //! they had after the round began. F3: a core's marks follow every record of the old generation that it passed on.
 
+use super::Core;
 use super::batch::Generation;
+use super::mesh::Message;
+use crate::record::{CoreId, StreamId};
+
+/// The core that coordinates flushes.
+pub const COORDINATOR: CoreId = CoreId(0);
 
 /// Names a caller's flush.
 pub type FlushToken = u64;
@@ -187,5 +193,54 @@ impl Coordinator {
         self.reports.fill(None);
         self.round += 1;
         Some(self.round)
+    }
+}
+
+impl Core {
+    /// A caller wants to know when everything of `stream` that is in a ring by now has its outcome. Told to core 0;
+    /// the answer is `token`, from [`Core::poll_flushed`].
+    pub fn handle_flush(&mut self, stream: StreamId, token: FlushToken) {
+        debug_assert_eq!(self.id, COORDINATOR);
+        let round = match self.coordinators.get_mut(stream.index()) {
+            Some(coordinator) => coordinator.request(token),
+            None => return self.flushed.push_back(token),
+        };
+        self.begin_round(stream, round);
+    }
+
+    fn begin_round(&mut self, id: StreamId, round: Option<u64>) {
+        let Some(round) = round else { return };
+        self.common.mesh.say_all(|| Message::FlushBegin { stream: id, round });
+        if let Some((stream, _)) = self.stream(id) {
+            stream.flush.begin(round);
+        }
+    }
+
+    /// A core reports; this one coordinates.
+    pub(super) fn coordinate(&mut self, id: StreamId, from: CoreId, report: Report) {
+        let Some(coordinator) = self.coordinators.get_mut(id.index()) else { return };
+        let (done, next) = coordinator.report(from.index(), report);
+        self.flushed.extend(done);
+        self.begin_round(id, next);
+    }
+
+    /// Whether a flush waits for the rings to be drained to their tails of now.
+    pub fn wants_drain(&self) -> bool {
+        self.streams.iter().flatten().any(|stream| stream.flush.wants_drain())
+    }
+
+    /// The driver has noted the tails of all rings.
+    pub fn handle_drain_started(&mut self) {
+        self.streams.iter_mut().flatten().for_each(|stream| stream.flush.drain_started());
+    }
+
+    /// The rings are drained to the tails that were noted.
+    pub fn handle_drained(&mut self) {
+        for stream in self.streams.iter_mut().flatten() {
+            if let Some(round) = stream.flush.drained() {
+                let stream = stream.id;
+                self.common.mesh.say_all(|| Message::FlushMark { stream, round });
+            }
+        }
     }
 }

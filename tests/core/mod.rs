@@ -9,7 +9,7 @@ use kpl::config::{Config, WireFormat};
 use kpl::engine::{Core, ShardInfo, ShardMap, Ticket, Transmit};
 use kpl::outcome::Settlement;
 use kpl::record::{CoreId, Record, StreamId, StreamName};
-use kpl::ring::{Handle, Ledger, Slots};
+use kpl::ring::{Ledger, Slots};
 use kpl::time::Time;
 
 const STREAM: StreamId = StreamId(0);
@@ -17,8 +17,9 @@ const STREAM: StreamId = StreamId(0);
 pub struct Driven {
     pub core: Core,
     pub now: Time,
-    slots: Slots<Arc<Settlement>>,
-    shards: usize,
+    /// Outcome slots of the one submitter.
+    pub slots: Slots<Arc<Settlement>>,
+    pub shards: usize,
     ids: Vec<Arc<str>>,
     number: Arc<str>,
 }
@@ -40,25 +41,8 @@ impl Driven {
         driven
     }
 
-    /// An explicit hash key of shard `shard`.
-    pub fn hash_of(&self, shard: usize) -> HashKey {
-        HashKey(u128::MAX / self.shards as u128 * shard as u128 + self.shards as u128)
-    }
-
-    /// Takes slots ahead of the records, so that what they take can be told apart.
-    pub fn detached(&mut self, count: usize) -> Vec<Ticket> {
-        (0..count).map(|_| self.slots.take_lone()).collect()
-    }
-
-    /// A record comes whose outcome is waited for.
-    pub fn put(&mut self, record: &Record<'_>) -> Handle<Arc<Settlement>> {
-        let (ticket, handle) = self.slots.take();
-        self.put_with(ticket, record);
-        handle
-    }
-
     /// A record comes.
-    pub fn put_with(&mut self, ticket: Ticket, record: &Record<'_>) {
+    pub fn put(&mut self, ticket: Ticket, record: &Record<'_>) {
         let framed = Framed { stream: STREAM, arrival: self.now, record: *record };
         self.core.handle_record(self.now, ticket, &framed);
     }
