@@ -250,8 +250,8 @@ fn wakers_of_puts_that_panic_or_block_keep_no_other_put_waiting() {
 
 #[test]
 fn more_outcomes_than_the_budget_can_be_collected_and_then_awaited() {
-    const RECORDS: usize = 200_000;
-    const BUDGET: usize = 10_000;
+    const RECORDS: usize = 50_000;
+    const BUDGET: usize = 4_000;
     let endpoint = start(&[], EndpointConfig::sink(4));
     let producer = builder(&endpoint.url())
         .max_outstanding_records(BUDGET)

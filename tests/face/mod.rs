@@ -22,7 +22,6 @@ mod handles;
 mod idle;
 mod input;
 mod looking;
-mod misuse;
 mod outages;
 mod pool;
 mod pressure;

@@ -1,6 +1,7 @@
 //! Reservations: records written in the ring itself. What is not committed has never been.
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use kpl::{HashKey, PutErrorReason, RateLimit, Record, ReservationError};
 
@@ -170,4 +171,39 @@ fn a_reservation_waits_for_room_in_the_ring() {
     waiter.done();
     close(&producer);
     assert_eq!(read(&endpoint, "s").iter().filter(|record| record.data == [9; 500]).count(), 1);
+}
+
+#[test]
+fn a_reservation_whose_writer_panics_puts_nothing_and_the_submitter_goes_on() {
+    let endpoint = emulator(&[("s", 1)]);
+    let producer = builder(&endpoint.url()).build().expect("a producer");
+    let stream = producer.stream("s").expect("a stream");
+    let mut submitter = producer.submitter().expect("a submitter");
+    let write = || {
+        let mut reservation = submitter.try_reserve(&stream, "k", 10).expect("room");
+        reservation.bytes()[10] = 0;
+    };
+    assert!(catch_unwind(AssertUnwindSafe(write)).is_err(), "there is no eleventh byte");
+    delivered(submitter.put(&stream, Record::new("k", "whole")).expect("a put"));
+    assert_eq!(close(&producer).accepted, 1);
+    assert_eq!(read(&endpoint, "s")[0].data, b"whole");
+}
+
+#[test]
+fn a_reservation_that_is_forgotten_costs_its_credit_and_nothing_else() {
+    let endpoint = emulator(&[("s", 1)]);
+    let producer = lingering(&endpoint.url()).max_outstanding_records(100).rate_limit(RateLimit::Off);
+    let producer = producer.build().expect("a producer");
+    let stream = producer.stream("s").expect("a stream");
+    let mut submitter = producer.submitter().expect("a submitter");
+    for number in 0..10 {
+        let mut reservation = submitter.try_reserve(&stream, "forgotten", 100).expect("room");
+        reservation.bytes().fill(0xEE);
+        std::mem::forget(reservation);
+        drop(submitter.put(&stream, Record::new("k", &[number; 100])).expect("a put"));
+    }
+    flushed(producer.flush());
+    let counts = close(&producer);
+    assert_eq!((counts.accepted, counts.delivered), (10, 10));
+    assert!(read(&endpoint, "s").iter().all(|record| record.data.len() == 100 && record.data[0] < 10));
 }
