@@ -13,7 +13,8 @@ claims! {
     the_latest_waker_is_the_one_that_is_called catches SlotWakerKept;
     a_dropped_ticket_abandons_and_wakes catches SlotAbandonSilent;
     the_value_is_dropped_once_whichever_end_goes_first catches SlotSettleRelaxed;
-    a_freed_slot_is_taken_again_only_when_both_ends_are_done catches SlotFreeRelaxed, SlotFreedEarly;
+    a_freed_slot_is_taken_again_only_when_both_ends_are_done catches SlotFreeRelaxed;
+    who_takes_its_end_while_it_is_woken_leaves_the_slot_to_the_ticket catches SlotFreedEarly;
     slots_grow_and_are_used_again_while_others_settle catches SlotFreeRelaxed, SlotsMiscounted;
     whoever_is_last_frees_the_pool catches SlotsMiscounted;
     a_lone_value_comes_back_to_its_settler_and_a_lone_record_that_is_lost_is_counted catches SlotLoneForgotten;
@@ -97,6 +98,23 @@ fn whoever_is_last_frees_the_pool() {
     settler.join().unwrap();
     caller.join().unwrap();
     assert_eq!(Arc::strong_count(&ledger), 1, "the pool held the other reference");
+}
+
+fn who_takes_its_end_while_it_is_woken_leaves_the_slot_to_the_ticket() {
+    let mut slots = Slots::new(Arc::new(Ledger::new()));
+    let (ticket, mut handle) = slots.take();
+    let other = slots.take_lone();
+    let settler = thread::spawn(move || wake(ticket.settle(1u64, 0).into_waker()));
+    let _ = handle.poll(&mut Context::from_waker(&Signal::unset().waker()));
+    // It may be settled, and its waker still be on the way out.
+    let taken = handle.try_take();
+    assert!(matches!(taken, None | Some(Ok((1, 0)))));
+    let (ticket, mut next) = slots.take();
+    assert!(next.poll(&mut Context::from_waker(&Signal::unset().waker())).is_pending());
+    wake(ticket.settle(2, 0).into_waker());
+    assert_eq!(next.try_take(), Some(Ok((2, 0))));
+    settler.join().unwrap();
+    drop(other);
 }
 
 fn slots_grow_and_are_used_again_while_others_settle() {
