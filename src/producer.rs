@@ -449,7 +449,7 @@ fn run_close(shared: &Shared, timeout: Duration) -> Counts {
     }
     shared.order(service::Order::Stop);
     shared.tell_abandoned();
-    let told_by = deadline.map_or_else(|| Instant::now() + shared.config.record_ttl, |deadline| deadline);
+    let told_by = deadline.unwrap_or_else(|| Instant::now() + shared.config.record_ttl);
     if !shared.callbacks.wait_until_told(told_by.max(Instant::now() + CALLBACKS_WAIT)) {
         tracing::error!("the handler of failures has not returned; it is not waited for any longer");
     }
