@@ -18,14 +18,14 @@ fn put(criterion: &mut Criterion) {
         group.bench_function(format!("{size} B"), |bencher| {
             let budget = Budget::new(1 << 20, 1 << 30, 8);
             let mut purse = budget.purse();
-            let mut slots = Slots::<(u64, u64)>::new(Arc::new(Ledger::new()));
-            let (mut sender, mut receiver) = ring::<(u64, u64)>(4 << 20);
+            let mut slots = Slots::<u64>::new(Arc::new(Ledger::new()));
+            let (mut sender, mut receiver) = ring::<u64>(4 << 20);
             let bell = Doorbell::new();
             let data = vec![7; size];
             bencher.iter(|| {
                 for _ in 0..BATCH {
                     purse.try_take(size).expect("credit");
-                    let ticket = slots.take_detached();
+                    let ticket = slots.take_lone();
                     sender.try_push(ticket, size, |frame| frame.copy_from_slice(&data)).expect("room");
                     assert_eq!(bell.published(false), Published::Quiet);
                 }
@@ -33,7 +33,7 @@ fn put(criterion: &mut Criterion) {
                 let mut settled = 0;
                 while let Some(frame) = receiver.pop(until) {
                     assert_eq!(frame.bytes.len(), size);
-                    assert!(frame.ticket.settle((0, 0)).is_none());
+                    assert!(!frame.ticket.settle(0, 0).wakes());
                     settled += 1;
                 }
                 assert_eq!(settled, BATCH);
