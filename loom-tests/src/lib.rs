@@ -1,25 +1,96 @@
 //! Loom models of `kpl::ring`; the models stand in `tests/`.
 //!
 //! Each model is a claim that loom tries in every interleaving with at most three preemptions. A lost wake-up shows
-//! as a deadlock, a race as a causality violation, a leaked pool as a count. They are empty without `--cfg loom`:
+//! as a deadlock, a race as a causality violation, a leaked pool as a count. Beside the test that it holds stands one that
+//! it would notice if it did not: a [`Fault`] is planted in the code, and loom must find it. They are empty without
+//! `--cfg loom`:
 //!
 //! ```text
 //! RUSTFLAGS="--cfg loom" cargo test --release -p loom-tests
 //! ```
+//!
+//! Each fault has a process of its own, which ends where the model panics: to unwind would run destructors, and so
+//! operations of loom, in an execution that loom has given up.
 #![cfg(loom)]
 
+use std::env;
 use std::future::{Future, poll_fn};
+use std::panic;
 use std::pin::pin;
+use std::process::{self, Command};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
+pub use kpl::ring::Fault;
+use kpl::ring::plant;
 use loom::sync::{Condvar, Mutex};
 
-/// Tries `claim` in every interleaving with at most three preemptions.
-pub fn model(claim: impl Fn() + Sync + Send + 'static) {
+/// The tests of models: that each holds, and that it catches the faults beside it.
+#[macro_export]
+macro_rules! claims {
+    ($($model:ident catches $($fault:ident),+;)+) => {$(
+        mod $model {
+            #[test]
+            fn holds() {
+                $crate::holds(super::$model);
+            }
+
+            #[test]
+            fn catches_its_fault() {
+                $($crate::catches($crate::Fault::$fault, module_path!(), super::$model);)+
+            }
+        }
+    )+};
+}
+
+/// Tries `claim` in every interleaving.
+pub fn holds(claim: fn()) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
     builder.check(claim);
+}
+
+/// Which fault a process plants.
+const PLANTED: &str = "LOOM_TESTS_FAULT";
+/// The status of a process whose model found the fault.
+const CAUGHT: i32 = 42;
+
+/// Tries `claim` with a fault in the code, in a process of its own; `module` is that of the test that calls this.
+///
+/// # Panics
+/// If loom finds nothing, or if the process comes to another end.
+pub fn catches(fault: Fault, module: &str, claim: fn()) {
+    let name = format!("{fault:?}");
+    if let Ok(planted) = env::var(PLANTED) {
+        if planted == name {
+            catch(fault, claim);
+        }
+        return;
+    }
+    let (_crate, module) = module.split_once("::").expect("a test stands in its model's module");
+    let test = format!("{module}::catches_its_fault");
+    let this = env::current_exe().expect("a test knows its own file");
+    let tried = Command::new(this).args([&test, "--exact", "--nocapture"]).env(PLANTED, &name).output();
+    let tried = tried.expect("a process is started");
+    let said = String::from_utf8_lossy(&tried.stdout);
+    assert_ne!(tried.status.code(), Some(0), "loom finds nothing, though {fault:?} is planted\n{said}");
+    assert_eq!(tried.status.code(), Some(CAUGHT), "{said}{}", String::from_utf8_lossy(&tried.stderr));
+    println!("{fault:?}: {said}");
+}
+
+/// Ends the process: as caught, at the first panic that has a message. Loom ends its own threads by panics without.
+fn catch(fault: Fault, claim: fn()) -> ! {
+    let former = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if info.payload_as_str().is_some() {
+            println!("{info}");
+            process::exit(CAUGHT);
+        }
+        former(info);
+    }));
+    plant(Some(fault));
+    holds(claim);
+    process::exit(0);
 }
 
 /// A waker that remembers, and a thread that waits for it.

@@ -36,8 +36,9 @@ use std::task::Waker;
 
 use crossbeam_utils::CachePadded;
 
+use super::fault::{Fault, fence_against, is_planted};
 use super::purse::Purse;
-use super::shim::{self, AtomicI64, AtomicU64, AtomicUsize, Fault, Mutex, Ordering, fence, fence_against, is_planted};
+use super::shim::{self, AtomicI64, AtomicU64, AtomicUsize, Mutex, Ordering};
 
 /// The bound is reached, or others wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,7 +224,7 @@ impl Budget {
     /// Whether somebody waits while records are held: then whoever knows whether anything is under way should look.
     pub fn may_be_stuck(&self) -> bool {
         // Partner of the fence in `Wait::enqueue`: it sees what was settled before this, or we see that it waits.
-        fence(Ordering::SeqCst);
+        fence_against(Fault::BudgetReleaseUnfenced);
         // Relaxed: the fence orders it.
         self.waiting.load(Ordering::Relaxed) > 0 && self.held.load(Ordering::Relaxed) > 0
     }
@@ -249,6 +250,9 @@ impl Budget {
         let waiters = {
             let mut queue = shim::lock(&self.queue);
             queue.closed = true;
+            if is_planted(Fault::BudgetCloseSilent) {
+                return;
+            }
             self.set_waiting(0);
             std::mem::take(&mut queue.waiters)
         };

@@ -39,8 +39,9 @@ use std::task::{Context, Poll, Waker};
 
 use crossbeam_utils::CachePadded;
 
+use super::fault::{Fault, fence_against, is_planted, order};
 use super::memory::{Entry, HEADER, KIND_BYTES, KIND_LARGE, KIND_PAD, LARGE_FRAME, Large, Memory, frame_size};
-use super::shim::{self, Arc, AtomicBool, AtomicU64, Fault, Mutex, Ordering, fence, fence_against, order};
+use super::shim::{self, Arc, AtomicBool, AtomicU64, Mutex, Ordering, fence};
 use super::ticket::Ticket;
 
 /// So small a ring holds one frame by pointer and the pad before it.
@@ -115,7 +116,7 @@ impl<T: Send + 'static> Drop for Shared<T> {
     fn drop(&mut self) {
         // Relaxed: both ends are gone, and the count of the `Arc` ordered this after all they did.
         let (mut head, tail) = (self.head.load(Ordering::Relaxed), self.tail.load(Ordering::Relaxed));
-        while head < tail {
+        while head < tail && !is_planted(Fault::RingRestForgotten) {
             // SAFETY: R2, R4: nobody else is there any more.
             let (entry, size) = unsafe { self.memory.read::<T>(head) };
             head += size as u64;
@@ -222,6 +223,9 @@ impl<T: Send + 'static> Sender<T> {
             }
         }
         self.tail = frame + size as u64;
+        if is_planted(Fault::RingStagePublishes) {
+            self.publish();
+        }
     }
 
     /// Gives the receiver all frames that were staged.
@@ -278,7 +282,7 @@ impl<T: Send + 'static> Sender<T> {
     /// sender's to [`reclaim`](Sender::reclaim), or abandoned when the sender goes too.
     pub fn is_disconnected(&self) -> bool {
         // Acquire: partner of the swap in the receiver's drop.
-        self.shared.room.receiver_gone.load(Ordering::Acquire)
+        self.shared.room.receiver_gone.load(order(Ordering::Acquire, Fault::RingReclaimRelaxed))
     }
 
     /// Takes the tickets of what the receiver left, once it is gone; before that, nothing.
@@ -331,7 +335,9 @@ impl<T: Send + 'static> Sender<T> {
 
 impl<T: Send + 'static> Drop for Sender<T> {
     fn drop(&mut self) {
-        self.publish();
+        if !is_planted(Fault::RingDropForgets) {
+            self.publish();
+        }
         // Release: all pushes are before it; partner of the load in the receiver's `is_disconnected`.
         self.shared.room.sender_gone.swap(true, order(Ordering::AcqRel, Fault::RingGoneRelaxed));
     }

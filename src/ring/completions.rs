@@ -13,8 +13,11 @@
 //! somebody sleeps, after a fence; whoever is about to sleep says so, fences, and looks at the list. So a sleeper is
 //! woken. Onto a list that is not empty nobody need look: whoever made it so does.
 //!
-//! When the popping end goes, the list is closed: what is settled later has nobody to learn of it, as if its handle
-//! had been dropped.
+//! L3: the owner of the slots says at its end how many it has taken for the list. Whoever has popped as many knows that
+//! there is none left to come, whatever other slots of the pool are in use.
+//!
+//! When the popping end goes, or if the owner of the slots goes and there never was one, the list is closed: what is
+//! settled later has nobody to learn of it, as if its handle had been dropped.
 //!
 //! Cost: one compare-and-swap to list, and a fence if the list was empty; one swap for each batch that is popped.
 
@@ -22,7 +25,8 @@ use std::fmt;
 use std::ptr::{self, NonNull};
 use std::task::{Context, Poll, Waker};
 
-use super::shim::{self, Arc, AtomicBool, AtomicPtr, Fault, Mutex, Ordering, fence, fence_against, order};
+use super::fault::{Fault, fence_against, is_planted, order};
+use super::shim::{self, Arc, AtomicBool, AtomicPtr, AtomicU64, Mutex, Ordering, fence};
 use super::slot::{End, Slot, take_end};
 use super::slots::{Pool, free, leave_pool, pool_of};
 use super::ticket::Told;
@@ -31,15 +35,20 @@ use super::ticket::Told;
 pub(super) struct List<T> {
     /// The newest. `closed()` once nobody pops any more.
     newest: AtomicPtr<Slot<T>>,
+    /// How many slots were taken for the list (L3); `MORE` while their owner may take another.
+    taken: AtomicU64,
     /// Apart, as whoever lists looks at it when the slot, and so perhaps the pool, is gone.
     sleeper: Arc<Sleeper>,
 }
 
 /// Whoever waits for a completion.
-pub(super) struct Sleeper {
+struct Sleeper {
     waiting: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
+
+/// More than anyone pops.
+const MORE: u64 = u64::MAX;
 
 /// The end of a list that nobody pops. No slot has this address: it is not aligned.
 fn closed<T>() -> *mut Slot<T> {
@@ -50,12 +59,19 @@ impl<T> List<T> {
     /// An empty list.
     pub(super) fn new() -> List<T> {
         let sleeper = Sleeper { waiting: AtomicBool::new(false), waker: Mutex::new(None) };
-        List { newest: AtomicPtr::new(ptr::null_mut()), sleeper: Arc::new(sleeper) }
+        List { newest: AtomicPtr::new(ptr::null_mut()), taken: AtomicU64::new(MORE), sleeper: Arc::new(sleeper) }
     }
 
-    /// Who is told when the last user but the popping end is gone, if there is such an end.
-    pub(super) fn sleeper(&self) -> Option<Arc<Sleeper>> {
-        self.is_open().then(|| Arc::clone(&self.sleeper))
+    /// The owner of the slots goes, and has taken so many for the list.
+    pub(super) fn end(&self, taken: u64) {
+        // Relaxed: but a number, and the fence in `take` orders it; partner of the load in `look`.
+        self.taken.store(taken, Ordering::Relaxed);
+        if is_planted(Fault::CompletionEndSilent) {
+            return;
+        }
+        if let Some(waker) = self.sleeper.take() {
+            shim::wake(waker);
+        }
     }
 
     /// Whether somebody pops, or will.
@@ -96,8 +112,8 @@ pub(super) unsafe fn list<T>(slot: *mut Slot<T>) -> Told<T> {
 }
 
 impl Sleeper {
-    /// The waker of who sleeps. Called after something was listed, or the last user but its own is gone.
-    pub(super) fn take(&self) -> Option<Waker> {
+    /// The waker of who sleeps. Called after something was listed, or it was said that nothing more will be.
+    fn take(&self) -> Option<Waker> {
         // Partner of the fence in `poll_any`: it sees that, or we see that it waits (L2).
         fence_against(Fault::CompletionUnfenced);
         // Relaxed: the fence orders it; partner of the swap in `poll_any`.
@@ -123,6 +139,7 @@ pub struct Completions<T: Send + 'static> {
     pool: NonNull<Pool<T>>,
     /// Taken from the list and not popped, the oldest first.
     pending: *mut Slot<T>,
+    popped: u64,
 }
 
 // SAFETY: the pool lives as long as this counts as one of its users; the slots of `pending` are this end's alone.
@@ -131,7 +148,7 @@ unsafe impl<T: Send> Send for Completions<T> {}
 impl<T: Send + 'static> Completions<T> {
     /// The end of `pool`'s list; there is one, which the pool counts as a user.
     pub(super) fn new(pool: NonNull<Pool<T>>) -> Completions<T> {
-        Completions { pool, pending: ptr::null_mut() }
+        Completions { pool, pending: ptr::null_mut(), popped: 0 }
     }
 
     /// The oldest completion of those that were settled up to some moment before. Frees its slot.
@@ -144,6 +161,7 @@ impl<T: Send + 'static> Completions<T> {
         unsafe {
             let listed = (*slot).extra.with(|extra| (*extra).listed);
             self.pending = listed.next;
+            self.popped += 1;
             let end = take_end(slot);
             free(slot);
             Some(Completed { number: listed.number, end })
@@ -151,7 +169,7 @@ impl<T: Send + 'static> Completions<T> {
     }
 
     /// Ready with true if there is a completion, and with false if there will never be one more, as the owner of the
-    /// slots is gone and none of them is in use; else `cx`'s waker is called when that changes. Only the latest waker
+    /// slots is gone and all that it took for the list was popped; else `cx`'s waker is called when that changes. Only the latest waker
     /// counts.
     pub fn poll_any(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         if let Some(any) = self.look() {
@@ -170,13 +188,11 @@ impl<T: Send + 'static> Completions<T> {
 
     /// Whether there is a completion, if that is clear.
     fn look(&self) -> Option<bool> {
-        // First, as what is in use by then may be listed before we look at the list.
-        // SAFETY: the pool lives as long as this end.
-        let alone = unsafe { self.pool.as_ref().has_one_user() };
         if self.has_any() {
             return Some(true);
         }
-        alone.then_some(false)
+        // Relaxed: but a number (L3); partner of the store in `end`.
+        (self.list().taken.load(Ordering::Relaxed) == self.popped).then_some(false)
     }
 
     /// Whether the next [`Completions::pop`] takes from what was on the list before.
@@ -198,6 +214,10 @@ impl<T: Send + 'static> Completions<T> {
     fn refill(&mut self, end: *mut Slot<T>) {
         // Acquire: the slots are settled and linked; partner of the exchange in `list`.
         let mut newest = self.list().newest.swap(end, order(Ordering::Acquire, Fault::CompletionRelaxed));
+        if is_planted(Fault::CompletionUnturned) {
+            self.pending = newest;
+            return;
+        }
         while !newest.is_null() {
             let slot = newest;
             // SAFETY: L1; what was on the list is ours alone now.
@@ -219,6 +239,9 @@ impl<T: Send + 'static> Completions<T> {
         if self.list().is_open() {
             left += self.drop_pending();
             self.refill(closed());
+            if is_planted(Fault::CompletionCloseForgets) {
+                return left;
+            }
             left += self.drop_pending();
         }
         left

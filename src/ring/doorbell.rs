@@ -35,9 +35,10 @@ use std::task::{Context, Poll, Waker};
 
 use crossbeam_utils::CachePadded;
 
+use super::fault::{Fault, fence_against, is_planted, order};
 #[cfg(not(loom))]
 use super::shim::compiler_fence;
-use super::shim::{self, AtomicBool, AtomicU32, AtomicU64, Fault, Mutex, Ordering, fence, fence_against, is_planted};
+use super::shim::{self, AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, fence};
 
 const AWAKE: u32 = 0;
 const ARMED: u32 = 1;
@@ -103,7 +104,8 @@ pub enum Published {
 struct Line {
     /// How the core rests, and the level.
     state: AtomicU32,
-    /// Whether the core's barriers act for puts too.
+    /// Whether the core's barriers act for puts too. Models ignore it.
+    #[cfg(not(loom))]
     light: bool,
     clock_ns: AtomicU64,
 }
@@ -140,7 +142,12 @@ impl Doorbell {
     fn with(barrier: Option<fn()>) -> Doorbell {
         let (state, clock_ns) = (AtomicU32::new(AWAKE), AtomicU64::new(0));
         Doorbell {
-            line: CachePadded::new(Line { state, light: barrier.is_some(), clock_ns }),
+            line: CachePadded::new(Line {
+                state,
+                #[cfg(not(loom))]
+                light: barrier.is_some(),
+                clock_ns,
+            }),
             barrier,
             rung: AtomicBool::new(false),
             waker: Mutex::new(None),
@@ -206,7 +213,7 @@ impl Doorbell {
     /// Core: says that it runs. Tick first, so that nobody takes an old time for a fresh one.
     pub fn awake(&self) {
         // Release: the clock; partner of the load in `observe`.
-        self.line.state.fetch_and(!REST, Ordering::AcqRel);
+        self.line.state.fetch_and(!REST, order(Ordering::AcqRel, Fault::BellAwakeRelaxed));
     }
 
     /// Core: ready if it was rung since the last time that this was ready; else `cx`'s waker is called when it is.
@@ -222,6 +229,9 @@ impl Doorbell {
             }
         };
         drop(former);
+        if is_planted(Fault::BellUnlooked) {
+            return Poll::Pending;
+        }
         // Whoever rings sets the flag before it takes the lock: it found our waker, or we find its flag.
         if self.take_rung() { Poll::Ready(()) } else { Poll::Pending }
     }

@@ -8,7 +8,8 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr;
 use std::task::{Context, Poll, Waker};
 
-use super::shim::{Fault, Ordering, is_planted, order};
+use super::fault::{Fault, is_planted, order};
+use super::shim::Ordering;
 use super::slot::{DETACHED, EMPTY, End, Extra, NOTIFYING, PENDING, SETTLED, STATE, Slot, Token, WAITING, take_end_of};
 use super::slots::free;
 
@@ -77,10 +78,10 @@ unsafe fn register<T>(slot: *mut Slot<T>, waker: &Waker) -> bool {
         // Acquire: see `try_take`.
         let word = (*slot).state.load(Ordering::Acquire);
         let is_same = |extra: *const Extra<T>| {
-            let registered = &(*extra).waker;
-            registered.assume_init_ref().will_wake(waker)
+            let former = &(*extra).waker;
+            former.assume_init_ref().will_wake(waker)
         };
-        if word & STATE == WAITING && (*slot).extra.with(is_same) {
+        if word & STATE == WAITING && (is_planted(Fault::SlotWakerKept) || (*slot).extra.with(is_same)) {
             return true;
         }
         let waker = waker.clone();

@@ -31,6 +31,7 @@ pub mod budget;
 pub mod bytes;
 pub mod completions;
 pub mod doorbell;
+mod fault;
 mod flag;
 pub mod handle;
 mod memory;
@@ -46,11 +47,11 @@ pub use budget::{Budget, NoCredit, WaitError};
 pub use bytes::{Drain, Frame, Receiver, Sender, ring};
 pub use completions::{Completed, Completions};
 pub use doorbell::{Doorbell, Observed, Published, Rest, State};
+#[cfg(loom)]
+pub use fault::{Fault, plant};
 pub use flag::Flag;
 pub use handle::Handle;
 pub use purse::{Purse, Wait};
-#[cfg(loom)]
-pub use shim::{Fault, plant};
 pub use slot::{Abandoned, End};
 pub use slots::{Ledger, Slots};
 pub use ticket::{Ticket, Told};

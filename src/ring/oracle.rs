@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::{Abandoned, Handle, Ledger, Receiver, Sender, Slots, ring};
+use super::{Abandoned, Handle, Ledger, Receiver, Sender, Slots, Ticket, ring};
 
 /// Something that is done to a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,22 @@ pub enum Op {
         /// Nobody waits for it.
         detached: bool,
     },
+    /// Ask for room for so many bytes, fill it and stage the first `used` of them, with a handle or detached.
+    Reserve {
+        /// Bytes that are asked for.
+        len: usize,
+        /// Bytes of the frame.
+        used: usize,
+        /// Nobody waits for it.
+        detached: bool,
+    },
+    /// Ask for room for so many bytes, fill it, and stage nothing.
+    Room {
+        /// Bytes that are asked for.
+        len: usize,
+    },
+    /// Publish what was staged.
+    Publish,
     /// Pop one frame and settle it.
     Pop,
     /// Take a snapshot, pop to it side by side, and settle all.
@@ -43,9 +59,13 @@ impl Op {
             2 => amount as usize % (capacity / 4),
             _ => amount as usize % (2 * capacity),
         };
+        let detached = kind & 16 != 0;
         match kind % 16 {
-            0..=7 => Op::Push { len, detached: kind & 16 != 0 },
-            8..=10 => Op::Pop,
+            0..=4 => Op::Push { len, detached },
+            5 | 6 => Op::Reserve { len, used: amount as usize / 7 % (len + 1), detached },
+            7 => Op::Room { len },
+            8 | 9 => Op::Pop,
+            10 => Op::Publish,
             11 => Op::Abandon,
             12 => Op::Drain,
             13 | 14 => Op::Release,
@@ -66,7 +86,11 @@ struct Expected {
 struct Oracle {
     capacity: u64,
     queue: VecDeque<Expected>,
+    /// Not published yet.
+    staged: VecDeque<Expected>,
+    /// Where the last frame ends that was staged, and the last that was published.
     tail: u64,
+    published: u64,
     next: u64,
     head: u64,
     waiting: bool,
@@ -75,17 +99,28 @@ struct Oracle {
 }
 
 impl Oracle {
-    /// Where a frame of `len` bytes would end.
-    fn end(&self, len: usize) -> u64 {
-        let rounded = 16 + (len as u64).div_ceil(8) * 8;
-        let size = if rounded > self.capacity / 4 && len > 0 { 32 } else { rounded };
+    /// Where a frame of `len` bytes would end that is cut short to `used`.
+    fn end(&self, len: usize, used: usize) -> u64 {
+        let in_ring = |len: usize| 16 + (len as u64).div_ceil(8) * 8;
+        let is_large = in_ring(len) > self.capacity / 4;
+        let size = |len| if is_large { 32 } else { in_ring(len) };
         let place = self.tail % self.capacity;
-        let pad = if place + size > self.capacity { self.capacity - place } else { 0 };
-        self.tail + pad + size
+        let pad = if place + size(len) > self.capacity { self.capacity - place } else { 0 };
+        self.tail + pad + size(used)
     }
 
     fn has_room(&self, len: usize) -> bool {
-        self.end(len) - self.head <= self.capacity
+        self.end(len, len) - self.head <= self.capacity
+    }
+
+    fn stage(&mut self, bytes: Vec<u8>, reserved: usize, handle: Option<Handle<u64>>) {
+        self.tail = self.end(reserved, bytes.len());
+        self.staged.push_back(Expected { bytes, end: self.tail, handle });
+    }
+
+    fn publish(&mut self) {
+        self.queue.append(&mut self.staged);
+        self.published = self.tail;
     }
 }
 
@@ -100,7 +135,9 @@ pub fn check(capacity: usize, ops: impl IntoIterator<Item = Op>) {
     let mut oracle = Oracle {
         capacity: capacity as u64,
         queue: VecDeque::new(),
+        staged: VecDeque::new(),
         tail: 0,
+        published: 0,
         next: 0,
         head: 0,
         waiting: false,
@@ -110,7 +147,7 @@ pub fn check(capacity: usize, ops: impl IntoIterator<Item = Op>) {
     for op in ops {
         apply(op, &mut oracle, &mut slots, &mut sender, &mut receiver);
         assert_eq!(receiver.position(), oracle.next, "position after {op:?}");
-        assert_eq!(receiver.snapshot(), oracle.tail, "tail after {op:?}");
+        assert_eq!(receiver.snapshot(), oracle.published, "tail after {op:?}");
         assert_eq!(sender.is_past_half(), oracle.tail - oracle.head > oracle.capacity / 2, "after {op:?}");
         assert_eq!(ledger.abandoned(), oracle.abandoned, "abandoned after {op:?}");
     }
@@ -120,6 +157,7 @@ pub fn check(capacity: usize, ops: impl IntoIterator<Item = Op>) {
     } else {
         drop((receiver, sender, slots));
     }
+    oracle.publish();
     oracle.abandoned += oracle.queue.len() as u64;
     for expected in &mut oracle.queue {
         let Some(handle) = &mut expected.handle else { continue };
@@ -133,6 +171,18 @@ pub fn check(capacity: usize, ops: impl IntoIterator<Item = Op>) {
 fn apply(op: Op, oracle: &mut Oracle, slots: &mut Slots<u64>, sender: &mut Sender<u64>, receiver: &mut Receiver<u64>) {
     match op {
         Op::Push { len, detached } => push(oracle, slots, sender, len, detached),
+        Op::Reserve { len, used, detached } => reserve(oracle, slots, sender, [len, used], detached),
+        Op::Room { len } => {
+            let room = sender.room(len).map(|room| {
+                room.fill(0xEE);
+                room.len()
+            });
+            assert_eq!(room, oracle.has_room(len).then_some(len), "room for {len}");
+        }
+        Op::Publish => {
+            sender.publish();
+            oracle.publish();
+        }
         Op::Pop => pop(oracle, receiver, true),
         Op::Abandon => pop(oracle, receiver, false),
         Op::Drain => drain(oracle, receiver),
@@ -150,20 +200,45 @@ fn apply(op: Op, oracle: &mut Oracle, slots: &mut Slots<u64>, sender: &mut Sende
     }
 }
 
-fn push(oracle: &mut Oracle, slots: &mut Slots<u64>, sender: &mut Sender<u64>, len: usize, detached: bool) {
-    let (ticket, handle) = if detached {
-        (slots.take_lone(), None)
-    } else {
-        let (ticket, handle) = slots.take();
-        (ticket, Some(handle))
-    };
-    let bytes: Vec<u8> = (0..len).map(|index| (oracle.pushed as usize * 31 + index) as u8).collect();
+fn take(slots: &mut Slots<u64>, detached: bool) -> (Ticket<u64>, Option<Handle<u64>>) {
+    if detached {
+        return (slots.take_lone(), None);
+    }
+    let (ticket, handle) = slots.take();
+    (ticket, Some(handle))
+}
+
+/// The bytes of the next frame, of which no two are alike.
+fn bytes(oracle: &mut Oracle, len: usize) -> Vec<u8> {
     oracle.pushed += 1;
+    (0..len).map(|index| (oracle.pushed as usize * 31 + index) as u8).collect()
+}
+
+fn reserve(
+    oracle: &mut Oracle,
+    slots: &mut Slots<u64>,
+    sender: &mut Sender<u64>,
+    [len, used]: [usize; 2],
+    detached: bool,
+) {
+    let mut bytes = bytes(oracle, len);
+    let Some(room) = sender.room(len) else { return assert!(!oracle.has_room(len), "{len} bytes were refused") };
+    assert!(oracle.has_room(len), "{len} bytes were reserved");
+    room.copy_from_slice(&bytes);
+    bytes.truncate(used);
+    let (ticket, handle) = take(slots, detached);
+    sender.stage(ticket, len, used);
+    oracle.stage(bytes, len, handle);
+}
+
+fn push(oracle: &mut Oracle, slots: &mut Slots<u64>, sender: &mut Sender<u64>, len: usize, detached: bool) {
+    let (ticket, handle) = take(slots, detached);
+    let bytes = bytes(oracle, len);
     match sender.try_push(ticket, len, |room| room.copy_from_slice(&bytes)) {
         Ok(()) => {
             assert!(oracle.has_room(len), "a frame of {len} bytes was taken");
-            oracle.tail = oracle.end(len);
-            oracle.queue.push_back(Expected { bytes, end: oracle.tail, handle });
+            oracle.stage(bytes, len, handle);
+            oracle.publish();
         }
         Err(ticket) => {
             assert!(!oracle.has_room(len), "a frame of {len} bytes was refused");

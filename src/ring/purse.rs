@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::budget::{Budget, Credit, NoCredit, WaitError, Waiter};
+use super::fault::{Fault, is_planted};
 use super::shim::{self, Ordering, fence};
 
 /// A submitter's credit.
@@ -95,7 +96,9 @@ impl Purse {
 
 impl Drop for Purse {
     fn drop(&mut self) {
-        self.empty();
+        if !is_planted(Fault::BudgetPurseKeeps) {
+            self.empty();
+        }
         // Relaxed: a count; partner of the addition in `Budget::purse`.
         self.budget.purses.fetch_sub(1, Ordering::Relaxed);
     }
@@ -139,7 +142,8 @@ impl Wait<'_> {
         let budget = &*self.purse.budget;
         let mut former = None;
         let mut queue = shim::lock(&budget.queue);
-        let outcome = if queue.take_refused(id) {
+        let mistaken = is_planted(Fault::BudgetRefusedGranted) && id < queue.granted;
+        let outcome = if queue.take_refused(id) && !mistaken {
             Poll::Ready(Err(WaitError::Held))
         } else if id < queue.granted {
             Poll::Ready(Ok(()))
@@ -190,7 +194,7 @@ impl Drop for Wait<'_> {
         if queue.take_refused(id) {
             return;
         }
-        if id < queue.granted {
+        if id < queue.granted && !is_planted(Fault::BudgetGrantKept) {
             drop(queue);
             budget.release(1, self.bytes as u64);
             return;

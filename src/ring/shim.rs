@@ -5,8 +5,6 @@
 //! nothing. What callers share by `Arc` (a budget, a ledger) is `std::sync::Arc` in both cases: their destructors
 //! read nothing that another thread wrote.
 
-#[cfg(loom)]
-use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
 use std::task::Waker;
@@ -109,77 +107,4 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) fn wake(waker: Waker) {
     // A panic was reported by the panic hook; there is nobody else to tell.
     let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
-}
-
-/// A mistake that a model plants, to show that it would catch it. Without loom nothing can be planted, and the compiler
-/// drops the question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// A frame is published before it is written.
-    RingTailRelaxed,
-    /// Room is given back before it was read.
-    RingHeadRelaxed,
-    /// A sender looks for room before it says that it waits.
-    RingRoomUnfenced,
-    /// A sender says that it is gone before its last frame is seen.
-    RingGoneRelaxed,
-    /// A core looks at its rings before it says that it rests.
-    BellRestUnfenced,
-    /// A core drains for the last time before it says that it is closed.
-    BellCloseUnfenced,
-    /// A core that rests overwrites the close.
-    BellRestStores,
-    /// A value is handed over before it is written.
-    SlotSettleRelaxed,
-    /// A handle frees its slot while the ticket still moves the waker out.
-    SlotFreedEarly,
-    /// A slot is given back before whoever frees it is done with it.
-    SlotFreeRelaxed,
-    /// The owner of the slots does not count those that were freed as it went.
-    SlotsMiscounted,
-    /// A completion is listed before it is written.
-    CompletionRelaxed,
-    /// Whoever lists a completion looks for a sleeper before it is listed.
-    CompletionUnfenced,
-    /// Credit is given back before its release looks who waits.
-    BudgetReleaseUnfenced,
-    /// A draw that finds too few bytes keeps the records.
-    BudgetDrawKeeps,
-}
-
-#[cfg(loom)]
-thread_local! {
-    /// Loom runs all threads of a model on one.
-    static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) };
-}
-
-/// Plants a fault in all that this thread's models run from now on, or none.
-#[cfg(loom)]
-pub fn plant(fault: Option<Fault>) {
-    PLANTED.set(fault);
-}
-
-#[cfg(loom)]
-pub(super) fn is_planted(fault: Fault) -> bool {
-    PLANTED.get() == Some(fault)
-}
-
-#[cfg(not(loom))]
-#[inline(always)]
-pub(super) const fn is_planted(_fault: Fault) -> bool {
-    false
-}
-
-/// The ordering that the code asks for, unless the fault is planted.
-#[inline(always)]
-pub(super) fn order(ordering: Ordering, fault: Fault) -> Ordering {
-    if is_planted(fault) { Ordering::Relaxed } else { ordering }
-}
-
-/// A `SeqCst` fence, unless the fault is planted.
-#[inline(always)]
-pub(super) fn fence_against(fault: Fault) {
-    if !is_planted(fault) {
-        fence(Ordering::SeqCst);
-    }
 }

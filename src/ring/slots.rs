@@ -27,9 +27,10 @@ use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
-use super::completions::{Completions, List, Sleeper};
+use super::completions::{Completions, List};
+use super::fault::{Fault, is_planted, order};
 use super::handle::Handle;
-use super::shim::{self, AtomicIsize, AtomicU32, AtomicU64, Fault, Ordering, UnsafeCell, is_planted, order};
+use super::shim::{self, AtomicIsize, AtomicU32, AtomicU64, Ordering, UnsafeCell};
 use super::slot::{SEGMENT_MAX, Slot};
 use super::ticket::{Ticket, ends, listed_end, lone_end};
 
@@ -101,15 +102,6 @@ pub(super) struct Pool<T> {
     segments: UnsafeCell<Vec<NonNull<Segment<T>>>>,
 }
 
-impl<T> Pool<T> {
-    /// Whether the owner is gone and one user left.
-    pub(super) fn has_one_user(&self) -> bool {
-        // Acquire: what the users did that are gone is done; partner of the additions and subtractions. Before the owner
-        // has added its part, the sum is not above zero.
-        self.remaining.load(Ordering::Acquire) == 1
-    }
-}
-
 /// A number of slots, made together.
 #[repr(C)]
 struct Segment<T> {
@@ -152,6 +144,8 @@ pub struct Slots<T: Send + 'static> {
     fresh_end: u32,
     /// Whether the list's popping end was given out.
     lists: bool,
+    /// Slots taken for that list so far.
+    listed: u64,
 }
 
 // SAFETY: the pointers lead to the pool and its slots, which any thread may free and settle; what is the owner's moves
@@ -169,7 +163,8 @@ impl<T: Send + 'static> Slots<T> {
             segments: UnsafeCell::new(Vec::new()),
         });
         let pool = NonNull::from(Box::leak(pool));
-        let mut slots = Slots { pool, segments: Vec::new(), local: NONE, fresh: 0, fresh_end: 0, lists: false };
+        let segments = Vec::new();
+        let mut slots = Slots { pool, segments, local: NONE, fresh: 0, fresh_end: 0, lists: false, listed: 0 };
         slots.grow();
         slots
     }
@@ -190,6 +185,7 @@ impl<T: Send + 'static> Slots<T> {
     /// settled records stay on the list.
     #[inline]
     pub fn take_listed(&mut self, number: u64) -> Ticket<T> {
+        self.listed += 1;
         listed_end(self.take_slot(), number)
     }
 
@@ -313,6 +309,10 @@ impl<T: Send + 'static> Drop for Slots<T> {
     /// and frees it.
     fn drop(&mut self) {
         let pool = self.pool;
+        // If nobody pops, the list is closed, as nobody ever will.
+        drop(self.completions());
+        // SAFETY: as below.
+        unsafe { pool.as_ref().completions.end(self.listed) };
         // Acquire: partner of the pushes in `free`. Release is not needed: who sees `CLOSED` reads nothing of ours.
         // SAFETY: the pool lives as long as its owner has not added its part to `remaining`.
         let freed = unsafe { pool.as_ref().free.swap(CLOSED, Ordering::Acquire) };
@@ -325,17 +325,13 @@ impl<T: Send + 'static> Drop for Slots<T> {
         // AcqRel: partner of the subtractions in `leave_pool`; the last one sees what all the others did.
         // SAFETY: as above, and the cell is the owner's until then; the pool is not touched after this, unless it fell to
         // us.
-        let (before, sleeper) = unsafe {
+        let before = unsafe {
             pool.as_ref().segments.with_mut(|left| *left = segments);
-            // Before the addition, after which the pool may be gone.
-            let sleeper = pool.as_ref().completions.sleeper();
-            (pool.as_ref().remaining.fetch_add(in_use, Ordering::AcqRel), sleeper)
+            pool.as_ref().remaining.fetch_add(in_use, Ordering::AcqRel)
         };
-        match before + in_use {
+        if before + in_use == 0 {
             // SAFETY: the sum is zero, so nobody else knows the pool.
-            0 => unsafe { free_pool(pool) },
-            1 => wake(sleeper),
-            _ => {}
+            unsafe { free_pool(pool) };
         }
     }
 }
@@ -382,22 +378,10 @@ pub(super) unsafe fn free<T>(slot: *mut Slot<T>) {
 pub(super) unsafe fn leave_pool<T>(pool: NonNull<Pool<T>>) {
     // AcqRel: partner of the owner's addition and of the other subtractions; see `Slots::drop`.
     // SAFETY: the pool is alive until the subtraction, and after it if the sum says so.
-    let (before, sleeper) = unsafe {
-        let sleeper = pool.as_ref().completions.sleeper();
-        (pool.as_ref().remaining.fetch_sub(1, Ordering::AcqRel), sleeper)
-    };
-    match before {
+    let before = unsafe { pool.as_ref().remaining.fetch_sub(1, Ordering::AcqRel) };
+    if before == 1 {
         // SAFETY: the sum is zero, so nobody else knows the pool.
-        1 => unsafe { free_pool(pool) },
-        2 => wake(sleeper),
-        _ => {}
-    }
-}
-
-/// Wakes who waits for completions of which there will be none.
-fn wake(sleeper: Option<shim::Arc<Sleeper>>) {
-    if let Some(waker) = sleeper.and_then(|sleeper| sleeper.take()) {
-        shim::wake(waker);
+        unsafe { free_pool(pool) };
     }
 }
 

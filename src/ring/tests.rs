@@ -1,5 +1,9 @@
 //! Tests of the ring's parts on one thread and, for what loom cannot (large numbers), on two.
 
+mod completions;
+mod held;
+mod staged;
+
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

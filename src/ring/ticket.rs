@@ -13,8 +13,9 @@ use std::ptr::{self, NonNull};
 use std::task::Waker;
 
 use super::completions;
+use super::fault::{Fault, is_planted, order};
 use super::handle::Handle;
-use super::shim::{self, Fault, Ordering, is_planted, order};
+use super::shim::{self, Ordering};
 use super::slot::take_value;
 use super::slot::{DETACHED, EMPTY, LISTED, LONE, Listed, NOTIFYING, PENDING, SETTLED, STATE, Slot, Token, WAITING};
 use super::slots::{Start, free, pool_of};
@@ -119,11 +120,13 @@ impl<T: Send + 'static> Drop for Ticket<T> {
         // SAFETY: the slot is in use until `finish`, so its pool is alive; and while the ticket lives, nobody but it
         // moves a slot to or from LONE.
         unsafe {
-            let lone = (*slot).state.load(Ordering::Relaxed) & STATE == LONE;
+            let lone = is_lone((*slot).state.load(Ordering::Relaxed));
             (*pool_of(slot)).ledger.add_abandoned(lone);
         }
         // SAFETY: this is the slot's only ticket, and it is going.
-        if let Some(waker) = unsafe { finish(slot, None) }.0.into_waker() {
+        if let Some(waker) = unsafe { finish(slot, None) }.0.into_waker()
+            && !is_planted(Fault::SlotAbandonSilent)
+        {
             shim::wake(waker);
         }
     }
@@ -133,6 +136,11 @@ impl<T: Send + 'static> fmt::Debug for Ticket<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Ticket").field(&self.0.0).finish()
     }
+}
+
+/// Whether nobody waits for the record, from the start.
+fn is_lone(word: u32) -> bool {
+    word & STATE == LONE && !is_planted(Fault::SlotLoneForgotten)
 }
 
 /// The ticket's last act: leaves the value, or nothing, to whoever is to learn of it, or frees the slot. The value
@@ -150,7 +158,7 @@ unsafe fn finish<T>(slot: *mut Slot<T>, end: Option<(T, u32)>) -> (Told<T>, Opti
         let state = word & STATE;
         if state == DETACHED || state == LONE {
             free(slot);
-            return (Told::Handle, end.filter(|_| state == LONE));
+            return (Told::Handle, end.filter(|_| is_lone(word)));
         }
         if let Some((value, place)) = end {
             (*slot).value.with_mut(|cell| (*cell).write(value));
