@@ -65,19 +65,20 @@ fn takers_of_two_threads_never_exceed_the_bound() {
 
 fn a_draw_that_fails_does_not_strand_a_waiter() {
     let budget = Budget::new(2, 100, NO_CHUNKS);
-    let mut holder = budget.purse();
-    holder.try_take(50).unwrap();
     let taker = thread::spawn({
         let mut purse = budget.purse();
-        // It takes the last record for a moment, and puts it back for want of bytes.
-        move || assert!(purse.try_take(75).is_err())
+        // If the bytes go just before, it takes the last record for a moment, and puts it back.
+        move || purse.try_take(75).is_ok()
     });
+    let mut holder = budget.purse();
+    let held = u64::from(holder.try_take(50).is_ok());
     let mut purse = budget.purse();
     assert_eq!(wait(&mut purse, 10), Ok(()));
-    taker.join().unwrap();
+    let taken = u64::from(taker.join().unwrap());
     drop(purse);
     drop(holder);
-    assert_eq!(budget.used(), (2, 60));
+    assert!(held + taken <= 1, "there are not as many bytes");
+    assert_eq!(budget.used(), (1 + held + taken, 10 + 50 * held + 75 * taken));
 }
 
 fn two_waiters_are_served_by_two_releases() {
