@@ -37,6 +37,7 @@ pub(crate) struct ByOutcome;
 impl Reply for ByOutcome {
     type Receipt = Outcome;
 
+    #[inline]
     fn take(self, slots: &mut Slots<Arc<Settlement>>, origin: Origin) -> (Ticket, Outcome) {
         let (ticket, handle) = slots.take();
         (ticket, Outcome::new(handle, origin))
@@ -50,10 +51,12 @@ pub(crate) struct ByToken(pub(crate) u64);
 impl Reply for ByToken {
     type Receipt = ();
 
+    #[inline]
     fn admit(self, slots: &Slots<Arc<Settlement>>) -> Result<(), PutErrorReason> {
         if slots.has_completions() { Ok(()) } else { Err(PutErrorReason::NoCompletions) }
     }
 
+    #[inline]
     fn take(self, slots: &mut Slots<Arc<Settlement>>, _origin: Origin) -> (Ticket, ()) {
         (slots.take_listed(self.0), ())
     }
@@ -66,6 +69,7 @@ pub(crate) struct Detached;
 impl Reply for Detached {
     type Receipt = ();
 
+    #[inline]
     fn take(self, slots: &mut Slots<Arc<Settlement>>, _origin: Origin) -> (Ticket, ()) {
         (slots.take_lone(), ())
     }

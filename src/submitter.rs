@@ -64,6 +64,8 @@ pub(crate) enum Use {
 pub struct Submitter {
     shared: Arc<Shared>,
     of: Use,
+    /// As the producer's, which lies among what others write.
+    origin: Origin,
     /// The core whose ring this is.
     home: CoreId,
     /// Its bell.
@@ -97,6 +99,7 @@ impl Submitter {
         lock(&shared.submitters).live.push(Arc::clone(&counters));
         Submitter {
             of,
+            origin: shared.origin,
             home,
             bell: Arc::clone(&shared.doorbells[home.index()]),
             purse: shared.budget.purse(),
@@ -318,7 +321,7 @@ impl Submitter {
     /// Whether anything may be put to the stream, with this reply.
     #[inline]
     fn admit_to<R: Reply>(&self, state: &StreamState, reply: R) -> Result<Observed, PutErrorReason> {
-        if self.shared.origin.is_elsewhere() {
+        if self.origin.is_elsewhere() {
             return Err(PutErrorReason::Forked);
         }
         if !state.belongs_to(&self.shared) {
@@ -354,7 +357,7 @@ impl Submitter {
     /// Accepts the record whose frame was written to the ring's room.
     #[inline]
     fn stage_frame<R: Reply>(&mut self, reply: R, reserved: usize, len: usize) -> R::Receipt {
-        let (ticket, receipt) = reply.take(&mut self.slots, self.shared.origin);
+        let (ticket, receipt) = reply.take(&mut self.slots, self.origin);
         // Before it can be settled, so that the counts never say that more was settled than accepted.
         self.counters.accepted.add(1);
         self.ring.stage(ticket, reserved, len);

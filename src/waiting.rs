@@ -24,6 +24,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    #[inline]
     pub(crate) fn new(handle: Handle<Arc<Settlement>>, origin: Origin) -> Outcome {
         Outcome { handle, origin }
     }

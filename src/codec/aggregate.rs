@@ -337,13 +337,16 @@ fn field_len(len: usize) -> usize {
 
 /// Bytes of an aggregate whose only member is `record`, if it looks like an aggregate itself and so would be taken for
 /// one unless it were wrapped.
+#[inline]
 pub fn wrapped_size(record: &Record<'_>) -> Option<usize> {
-    if !record.data.starts_with(&AGGREGATE_MAGIC) {
-        return None;
-    }
+    record.data.starts_with(&AGGREGATE_MAGIC).then(|| size_when_wrapped(record))
+}
+
+#[cold]
+fn size_when_wrapped(record: &Record<'_>) -> usize {
     let explicit_hash_key = record.explicit_hash_key;
     let member = Member { partition_key: record.partition_key, key_tag: 0, explicit_hash_key, data: record.data };
-    Some(Aggregate::new().size_with(member))
+    Aggregate::new().size_with(member)
 }
 
 /// Bytes of a varint, seven bits in each.

@@ -14,6 +14,7 @@ pub struct Counter(AtomicU64);
 
 impl Counter {
     /// Adds `amount`. Only the counter's owner calls this.
+    #[inline]
     pub fn add(&self, amount: u64) {
         // One writer, so no read-modify-write is needed. Relaxed: a statistic orders nothing; partner of `value`.
         self.0.store(self.0.load(Ordering::Relaxed) + amount, Ordering::Relaxed);

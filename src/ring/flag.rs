@@ -20,6 +20,7 @@ impl Flag {
     }
 
     /// Whether it is set.
+    #[inline]
     pub fn is_raised(&self) -> bool {
         // Relaxed: partner of the store in `set`.
         self.0.load(Ordering::Relaxed)

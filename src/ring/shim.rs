@@ -89,10 +89,11 @@ impl Watch {
 #[inline(always)]
 pub(super) fn expect_write<T>(address: *const T) {
     #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+    // Not the intrinsic, which asks for reading only unless the compiler knows of a newer processor. Those that lack the
+    // instruction take it for none.
     // SAFETY: a hint to the processor, which does nothing if the address is not mapped.
     unsafe {
-        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_ET0>(address.cast());
+        std::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags));
     }
     #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
     let _ = address;

@@ -242,12 +242,14 @@ impl<T: Send + 'static> Slots<T> {
                 let segment = segment.as_ptr();
                 shim::expect_write((&raw const (*segment).slots).cast::<Slot<T>>().add(index));
                 shim::expect_write((&raw const (*segment).links).cast::<UnsafeCell<u32>>().add(index));
+                shim::expect_write((&raw const (*segment).generations).cast::<UnsafeCell<u8>>().add(index));
             }
         }
     }
 
     /// Takes back all slots that were freed meanwhile, or grows.
     #[cold]
+    #[inline(never)]
     fn refill(&mut self) {
         // Acquire: partner of the push in `free`, so that what the freeing side did to the slot is done.
         let acquire = order(Ordering::Acquire, Fault::SlotFreeRelaxed);
