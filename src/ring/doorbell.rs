@@ -115,7 +115,7 @@ struct Line {
 pub struct Doorbell {
     line: CachePadded<Line>,
     /// A fence of the thread that calls it and of every other thread of the process.
-    barrier: Option<fn()>,
+    barrier: Option<fn() -> bool>,
     /// Rung since the core last looked.
     rung: AtomicBool,
     waker: Mutex<Option<Waker>>,
@@ -133,13 +133,14 @@ impl Doorbell {
         Doorbell::with(None)
     }
 
-    /// The same, with a barrier that is a `SeqCst` fence of every thread of the process. The core calls it when it parks
-    /// and when it closes, and puts need none of their own. Models ignore it: there both sides fence.
-    pub fn with_barrier(barrier: fn()) -> Doorbell {
+    /// The same, with a barrier that is a `SeqCst` fence of every thread of the process, or answers that it was none. The
+    /// core calls it when it parks and when it closes, and puts need none of their own. Models ignore it: there both sides
+    /// fence.
+    pub fn with_barrier(barrier: fn() -> bool) -> Doorbell {
         Doorbell::with(Some(barrier))
     }
 
-    fn with(barrier: Option<fn()>) -> Doorbell {
+    fn with(barrier: Option<fn() -> bool>) -> Doorbell {
         let (state, clock_ns) = (AtomicU32::new(AWAKE), AtomicU64::new(0));
         Doorbell {
             line: CachePadded::new(Line {
@@ -154,13 +155,11 @@ impl Doorbell {
         }
     }
 
-    /// The core's side of a pair of fences.
-    fn core_fence(&self, fault: Fault) {
+    /// The core's side of a pair of fences. False if puts have not fenced with it.
+    fn core_fence(&self, fault: Fault) -> bool {
         // Partner of `put_fence`.
         fence_against(fault);
-        if let Some(barrier) = self.barrier {
-            barrier();
-        }
+        self.barrier.is_none_or(|barrier| barrier())
     }
 
     /// A put's side.
@@ -188,8 +187,9 @@ impl Doorbell {
         }
     }
 
-    /// Core: says that it is about to sleep. It must look at its rings once more before it does.
-    pub fn rest(&self, rest: Rest) {
+    /// Core: says that it is about to sleep. It must look at its rings once more before it does. False if a put that was
+    /// published this moment may ring nobody, so that the core must not sleep without a timer.
+    pub fn rest(&self, rest: Rest) -> bool {
         let rest = if rest == Rest::Armed { ARMED } else { PARKED };
         // The state is only ever written by read-modify-write, so that a level set meanwhile is not lost. Partner of
         // the load in `published`.
@@ -204,10 +204,10 @@ impl Doorbell {
         }
         // Partner of the fence in `published`: it sees this state, or we see its frame.
         if rest == PARKED {
-            self.core_fence(Fault::BellRestUnfenced);
-        } else {
-            fence_against(Fault::BellRestUnfenced);
+            return self.core_fence(Fault::BellRestUnfenced);
         }
+        fence_against(Fault::BellRestUnfenced);
+        false
     }
 
     /// Core: says that it runs. Tick first, so that nobody takes an old time for a fresh one.
@@ -252,6 +252,8 @@ impl Doorbell {
         // Partner of the load in `published`.
         self.line.state.fetch_or(CLOSING | CLOSED, Ordering::SeqCst);
         // Partner of the fence in `published`: it sees this state, or the last drain sees its frame.
+        // Without the barrier a put of this very moment can be missed by both: its record is abandoned when its submitter
+        // goes, and that is told.
         self.core_fence(Fault::BellCloseUnfenced);
     }
 

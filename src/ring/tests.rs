@@ -253,6 +253,14 @@ fn a_put_rings_a_parked_core_once_and_an_armed_one_past_half_only() {
 }
 
 #[test]
+fn a_core_may_sleep_without_a_timer_only_behind_a_barrier_of_all_threads() {
+    assert!(Doorbell::new().rest(Rest::Parked), "puts fence themselves");
+    assert!(Doorbell::with_barrier(|| true).rest(Rest::Parked));
+    assert!(!Doorbell::with_barrier(|| false).rest(Rest::Parked), "the barrier was refused");
+    assert!(!Doorbell::new().rest(Rest::Armed), "an armed core has a timer");
+}
+
+#[test]
 fn the_level_of_a_doorbell_survives_resting_and_waking() {
     let bell = Doorbell::new();
     bell.set_closing();

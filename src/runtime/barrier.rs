@@ -5,24 +5,21 @@
 
 /// The barrier, if there is one here.
 #[cfg(target_os = "linux")]
-pub(crate) fn process_barrier() -> Option<fn()> {
+pub(crate) fn process_barrier() -> Option<fn() -> bool> {
     use rustix::thread::{MembarrierCommand, membarrier};
 
-    /// The kernel refuses it to a process that has registered only for want of memory, and then not for long.
-    fn barrier() {
-        while membarrier(MembarrierCommand::PrivateExpedited).is_err() {
-            std::thread::yield_now();
-        }
+    /// False if the kernel refuses it to a process that has registered: for want of memory, or as it was forbidden since.
+    fn barrier() -> bool {
+        membarrier(MembarrierCommand::PrivateExpedited).is_ok()
     }
 
     membarrier(MembarrierCommand::RegisterPrivateExpedited).ok()?;
-    // Once here, where it can still be refused: from now on it must work.
-    membarrier(MembarrierCommand::PrivateExpedited).ok()?;
-    Some(barrier)
+    // Once here, as a sandbox may allow the one and not the other.
+    barrier().then_some(barrier as fn() -> bool)
 }
 
 /// There is none.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn process_barrier() -> Option<fn()> {
+pub(crate) fn process_barrier() -> Option<fn() -> bool> {
     None
 }

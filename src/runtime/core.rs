@@ -32,7 +32,7 @@ use super::mesh::MeshRings;
 use crate::codec::{Wire, read_frame};
 use crate::config::Config;
 use crate::engine::{Core, Remedy};
-use crate::limits::{SPIN_SLICE, TURN_BYTES_MAX, TURN_RECORDS_MAX};
+use crate::limits::{SPIN_SLICE, TICK_MAX, TURN_BYTES_MAX, TURN_RECORDS_MAX};
 use crate::metrics::CoreCounters;
 use crate::outcome::Settlement;
 use crate::record::CoreId;
@@ -432,7 +432,8 @@ impl<R: Runtime> Running<R> {
 
     /// Sleeps until something happens, or until the engine's next timeout, or `until`.
     async fn rest(&mut self, how: Rest, until: Time) {
-        self.bell().rest(how);
+        // On a tick it has a timer anyway.
+        let until = if self.bell().rest(how) { until } else { until.min(self.seat.clock.now() + TICK_MAX) };
         // What came before the bell said so, nobody rings for. On a tick the core is rung for half a ring only.
         let unseen_max = if how == Rest::Armed { self.seat.config.ring_bytes as u64 / 2 } else { 0 };
         if !self.something_came(unseen_max) {

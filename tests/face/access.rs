@@ -244,7 +244,7 @@ fn a_wrong_secret_is_not_taken_for_a_wrong_clock() {
         _ => Action::Pass,
     }));
     let endpoint = start(&[("s", 1)], config);
-    let build = builder(&endpoint.url()).auth_grace(ms(300)).retry_base_delay(ms(50)).retry_delay_cap(ms(50));
+    let build = builder(&endpoint.url()).auth_grace(ms(1_000)).retry_base_delay(ms(50)).retry_delay_cap(ms(50));
     let producer = build.build().expect("a producer");
     let failure = failed(put_many(&producer, 0..1).remove(0));
     assert_eq!(*failure.code(), ErrorCode::Service("InvalidSignatureException".into()));
@@ -267,7 +267,7 @@ fn an_endpoint_that_refuses_every_signature_is_not_hammered_whatever_its_clock_s
         _ => Action::Pass,
     }));
     let endpoint = start(&[("s", 1)], config);
-    let build = builder(&endpoint.url()).auth_grace(ms(400)).retry_base_delay(ms(100)).retry_delay_cap(ms(100));
+    let build = builder(&endpoint.url()).auth_grace(ms(1_200)).retry_base_delay(ms(100)).retry_delay_cap(ms(100));
     let producer = build.build().expect("a producer");
     failed(put_many(&producer, 0..1).remove(0));
     close(&producer);

@@ -51,7 +51,7 @@ fn at_its_timeout_a_close_settles_what_is_left_as_closed() {
         assert_eq!((counts.accepted, counts.delivered, counts.failed), (200, 0, 200));
         println!("a close of {cores} cores in 300 ms took {time:?}");
         // 50 ms are promised; the machine may be busy with other tests.
-        assert!(ms(300) <= time && time < ms(1500), "{time:?}");
+        assert!(ms(300) <= time && time < LIMIT / 2, "{time:?}");
         let mut in_flight = 0;
         for outcome in outcomes {
             let failure = outcome.wait_timeout(ms(0)).expect("an outcome by now").expect_err("nobody answered");

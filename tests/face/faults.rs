@@ -121,7 +121,7 @@ fn a_fault_that_passes_costs_an_attempt_and_no_record() {
 fn a_fault_that_stays_ends_at_the_ttl_with_every_attempt() {
     let workers: Vec<_> = passing_faults()
         .into_iter()
-        .map(|fault| work(move || (put_three(&fault.1, u64::MAX, ms(300)).1, fault)))
+        .map(|fault| work(move || (put_three(&fault.1, u64::MAX, ms(3_000)).1, fault)))
         .collect();
     for worker in workers {
         let (ends, (name, _, code, ambiguous)) = worker.done();
@@ -173,14 +173,14 @@ fn a_refusal_of_credentials_or_stream_is_retried_for_the_grace_time_and_then_fai
         ["UnrecognizedClientException", "AccessDeniedException", "KMSDisabledException", "ResourceNotFoundException"]
     {
         let endpoint = scripted(&[("s", 1)], move |_| Action::error(400, name, "no"));
-        let build = builder(&endpoint.url()).auth_grace(ms(150)).record_ttl(LIMIT * 2);
+        let build = builder(&endpoint.url()).auth_grace(ms(1_000)).record_ttl(LIMIT * 2);
         let producer = build.build().expect("a producer");
         let stream = producer.stream("s").expect("a stream");
         let (failure, time) = timed(|| failed(producer.put(&stream, Record::new("k", "d")).expect("a put")));
         assert_eq!(*failure.code(), code(name), "{failure:?}");
         assert!(failure.attempts().len() > 1, "{failure:?}");
         assert!(!failure.may_be_stored());
-        assert!(ms(150) <= time && time < LIMIT / 2, "{time:?}");
+        assert!(ms(1_000) <= time && time < LIMIT / 2, "{time:?}");
         close(&producer);
     }
 }

@@ -75,7 +75,7 @@ fn an_endpoint_that_refuses_cbor_is_written_to_in_json_and_no_record_is_lost_or_
 fn an_endpoint_that_took_cbor_once_is_never_written_to_in_json() {
     let refusal = Action::error(415, "UnsupportedMediaTypeException", "not any more");
     let endpoint = refusing(&refusal, 1);
-    let producer = builder(&endpoint.url()).record_ttl(ms(400)).build().expect("a producer");
+    let producer = builder(&endpoint.url()).record_ttl(ms(3_000)).build().expect("a producer");
     let stream = producer.stream("s").expect("a stream");
     delivered(producer.put(&stream, Record::new("k", "taken")).expect("a put"));
     assert_eq!(producer.health().wire, WireFormat::Cbor);

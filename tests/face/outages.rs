@@ -15,7 +15,7 @@ use super::world::{LIMIT, builder, close, delivered, emulator, failed, hanging, 
 #[test]
 fn an_endpoint_that_does_not_answer_costs_its_time_and_leaves_the_outcome_in_doubt() {
     let endpoint = hanging(&[("s", 1)]);
-    let build = builder(&endpoint.url()).request_timeout(ms(100)).record_ttl(ms(350));
+    let build = builder(&endpoint.url()).request_timeout(ms(400)).record_ttl(ms(2_000));
     let producer = build.build().expect("a producer");
     let stream = producer.stream("s").expect("a stream");
     stream.ready().wait_timeout(LIMIT).expect("an answer").expect("ready");
@@ -24,7 +24,7 @@ fn an_endpoint_that_does_not_answer_costs_its_time_and_leaves_the_outcome_in_dou
     assert_eq!(codes.first(), Some(&(ErrorCode::Timeout, true)), "{failure:?}");
     assert_eq!(*failure.code(), ErrorCode::Expired);
     assert!(failure.may_be_stored());
-    assert!(time >= ms(340) && time < LIMIT / 2, "{time:?}");
+    assert!(time >= ms(1_990) && time < LIMIT / 2, "{time:?}");
     close(&producer);
 }
 
@@ -37,7 +37,9 @@ fn a_timeout_is_retried_on_a_fresh_connection() {
     let producer = builder(&endpoint.url()).request_timeout(ms(150)).build().expect("a producer");
     let stream = producer.stream("s").expect("a stream");
     let delivered = delivered(producer.put(&stream, Record::new("k", "d")).expect("a put"));
-    assert_eq!(codes(delivered.attempts()), [(ErrorCode::Timeout, true)]);
+    let codes = codes(delivered.attempts());
+    // A busy machine may cost further ones.
+    assert!(!codes.is_empty() && codes.iter().all(|code| *code == (ErrorCode::Timeout, true)), "{codes:?}");
     assert!(delivered.may_be_duplicated());
     close(&producer);
 }
@@ -51,7 +53,7 @@ fn dead_url() -> String {
 #[test]
 fn an_endpoint_that_refuses_connections_fails_records_at_their_ttl_and_names_the_cause() {
     for cores in [1, 3] {
-        let producer = builder(&dead_url()).cores(cores).record_ttl(ms(700)).build().expect("a producer");
+        let producer = builder(&dead_url()).cores(cores).record_ttl(ms(2_000)).build().expect("a producer");
         let stream = producer.stream("s").expect("a stream");
         let outcomes: Vec<_> = (0..20)
             .map(|number| producer.put(&stream, Record::new(&format!("{number}"), "d")).expect("a put"))
@@ -71,7 +73,7 @@ fn an_endpoint_that_refuses_connections_fails_records_at_their_ttl_and_names_the
 
 #[test]
 fn an_endpoint_whose_name_has_no_address_fails_records_and_names_the_cause() {
-    let producer = builder("http://no-such-host.invalid:4567").record_ttl(ms(700)).build().expect("a producer");
+    let producer = builder("http://no-such-host.invalid:4567").record_ttl(ms(2_000)).build().expect("a producer");
     let stream = producer.stream("s").expect("a stream");
     let failure = failed(producer.put(&stream, Record::new("k", "d")).expect("a put"));
     assert!(failure.to_string().contains("no-such-host.invalid"), "{failure:?}");
