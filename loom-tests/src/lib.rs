@@ -2,7 +2,7 @@
 //!
 //! Each model is a claim that loom tries in every interleaving with at most three preemptions. A lost wake-up shows
 //! as a deadlock, a race as a causality violation, a leaked pool as a count. Beside the test that it holds stands one that
-//! it would notice if it did not: a [`Fault`] is planted in the code, and loom must find it. They are empty without
+//! it would notice if it did not: a `Fault` is planted in the code, and loom must find it. They are empty without
 //! `--cfg loom`:
 //!
 //! ```text
