@@ -156,7 +156,7 @@ impl<R: Runtime> Running<R> {
         worked |= self.take_records(now);
         worked |= self.take_messages(now);
         worked |= self.take_ended(now);
-        worked |= self.drain_for_flush();
+        worked |= self.drain_for_flush(now);
         self.engine.handle_pressure(self.seat.budget.is_pressed());
         self.engine.turn(now);
         worked |= self.transmit(now);
@@ -308,8 +308,11 @@ impl<R: Runtime> Running<R> {
 
     /// A flush turns its page when all that was in the rings when it came has been taken. Answers whether more is to
     /// be drained for it.
-    fn drain_for_flush(&mut self) -> bool {
+    fn drain_for_flush(&mut self, now: Time) -> bool {
         if !self.draining && self.engine.wants_drain() {
+            // A round's beginning comes through the mesh, and a ring whose records it covers by a command that was sent
+            // before: perhaps since this cycle took its commands.
+            self.take_commands(now);
             self.draining = true;
             for ring in &mut self.rings {
                 ring.flush_tail = ring.receiver.snapshot();
