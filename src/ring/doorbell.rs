@@ -29,7 +29,8 @@
 //! two loads from one line.
 //! Resting ARMED the core calls no barrier: a put that misses this state leaves its frame to the core's next tick.
 //!
-//! Cost of a put: `observe` reads the line, `published` fences and reads it again; a lock is taken only to ring.
+//! Cost of a put: `observe` reads the line, `published` reads it again, behind a fence if there is no barrier; a lock is
+//! taken only to ring.
 
 use std::task::{Context, Poll, Waker};
 
