@@ -49,6 +49,9 @@ pub const COLLECTION_BYTES_DEFAULT: usize = 5 * MIB;
 pub const COLLECTION_BYTES_AIM: usize = MIB;
 /// Bytes of one request that may go to the same shard. KPL: a larger burst would only be throttled.
 pub const REQUEST_BYTES_PER_SHARD_MAX: usize = 256 * KIB;
+/// Further requests that the search for a poison record may cost. Ours: bisecting the 500 records of a full request
+/// takes 18.
+pub const ISOLATION_REQUESTS_MAX: usize = 20;
 /// The longest that a sealed record waits for companions. Ours, with the 20 % rule of [`collector_wait`].
 pub const COLLECTOR_WAIT_MAX: Duration = Duration::from_millis(50);
 

@@ -16,6 +16,7 @@
 //! | `CoreFailed` | the core that held it ended | yes | no |
 //! | `UnverifiedShard` | its aggregate was stored on a shard that no map of ours knew before it expired | yes | no |
 //! | `Throttled` | its shard held as much of the budget as `shard_backlog_max` allows | no | no |
+//! | `Poison` | the service refused a request that held its Kinesis record alone, as invalid | if an attempt was ambiguous | alone |
 //! | `StreamUnavailable` | the stream's shards could not be listed | no | no |
 //! | `Credentials` | no credentials, region or endpoint could be had | no | yes |
 //! | `Dns`, `Connect`, `Tls` | no connection came about | no | yes |
@@ -48,6 +49,8 @@ pub enum ErrorCode {
     UnverifiedShard,
     /// Its shard held as much of the budget as `shard_backlog_max` allows.
     Throttled,
+    /// The service calls its Kinesis record invalid, also when that is sent alone.
+    Poison,
     /// The stream's shards could not be listed.
     StreamUnavailable,
     /// No credentials, region or endpoint could be had.
@@ -79,6 +82,7 @@ impl ErrorCode {
             ErrorCode::CoreFailed => "CoreFailed",
             ErrorCode::UnverifiedShard => "UnverifiedShard",
             ErrorCode::Throttled => "Throttled",
+            ErrorCode::Poison => "Poison",
             ErrorCode::StreamUnavailable => "StreamUnavailable",
             ErrorCode::Credentials => "Credentials",
             ErrorCode::Dns => "Dns",

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::arrivals::Arrivals;
+use super::isolation::Suspicion;
 use crate::codec::{Aggregate, KeyIndex, Member as Appended, Written, hash_key, starts_with_magic};
 use crate::config::Config;
 use crate::limits::OUTER_PARTITION_KEY;
@@ -150,6 +151,8 @@ pub struct Batch {
     pub not_before: Time,
     /// Since when the service has refused our credentials or the stream for this batch.
     pub refused_since: Option<Time>,
+    /// In which group it is tried, if it may be why a request was refused as invalid.
+    pub suspicion: Option<Suspicion>,
 }
 
 impl Batch {
@@ -171,6 +174,7 @@ impl Batch {
             send_by: Time::NEVER,
             not_before: Time::ZERO,
             refused_since: None,
+            suspicion: None,
         }
     }
 

@@ -48,8 +48,10 @@ mod backlog;
 mod batch;
 mod collector;
 mod flush;
+mod isolation;
 mod limiter;
 mod mesh;
+mod outage;
 mod parcel;
 mod retrier;
 mod router;
@@ -134,6 +136,7 @@ impl Core {
                 lists: Vec::new(),
                 mesh: Mesh::new(id, cores),
                 backoff: Backoff::new(seed.wrapping_add(u64::from(id.0))),
+                request_bytes_max: usize::MAX,
             },
             coordinators: Vec::new(),
             flushed: VecDeque::new(),

@@ -12,6 +12,7 @@
 //! T1: every member that comes in leaves through the settler or over the mesh.
 //! T2: a batch is in exactly one of: an aggregator, a shard's queue, a request, `parked`.
 
+mod ended;
 mod expiry;
 mod remap;
 mod request;
@@ -23,10 +24,12 @@ use super::backlog::BacklogMax;
 use super::batch::{Batch, Bounds, Member, Pool, Removed, Routed, Ticket, joined};
 use super::collector::Collector;
 use super::flush::Participant;
+use super::isolation::{Finding, Isolation};
 use super::limiter::Limiter;
 use super::mesh::Mesh;
+use super::outage::Outage;
 use super::parcel::Parcel;
-use super::retrier::{Action, Backoff, Placement, Remedy, Trouble, classify, judge_placement};
+use super::retrier::{Action, Backoff, Jitter, Placement, Remedy, Trouble, Verdict, classify, judge_placement};
 use super::router::{Adoption, Route, Router};
 use super::settler::{Reason, Settler};
 use super::shard::{Alarm, Shard};
@@ -68,6 +71,8 @@ pub struct Common {
     pub mesh: Mesh,
     /// Draws backoffs.
     pub backoff: Backoff,
+    /// The largest request that the endpoint has not called too large.
+    pub request_bytes_max: usize,
 }
 
 /// How a request ended, for all of its batches.
@@ -105,6 +110,10 @@ pub struct Stream {
     /// Records passed to us by a core that had a newer map than ours, by its epoch.
     early: Vec<(u64, Parcel)>,
     parked: Vec<Parked>,
+    /// Requests under way.
+    under_way: usize,
+    outage: Outage,
+    isolation: Isolation,
     due_alarm: Option<Alarm>,
     waiting_alarm: Option<Alarm>,
     map_wanted: bool,
@@ -131,6 +140,9 @@ impl Stream {
             collector: Collector::default(),
             early: Vec::new(),
             parked: Vec::new(),
+            under_way: 0,
+            outage: Outage::default(),
+            isolation: Isolation::default(),
             due_alarm: None,
             waiting_alarm: None,
             map_wanted: false,
@@ -269,12 +281,12 @@ impl Stream {
 
     /// From when a request of this stream is due; never, if there is nothing to send.
     pub fn due(&self) -> Time {
-        self.collector.due()
+        self.collector.due().max(self.outage.opens(self.under_way > 0))
     }
 
     /// Sets the alarm for when a request is due.
     pub fn arm(&mut self, now: Time, common: &mut Common) {
-        let due = self.collector.due();
+        let due = self.due();
         match self.due_alarm {
             Some(alarm) if alarm.at == due => {}
             _ => {

@@ -67,8 +67,8 @@ impl Stream {
 
     fn judge_parked(&mut self, now: Time, common: &mut Common) {
         for Parked { mut batch, placement, stored, attempt } in std::mem::take(&mut self.parked) {
-            let verdict = match (placement, &batch.predicted, self.router.map()) {
-                (Placement::Unknown, Some(predicted), Some(map)) => judge_placement(&batch, predicted, &stored, map),
+            let verdict = match placement {
+                Placement::Unknown => judge_placement(&batch, &stored, self.router.map().map(|map| &**map)),
                 _ => placement,
             };
             match verdict {
