@@ -89,6 +89,11 @@ pub const RETRY_BASE_DEFAULT: Duration = Duration::from_millis(50);
 pub const RETRY_CAP_DEFAULT: Duration = Duration::from_secs(2);
 /// How long refused credentials or a missing stream are tried again. Ours.
 pub const AUTH_GRACE_DEFAULT: Duration = Duration::from_secs(5);
+/// How long records wait for the first shard map before they are sent without. Ours.
+pub const DEGRADE_AFTER_DEFAULT: Duration = Duration::from_secs(5);
+/// Ranges of the hash space in which a stream without a shard map is served, each as if it were a shard: a throttled
+/// shard then holds up its own ranges and not the others. Ours.
+pub const STAND_IN_RANGES: u32 = 64;
 /// Period of the shard map's refresh, jittered. Ours.
 pub const MAP_REFRESH_DEFAULT: Duration = Duration::from_secs(60);
 

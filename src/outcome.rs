@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{CoreRuntime, WireFormat};
+use crate::record::{HashKey, Record};
 use crate::time::Time;
 
 /// Why an attempt, or a record, failed.
@@ -147,12 +148,43 @@ pub struct Settlement {
     pub attempts: Vec<Attempt>,
     /// Why it failed, or nothing if the last attempt stored it.
     pub failure: Option<(ErrorCode, Arc<str>)>,
+    /// The record, if it failed and failed ones are kept.
+    pub kept: Option<Box<KeptRecord>>,
+}
+
+/// A copy of a record that failed, with `keep_failed_records`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeptRecord {
+    /// The partition key.
+    pub partition_key: Box<str>,
+    /// The explicit hash key that it was put with, that was drawn for it, or that its aggregate gave it.
+    pub explicit_hash_key: Option<HashKey>,
+    /// The payload.
+    pub data: Box<[u8]>,
+}
+
+impl KeptRecord {
+    /// A copy.
+    pub fn new(partition_key: &str, explicit_hash_key: Option<HashKey>, data: &[u8]) -> Box<KeptRecord> {
+        Box::new(KeptRecord { partition_key: partition_key.into(), explicit_hash_key, data: data.into() })
+    }
+
+    /// The record, to be put again.
+    pub fn as_record(&self) -> Record<'_> {
+        Record { explicit_hash_key: self.explicit_hash_key, ..Record::new(&self.partition_key, &self.data) }
+    }
+}
+
+impl fmt::Debug for KeptRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.as_record(), f)
+    }
 }
 
 impl Settlement {
     /// The end of a record that was never attempted.
     pub fn unattempted(code: ErrorCode, message: &str) -> Arc<Settlement> {
-        Arc::new(Settlement { attempts: Vec::new(), failure: Some((code, message.into())) })
+        Arc::new(Settlement { attempts: Vec::new(), failure: Some((code, message.into())), kept: None })
     }
 }
 
@@ -268,6 +300,11 @@ impl Failure {
     /// Every attempt, the oldest first.
     pub fn attempts(&self) -> &[Attempt] {
         &self.0.attempts
+    }
+
+    /// The record itself, with `keep_failed_records`; never of `CoreFailed`, nor of one whose put met the close.
+    pub fn record(&self) -> Option<Record<'_>> {
+        self.0.kept.as_deref().map(KeptRecord::as_record)
     }
 
     /// Whether the record may be in the stream all the same.

@@ -9,14 +9,12 @@
 //! delivered is decided by [`judge_placement`].
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::batch::Batch;
 use super::shard_map::ShardMap;
 use crate::codec::RequestError;
 use crate::config::Config;
 use crate::outcome::{Attempt, AttemptResult, ErrorCode};
-use crate::record::HashKey;
 use crate::time::Time;
 
 /// Why a request did not get an answer of the protocol.
@@ -305,51 +303,6 @@ pub fn judge_placement(batch: &Batch, stored: &str, map: Option<&ShardMap>) -> P
         Placement::Right { stale_map: true }
     } else {
         Placement::Wrong
-    }
-}
-
-/// Draws backoffs: exponential with full jitter, from a seed.
-pub struct Backoff {
-    state: u64,
-}
-
-/// A point of a backoff's range: what failed in one request backs off by the same, and so comes back in one.
-#[derive(Clone, Copy, Debug)]
-pub struct Jitter(u64);
-
-impl Backoff {
-    /// Two of the same seed draw alike.
-    pub fn new(seed: u64) -> Backoff {
-        Backoff { state: seed }
-    }
-
-    /// Uniform.
-    pub fn draw(&mut self) -> Jitter {
-        Jitter(self.next())
-    }
-
-    /// 128 bits, uniform, for a record without a key.
-    pub fn hash_key(&mut self) -> HashKey {
-        HashKey(u128::from(self.next()) << 64 | u128::from(self.next()))
-    }
-
-    /// SplitMix64: one addition and two multiplications, and every seed is as good as another.
-    fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut word = self.state;
-        word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        word ^ (word >> 31)
-    }
-}
-
-impl Jitter {
-    /// The backoff after `attempts` failed ones: this point of 0 to min(cap, base * 2^(attempts - 1)).
-    pub fn backoff(self, attempts: usize, config: &Config) -> Duration {
-        let doublings = attempts.saturating_sub(1).min(31) as u32;
-        let longest = config.retry_base_delay.saturating_mul(1 << doublings).min(config.retry_delay_cap);
-        let choices = u128::from(crate::time::nanos(longest)) + 1;
-        Duration::from_nanos((choices * u128::from(self.0) >> 64) as u64) // at most `longest`
     }
 }
 

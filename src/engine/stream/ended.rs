@@ -40,7 +40,7 @@ impl Stream {
         if let Some(of) = batches.first().and_then(|batch| batch.suspicion) {
             self.isolation.passed(of);
         }
-        let jitter = common.backoff.draw();
+        let jitter = common.chance.jitter();
         for (mut batch, entry) in batches.drain(..).zip(entries) {
             batch.suspicion = None;
             match entry {
@@ -92,7 +92,7 @@ impl Stream {
         common: &mut Common,
     ) {
         let mut verdict = classify(trouble, &self.config);
-        let jitter = common.backoff.draw();
+        let jitter = common.chance.jitter();
         let mut gate = Time::ZERO;
         match verdict.action {
             Action::Retry | Action::RetryWithinGrace => {

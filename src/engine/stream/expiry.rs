@@ -60,7 +60,7 @@ impl Stream {
         let (records, bytes) = (batch.tickets.len() as u64, batch.record_bytes);
         batch.dissolve(|record| {
             if record.member.arrival + ttl <= now {
-                let removed = Removed { member: record.member, prior: record.prior };
+                let removed = Removed::of(record, bounds.keeps_failed);
                 self.fail_expired(now, removed, expired().1, common);
             } else {
                 let appended = rest.try_append(record, &bounds);
@@ -79,7 +79,7 @@ impl Stream {
         let mut expired = Vec::new();
         let early = self.early.iter_mut().map(|(_, parcel)| parcel);
         for parcel in self.router.waiting().iter_mut().chain(early) {
-            expired.append(&mut parcel.remove(gone));
+            expired.append(&mut parcel.remove(gone, self.bounds.keeps_failed));
         }
         self.router.waiting().retain(|parcel| !parcel.is_empty());
         self.early.retain(|(_, parcel)| !parcel.is_empty());

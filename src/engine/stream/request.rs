@@ -10,7 +10,6 @@
 
 use super::*;
 use crate::codec::{RequestEncoder, StreamRef, Wire};
-use crate::limits::OUTER_PARTITION_KEY;
 
 impl Stream {
     /// The batches of a request that leaves now; none, if all shards turn out to be held. A request is about
@@ -37,6 +36,11 @@ impl Stream {
         request.batches
     }
 
+    /// Whether requests leave without a shard map.
+    pub fn is_unmapped(&self) -> bool {
+        self.router.has_stand_in()
+    }
+
     /// Writes the body of a request.
     pub fn encode(&self, wire: Wire, batches: &[Box<Batch>]) -> Vec<u8> {
         let stream = match &self.name {
@@ -54,7 +58,11 @@ impl Stream {
             let hash = Some(batch.first_hash);
             if batch.is_aggregate() {
                 let [magic, keys, explicit, records] = batch.body.parts();
-                encoder.entry(OUTER_PARTITION_KEY, hash, &[magic, keys, explicit, records, &batch.body.digest()]);
+                encoder.entry(
+                    batch.outer_partition_key(),
+                    hash,
+                    &[magic, keys, explicit, records, &batch.body.digest()],
+                );
             } else if let Some(only) = batch.body.first() {
                 encoder.entry(only.partition_key, hash, &[only.data]);
             }
