@@ -87,8 +87,8 @@ mod submitter;
 mod waiting;
 
 pub use config::{
-    Config, CoreRuntime, IdleStrategy, MetricsGranularity, MetricsLevel, Pinning, RateLimit, RuntimeChoice,
-    StaticCredentials, StreamOptions, TlsRoots, WireFormat,
+    Config, CoreRuntime, IdleStrategy, MetricsGranularity, MetricsLevel, OuterPartitionKey, Pinning, RateLimit,
+    RuntimeChoice, ShardMapPolicy, StaticCredentials, StreamOptions, TlsRoots, WireFormat,
 };
 pub use error::{
     ConfigError, ConfigFault, FlushError, PutError, PutErrorReason, StartError, StreamError, SubmitterError,

@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{InvalidHashKey, StreamError};
-use crate::limits::STREAM_NAME_MAX;
+use crate::limits::{OUTER_PARTITION_KEY, STREAM_NAME_MAX};
 
 /// A user record: a partition key, perhaps an explicit hash key, and data.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -18,17 +18,25 @@ pub struct Record<'a> {
     pub explicit_hash_key: Option<HashKey>,
     /// The payload. It may be empty; with the partition key it is at most `max_record_size` bytes.
     pub data: &'a [u8],
+    /// Whether the hash key is drawn by the producer, uniformly. Not with an explicit one.
+    pub is_unkeyed: bool,
 }
 
 impl<'a> Record<'a> {
     /// A record that goes to the shard of its partition key.
     pub fn new(partition_key: &'a str, data: &'a (impl AsRef<[u8]> + ?Sized)) -> Record<'a> {
-        Record { partition_key, explicit_hash_key: None, data: data.as_ref() }
+        Record { partition_key, explicit_hash_key: None, data: data.as_ref(), is_unkeyed: false }
+    }
+
+    /// A record without a key, which goes to any shard: its core draws a hash key for it, pseudo-random and from the
+    /// producer's seed. No key is hashed for it. Consumers see the partition key `a` and that hash key.
+    pub fn unkeyed(data: &'a (impl AsRef<[u8]> + ?Sized)) -> Record<'a> {
+        Record { is_unkeyed: true, ..Record::new(OUTER_PARTITION_KEY, data) }
     }
 
     /// The same record, sent to the shard whose range holds `hash_key`.
     pub fn with_explicit_hash_key(self, hash_key: HashKey) -> Record<'a> {
-        Record { explicit_hash_key: Some(hash_key), ..self }
+        Record { explicit_hash_key: Some(hash_key), is_unkeyed: false, ..self }
     }
 
     /// Bytes that count against the limits: data and partition key.
@@ -42,6 +50,7 @@ impl fmt::Debug for Record<'_> {
         f.debug_struct("Record")
             .field("partition_key", &self.partition_key)
             .field("explicit_hash_key", &self.explicit_hash_key)
+            .field("is_unkeyed", &self.is_unkeyed)
             .field("data", &format_args!("{} bytes", self.data.len()))
             .finish()
     }

@@ -335,7 +335,7 @@ fn field_len(len: usize) -> usize {
     1 + varint_len(len as u64) + len
 }
 
-/// Bytes of an aggregate whose only member is `record`, if it looks like an aggregate itself and so would be taken for
+/// Bytes of an aggregate whose only member is `record`, at most, if it looks like an aggregate itself and so would be taken for
 /// one unless it were wrapped.
 #[inline]
 pub fn wrapped_size(record: &Record<'_>) -> Option<usize> {
@@ -344,7 +344,8 @@ pub fn wrapped_size(record: &Record<'_>) -> Option<usize> {
 
 #[cold]
 fn size_when_wrapped(record: &Record<'_>) -> usize {
-    let explicit_hash_key = record.explicit_hash_key;
+    // One that is still to be drawn has no more digits than the greatest.
+    let explicit_hash_key = record.explicit_hash_key.or(record.is_unkeyed.then_some(HashKey::MAX));
     let member = Member { partition_key: record.partition_key, key_tag: 0, explicit_hash_key, data: record.data };
     Aggregate::new().size_with(member)
 }

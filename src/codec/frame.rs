@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Numbers are little-endian. The explicit hash key is there if bit 0 of the flags is set; if bit 1 is, its place is there
-//! and means nothing. The data's length is not written, as the ring knows the frame's.
+//! and means nothing. Bit 2 says that the hash key is to be drawn. The data's length is not written, as the ring knows the frame's.
 //!
 //! A record that its caller writes in place is framed in two steps: [`begin_frame`] leaves room for what is not known yet,
 //! and [`finish_frame`] fills it in.
@@ -29,6 +29,8 @@ const EXPLICIT_BYTES: usize = 16;
 const HAS_EXPLICIT: u8 = 1;
 /// Bit of the flags: room for an explicit hash key follows the header, and there is none.
 const VOID_EXPLICIT: u8 = 2;
+/// Bit of the flags: the record is without a key of its own.
+const IS_UNKEYED: u8 = 4;
 
 /// A record as it stands in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,9 +66,9 @@ pub fn write_frame(buf: &mut [u8], stream: StreamId, arrival: Time, record: &Rec
     header[4..12].copy_from_slice(&arrival.as_nanos().to_le_bytes());
     // The limit of a key's bytes fits 16 bits, as `limits` asserts.
     header[12..14].copy_from_slice(&(key.len() as u16).to_le_bytes());
-    header[14] = 0;
+    header[14] = if record.is_unkeyed { IS_UNKEYED } else { 0 };
     if let Some(HashKey(explicit)) = record.explicit_hash_key {
-        header[14] = HAS_EXPLICIT;
+        header[14] |= HAS_EXPLICIT;
         let (slot, tail) = rest.split_at_mut(EXPLICIT_BYTES);
         slot.copy_from_slice(&explicit.to_le_bytes());
         rest = tail;
@@ -150,7 +152,7 @@ pub fn read_frame(bytes: &[u8]) -> Framed<'_> {
     Framed {
         stream: StreamId(u32::from_le_bytes(stream)),
         arrival: Time::from_nanos(u64::from_le_bytes(arrival)),
-        record: Record { partition_key, explicit_hash_key, data },
+        record: Record { partition_key, explicit_hash_key, data, is_unkeyed: flags & IS_UNKEYED != 0 },
     }
 }
 
@@ -183,6 +185,7 @@ mod tests {
                 round_trip(record);
                 round_trip(record.with_explicit_hash_key(HashKey::MIN));
                 round_trip(record.with_explicit_hash_key(HashKey::MAX));
+                round_trip(Record::unkeyed(data));
             }
         }
     }
@@ -196,7 +199,7 @@ mod tests {
                 let start = frame.len() - data.len();
                 frame[start..].copy_from_slice(data);
                 finish_frame(&mut frame, Time::from_nanos(77), explicit);
-                let record = Record { partition_key: "key", explicit_hash_key: explicit, data };
+                let record = Record { explicit_hash_key: explicit, ..Record::new("key", data) };
                 assert_eq!(read_frame(&frame), Framed { stream: StreamId(9), arrival: Time::from_nanos(77), record });
             }
         }

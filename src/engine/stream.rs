@@ -12,6 +12,7 @@
 //! T1: every member that comes in leaves through the settler or over the mesh.
 //! T2: a batch is in exactly one of: an aggregator, a shard's queue, a request, `parked`.
 
+mod ended;
 mod expiry;
 mod remap;
 mod request;
@@ -21,19 +22,22 @@ use std::time::Duration;
 
 use super::backlog::BacklogMax;
 use super::batch::{Batch, Bounds, Member, Pool, Removed, Routed, Ticket, joined};
+use super::chance::{Chance, Jitter};
 use super::collector::Collector;
 use super::flush::Participant;
+use super::isolation::{Finding, Isolation};
 use super::limiter::Limiter;
 use super::mesh::Mesh;
+use super::outage::Outage;
 use super::parcel::Parcel;
-use super::retrier::{Action, Backoff, Placement, Remedy, Trouble, classify, judge_placement};
+use super::retrier::{Action, Placement, Remedy, Trouble, Verdict, classify, judge_placement};
 use super::router::{Adoption, Route, Router};
 use super::settler::{Reason, Settler};
 use super::shard::{Alarm, Shard};
 use super::shard_map::ShardMap;
 use super::wheel::Wheel;
 use crate::codec::{EntryResult, Framed, hash_key};
-use crate::config::Config;
+use crate::config::{Config, RateLimit, ShardMapPolicy};
 use crate::limits::{COLLECTION_BYTES_AIM, REQUEST_BYTES_PER_SHARD_MAX, collector_wait};
 use crate::outcome::{Attempt, AttemptResult, ErrorCode};
 use crate::record::{CoreId, ShardIndex, StreamId, StreamName};
@@ -50,6 +54,8 @@ pub enum Timer {
     Expire(StreamId, ShardIndex),
     /// A record that waits for the first or for a newer map expires.
     ExpireWaiting(StreamId),
+    /// Records have waited for the first map long enough.
+    StandIn(StreamId),
     /// A request is due, or a further connection may be opened for it.
     Due,
 }
@@ -66,8 +72,10 @@ pub struct Common {
     pub lists: Vec<Vec<Box<Batch>>>,
     /// What this core says to others.
     pub mesh: Mesh,
-    /// Draws backoffs.
-    pub backoff: Backoff,
+    /// Draws jitter and hash keys.
+    pub chance: Chance,
+    /// The largest request that the endpoint has not called too large.
+    pub request_bytes_max: usize,
 }
 
 /// How a request ended, for all of its batches.
@@ -105,9 +113,16 @@ pub struct Stream {
     /// Records passed to us by a core that had a newer map than ours, by its epoch.
     early: Vec<(u64, Parcel)>,
     parked: Vec<Parked>,
+    /// Requests under way.
+    under_way: usize,
+    outage: Outage,
+    isolation: Isolation,
     due_alarm: Option<Alarm>,
     waiting_alarm: Option<Alarm>,
+    stand_in_alarm: Option<Alarm>,
     map_wanted: bool,
+    /// Records are sent without a map since a moment ago.
+    unmapped_news: bool,
     /// A record has come in whose flush has sealed already.
     late: bool,
     /// Why the latest listing of the shards failed.
@@ -131,9 +146,14 @@ impl Stream {
             collector: Collector::default(),
             early: Vec::new(),
             parked: Vec::new(),
+            under_way: 0,
+            outage: Outage::default(),
+            isolation: Isolation::default(),
             due_alarm: None,
             waiting_alarm: None,
+            stand_in_alarm: None,
             map_wanted: false,
+            unmapped_news: false,
             late: false,
             map_trouble: None,
             closed: false,
@@ -149,9 +169,11 @@ impl Stream {
             size: record.size() as u32, // at most 10 MiB: limits::RECORD_BYTES_MAX
             generation: self.flush.accept(),
         };
-        let explicit = record.explicit_hash_key.is_some();
         let (key, data) = (record.partition_key, record.data);
-        let hash = record.explicit_hash_key.unwrap_or_else(|| hash_key(key));
+        let drawn = record.is_unkeyed.then(|| common.chance.hash_key());
+        let explicit_hash_key = record.explicit_hash_key.or(drawn);
+        let explicit = explicit_hash_key.is_some();
+        let hash = explicit_hash_key.unwrap_or_else(|| hash_key(key));
         self.take_in(now, Routed { member, hash, explicit, fresh: true, key, data, prior: None }, common);
     }
 
@@ -171,19 +193,26 @@ impl Stream {
 
     fn take_in(&mut self, now: Time, record: Routed<'_>, common: &mut Common) {
         if self.closed {
-            return self.fail(Removed { member: record.member, prior: record.prior }, &closed(), common);
+            return self.fail(Removed::of(record, self.bounds.keeps_failed), &closed(), common);
         }
         match self.router.route(record.hash) {
             Route::Owned(shard) => self.append(now, shard, record, common),
             Route::Pass(core) => common.mesh.pass(core, self.id, self.router.epoch(), record),
+            Route::Wait if self.config.shard_map == ShardMapPolicy::Unknown => {
+                self.do_without_map(now, common);
+                self.take_in(now, record, common);
+            }
             Route::Wait => {
+                if let ShardMapPolicy::Degrade { after } = self.config.shard_map {
+                    set_earlier(&mut self.stand_in_alarm, now + after, Timer::StandIn(self.id), common);
+                }
                 self.arm_waiting(record.member.arrival, common);
                 self.map_wanted = true;
                 self.router.wait(record);
             }
             Route::Refused => {
                 let reason = self.router.refusal().map_or_else(|| "".into(), Arc::clone);
-                let removed = Removed { member: record.member, prior: record.prior };
+                let removed = Removed::of(record, self.bounds.keeps_failed);
                 self.fail(removed, &(ErrorCode::StreamUnavailable, reason), common);
             }
         }
@@ -203,7 +232,7 @@ impl Stream {
             if record.fresh
                 && let Some(reason) = max.refuses(&shard.id, &shard.held, bytes)
             {
-                return self.fail(Removed { member: record.member, prior: record.prior }, &reason, common);
+                return self.fail(Removed::of(record, self.bounds.keeps_failed), &reason, common);
             }
             shard.held.add(1, bytes);
         }
@@ -225,7 +254,9 @@ impl Stream {
 
     /// The shard's state, made when it is first needed.
     fn shard_entry(&mut self, now: Time, index: ShardIndex) -> &mut Shard {
-        let (router, rate_limit) = (&self.router, self.config.rate_limit);
+        // Whose limits a range of the hash space shares is not known.
+        let rate_limit = if self.router.has_stand_in() { RateLimit::Off } else { self.config.rate_limit };
+        let router = &self.router;
         self.shards[index.index()].get_or_insert_with(|| {
             let map = router.map().expect("an index was predicted under a map, and a map is never lost");
             Box::new(Shard::new(Arc::clone(&map.shard(index).id), Limiter::new(rate_limit, now)))
@@ -234,7 +265,8 @@ impl Stream {
 
     fn collector_wait(&self) -> Duration {
         // Without aggregation the collector does all the batching: records wait there until their deadline.
-        if self.bounds.aggregates { collector_wait(self.bounds.buffered_time) } else { self.bounds.buffered_time }
+        let aggregates = self.bounds.aggregates && !self.router.has_stand_in();
+        if aggregates { collector_wait(self.bounds.buffered_time) } else { self.bounds.buffered_time }
     }
 
     fn enqueue(&mut self, now: Time, index: ShardIndex, batch: Box<Batch>, common: &mut Common) {
@@ -269,12 +301,12 @@ impl Stream {
 
     /// From when a request of this stream is due; never, if there is nothing to send.
     pub fn due(&self) -> Time {
-        self.collector.due()
+        self.collector.due().max(self.outage.opens(self.under_way > 0))
     }
 
     /// Sets the alarm for when a request is due.
     pub fn arm(&mut self, now: Time, common: &mut Common) {
-        let due = self.collector.due();
+        let due = self.due();
         match self.due_alarm {
             Some(alarm) if alarm.at == due => {}
             _ => {
@@ -312,6 +344,11 @@ impl Stream {
             Timer::ExpireWaiting(_) => {
                 self.waiting_alarm = None;
                 self.expire_waiting(now, common);
+            }
+            Timer::StandIn(_) => {
+                self.stand_in_alarm = None;
+                self.do_without_map(now, common);
+                self.unmapped_news = self.router.has_stand_in();
             }
             Timer::Due => {}
         }
@@ -419,7 +456,12 @@ impl Stream {
 
     /// Whether a newer map is wanted. True once, until another reason comes up.
     pub fn take_map_wanted(&mut self) -> bool {
-        std::mem::take(&mut self.map_wanted)
+        std::mem::take(&mut self.map_wanted) && self.config.shard_map != ShardMapPolicy::Unknown
+    }
+
+    /// Whether records are sent without a map from now on. True once.
+    pub fn take_unmapped_news(&mut self) -> bool {
+        std::mem::take(&mut self.unmapped_news)
     }
 
     /// Arrival of the oldest record here that is not in a request.
