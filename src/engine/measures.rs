@@ -17,7 +17,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::batch::{Batch, Removed};
+use super::batch::{Batch, DataBytes, Removed};
+use super::shard_map::ShardMap;
 use crate::config::{Config, MetricsGranularity, MetricsLevel};
 use crate::limits::METRICS_SHARDS_MAX;
 use crate::metrics::{Metric, Sheet, StreamSheets};
@@ -119,9 +120,8 @@ impl Measures {
         let sheet = self.sheet(shard);
         end(sheet, records, failure);
         if failure.is_none() {
-            let data = &batch.data;
-            let (least, most) = (u64::from(data.least), u64::from(data.most));
-            sheet.of(Metric::UserRecordsDataPut).record_group(records, data.bytes.into(), least, most);
+            let DataBytes { bytes, least, most } = batch.data;
+            sheet.of(Metric::UserRecordsDataPut).record_group(records, bytes.into(), least.into(), most.into());
         }
         let mut prior = batch.prior.iter().peekable();
         let mut place = 0;
@@ -148,7 +148,8 @@ impl Measures {
     }
 
     fn sheet(&mut self, shard: Option<&Arc<str>>) -> &mut Sheet {
-        self.sheets.at(shard.filter(|_| self.by_shard && self.few_shards))
+        let is_told = |shard: &&Arc<str>| self.by_shard && self.few_shards && ShardMap::is_shard_id(shard);
+        self.sheets.at(shard.filter(is_told))
     }
 
     /// What was gathered since the last call; nothing, if that is nothing.

@@ -27,6 +27,7 @@ use super::collector::Collector;
 use super::flush::Participant;
 use super::isolation::{Finding, Isolation};
 use super::limiter::Limiter;
+use super::measures::Measures;
 use super::mesh::Mesh;
 use super::outage::Outage;
 use super::parcel::Parcel;
@@ -102,6 +103,8 @@ pub struct Stream {
     pub name: StreamName,
     /// This core's part in flushes.
     pub flush: Participant,
+    /// What it adds to the metrics.
+    pub measures: Measures,
     core: CoreId,
     config: Config,
     bounds: Bounds,
@@ -137,6 +140,7 @@ impl Stream {
             id,
             name,
             flush: Participant::new(cores),
+            measures: Measures::new(&config),
             core,
             bounds: Bounds::of(&config),
             backlog_max: BacklogMax::of(&config),
@@ -162,6 +166,7 @@ impl Stream {
 
     /// A record from one of this core's rings.
     pub fn accept(&mut self, now: Time, ticket: Ticket, framed: &Framed<'_>, common: &mut Common) {
+        self.measures.received();
         let record = &framed.record;
         let member = Member {
             ticket,
@@ -193,7 +198,7 @@ impl Stream {
 
     fn take_in(&mut self, now: Time, record: Routed<'_>, common: &mut Common) {
         if self.closed {
-            return self.fail(Removed::of(record, self.bounds.keeps_failed), &closed(), common);
+            return self.fail(None, Removed::of(record, self.bounds.keeps_failed), &closed(), common);
         }
         match self.router.route(record.hash) {
             Route::Owned(shard) => self.append(now, shard, record, common),
@@ -213,7 +218,7 @@ impl Stream {
             Route::Refused => {
                 let reason = self.router.refusal().map_or_else(|| "".into(), Arc::clone);
                 let removed = Removed::of(record, self.bounds.keeps_failed);
-                self.fail(removed, &(ErrorCode::StreamUnavailable, reason), common);
+                self.fail(None, removed, &(ErrorCode::StreamUnavailable, reason), common);
             }
         }
     }
@@ -232,7 +237,8 @@ impl Stream {
             if record.fresh
                 && let Some(reason) = max.refuses(&shard.id, &shard.held, bytes)
             {
-                return self.fail(Removed::of(record, self.bounds.keeps_failed), &reason, common);
+                let shard = Arc::clone(&shard.id);
+                return self.fail(Some(&shard), Removed::of(record, self.bounds.keeps_failed), &reason, common);
             }
             shard.held.add(1, bytes);
         }
@@ -434,6 +440,7 @@ impl Stream {
 
     fn settle(&mut self, mut batch: Box<Batch>, failure: Option<Reason>, common: &mut Common) {
         self.let_go(&batch.predicted, batch.tickets.len() as u64, batch.record_bytes);
+        self.measures.settled(&batch, failure.as_ref().map(|(code, _)| code));
         let (id, flush) = (self.id, &mut self.flush);
         common.settler.settle(id, &mut batch, failure, |generation, records| flush.settled(generation, records));
         common.pool.give(batch);
@@ -449,7 +456,9 @@ impl Stream {
         }
     }
 
-    fn fail(&mut self, removed: Removed, reason: &Reason, common: &mut Common) {
+    /// Fails a record by itself; `shard` is its predicted one, if it had one.
+    fn fail(&mut self, shard: Option<&Arc<str>>, removed: Removed, reason: &Reason, common: &mut Common) {
+        self.measures.failed(shard, &removed, &reason.0);
         self.flush.settled(removed.member.generation, 1);
         common.settler.fail(self.id, removed, reason);
     }
