@@ -94,7 +94,7 @@ pub use error::{
     ConfigError, ConfigFault, FlushError, PutError, PutErrorReason, StartError, StreamError, SubmitterError,
 };
 pub use outcome::{Attempt, AttemptResult, Counts, Delivered, ErrorCode, Failure, Health};
-pub use record::{HashKey, Record};
+pub use record::{HashKey, Placement, Record};
 
 /// AWS's own words for credentials, which [`ProducerBuilder::credentials_provider`] takes.
 #[cfg(feature = "aws")]
