@@ -95,7 +95,7 @@ pub use error::{
 };
 pub use metrics::{EmbeddedMetrics, Metric, MetricSample, MetricsSink, MetricsSnapshot, SinkError};
 pub use outcome::{Attempt, AttemptResult, Counts, Delivered, ErrorCode, Failure, Health};
-pub use record::{HashKey, Record};
+pub use record::{HashKey, Placement, Record};
 
 /// AWS's own words for credentials, which [`ProducerBuilder::credentials_provider`] takes.
 #[cfg(feature = "aws")]

@@ -171,7 +171,8 @@ impl KeptRecord {
 
     /// The record, to be put again.
     pub fn as_record(&self) -> Record<'_> {
-        Record { explicit_hash_key: self.explicit_hash_key, ..Record::new(&self.partition_key, &self.data) }
+        let record = Record::new(&self.partition_key, &self.data);
+        self.explicit_hash_key.map_or(record, |hash_key| record.with_explicit_hash_key(hash_key))
     }
 }
 

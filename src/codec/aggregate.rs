@@ -32,7 +32,7 @@ use md5::{Digest, Md5};
 
 use super::hash_key::Decimal;
 use crate::limits::{AGGREGATE_DIGEST_BYTES, AGGREGATE_MAGIC};
-use crate::record::{HashKey, Record};
+use crate::record::{HashKey, Placement, Record};
 
 pub use index::KeyIndex;
 use written::Members;
@@ -345,7 +345,11 @@ pub fn wrapped_size(record: &Record<'_>) -> Option<usize> {
 #[cold]
 fn size_when_wrapped(record: &Record<'_>) -> usize {
     // One that is still to be drawn has no more digits than the greatest.
-    let explicit_hash_key = record.explicit_hash_key.or(record.is_unkeyed.then_some(HashKey::MAX));
+    let explicit_hash_key = match record.placement {
+        Placement::ByKey => None,
+        Placement::Explicit(hash_key) => Some(hash_key),
+        Placement::Drawn => Some(HashKey::MAX),
+    };
     let member = Member { partition_key: record.partition_key, key_tag: 0, explicit_hash_key, data: record.data };
     Aggregate::new().size_with(member)
 }

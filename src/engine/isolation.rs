@@ -18,7 +18,6 @@
 //! P1: the groups of a split are parts of what was refused, and smaller; so every inquiry ends.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::limits::ISOLATION_REQUESTS_MAX;
@@ -68,7 +67,7 @@ struct Inquiry {
     condemned: bool,
 }
 
-#[derive(PartialEq)]
+#[derive(Clone, PartialEq)]
 enum Verdict {
     Pending,
     Passed,
@@ -143,35 +142,24 @@ impl Inquiry {
 
     fn split(&mut self, count: usize, reason: &Refusal) -> Finding {
         let parts = parts_of(count, &named_places(&reason.1, count));
-        if self.judged + self.pending() + parts.len() > ISOLATION_REQUESTS_MAX {
+        let more = parts.iter().max().map_or(0, |last| last + 1);
+        if self.judged + self.pending() + more > ISOLATION_REQUESTS_MAX {
             return Finding::Hopeless;
         }
-        let mut suspicions = vec![Suspicion { inquiry: self.id, group: 0 }; count];
-        for part in parts {
-            let group = self.groups.len() as u8; // ISOLATION_REQUESTS_MAX at most
-            self.groups.push(Verdict::Pending);
-            for place in part.into_iter().flatten() {
-                suspicions[place].group = group;
-            }
-        }
-        Finding::Split(suspicions)
+        let (inquiry, first) = (self.id, self.groups.len());
+        self.groups.resize(first + more, Verdict::Pending);
+        // ISOLATION_REQUESTS_MAX groups at most.
+        Finding::Split(parts.into_iter().map(|part| Suspicion { inquiry, group: (first + part) as u8 }).collect())
     }
 }
 
-/// The parts in which `count` batches are tried, as ranges of places: those at the places `named` each apart and the
-/// others together, or, if none is named, two halves.
-fn parts_of(count: usize, named: &[usize]) -> Vec<Vec<Range<usize>>> {
+/// In which part each of `count` batches is tried, by place: those at the places `named` each in its own and the others
+/// together, or, if none or every one is named, in halves.
+fn parts_of(count: usize, named: &[usize]) -> Vec<usize> {
     if named.is_empty() || named.len() == count {
-        return vec![vec![0..count / 2], vec![count / 2..count]];
+        return (0..count).map(|place| usize::from(place >= count / 2)).collect();
     }
-    let mut others = Vec::new();
-    let mut start = 0;
-    for &place in named {
-        others.push(start..place);
-        start = place + 1;
-    }
-    others.push(start..count);
-    named.iter().map(|&place| vec![place..place + 1]).chain([others]).collect()
+    (0..count).map(|place| named.iter().position(|&name| name == place).unwrap_or(named.len())).collect()
 }
 
 /// The places that a message of the service names as `records.N`, N from 1 to `count`: ascending, each once, and no more

@@ -16,6 +16,7 @@ mod ended;
 mod expiry;
 mod remap;
 mod request;
+mod settling;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,8 +42,9 @@ use crate::codec::{EntryResult, Framed, hash_key};
 use crate::config::{Config, RateLimit, ShardMapPolicy};
 use crate::limits::{COLLECTION_BYTES_AIM, REQUEST_BYTES_PER_SHARD_MAX, collector_wait};
 use crate::outcome::{Attempt, AttemptResult, ErrorCode};
-use crate::record::{CoreId, ShardIndex, StreamId, StreamName};
+use crate::record::{CoreId, Placement as RecordPlacement, ShardIndex, StreamId, StreamName};
 use crate::time::Time;
+use settling::closed;
 
 /// What the wheel holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,10 +177,12 @@ impl Stream {
             generation: self.flush.accept(),
         };
         let (key, data) = (record.partition_key, record.data);
-        let drawn = record.is_unkeyed.then(|| common.chance.hash_key());
-        let explicit_hash_key = record.explicit_hash_key.or(drawn);
-        let explicit = explicit_hash_key.is_some();
-        let hash = explicit_hash_key.unwrap_or_else(|| hash_key(key));
+        let explicit = record.placement != RecordPlacement::ByKey;
+        let hash = match record.placement {
+            RecordPlacement::ByKey => hash_key(key),
+            RecordPlacement::Explicit(hash) => hash,
+            RecordPlacement::Drawn => common.chance.hash_key(),
+        };
         self.take_in(now, Routed { member, hash, explicit, fresh: true, key, data, prior: None }, common);
     }
 
@@ -409,60 +413,6 @@ impl Stream {
         }
     }
 
-    /// Settles all that is here as closed. What comes later is settled as it comes.
-    pub fn close(&mut self, now: Time, common: &mut Common) {
-        self.closed = true;
-        for shard in std::mem::take(&mut self.shards).into_iter().flatten() {
-            for batch in shard.dismantle(&mut common.pool) {
-                self.settle(batch, Some(closed()), common);
-            }
-        }
-        self.collector.clear();
-        let waiting = std::mem::take(self.router.waiting());
-        for mut parcel in std::mem::take(&mut self.early).into_iter().map(|(_, parcel)| parcel).chain(waiting) {
-            parcel.unpack(|record| self.take_in(now, record, common));
-        }
-        for Parked { mut batch, stored, attempt, .. } in std::mem::take(&mut self.parked) {
-            batch.note_attempt(misplaced(&attempt, ErrorCode::UnverifiedShard, &stored));
-            self.settle(batch, Some(closed()), common);
-        }
-    }
-
-    /// Settles a request's batches as closed: what became of them is unknown.
-    pub fn close_in_flight(&mut self, now: Time, began: Time, batches: Vec<Box<Batch>>, common: &mut Common) {
-        let (code, message) = closed();
-        for mut batch in batches {
-            let result = AttemptResult::Failed { code: code.clone(), message: Arc::clone(&message), ambiguous: true };
-            batch.note_attempt(Attempt { began, ended: now, result });
-            self.settle(batch, Some((code.clone(), Arc::clone(&message))), common);
-        }
-    }
-
-    fn settle(&mut self, mut batch: Box<Batch>, failure: Option<Reason>, common: &mut Common) {
-        self.let_go(&batch.predicted, batch.tickets.len() as u64, batch.record_bytes);
-        self.measures.settled(&batch, failure.as_ref().map(|(code, _)| code));
-        let (id, flush) = (self.id, &mut self.flush);
-        common.settler.settle(id, &mut batch, failure, |generation, records| flush.settled(generation, records));
-        common.pool.give(batch);
-    }
-
-    /// Records of a shard are settled, or go elsewhere.
-    fn let_go(&mut self, shard: &Option<Arc<str>>, records: u64, bytes: u64) {
-        if let (Some(_), Some(id), Some(map)) = (self.backlog_max, shard, self.router.map())
-            && let Some(index) = map.find(id)
-            && let Some(Some(shard)) = self.shards.get_mut(index.index())
-        {
-            shard.held.remove(records, bytes);
-        }
-    }
-
-    /// Fails a record by itself; `shard` is its predicted one, if it had one.
-    fn fail(&mut self, shard: Option<&Arc<str>>, removed: Removed, reason: &Reason, common: &mut Common) {
-        self.measures.failed(shard, &removed, &reason.0);
-        self.flush.settled(removed.member.generation, 1);
-        common.settler.fail(self.id, removed, reason);
-    }
-
     /// Whether a newer map is wanted. True once, until another reason comes up.
     pub fn take_map_wanted(&mut self) -> bool {
         std::mem::take(&mut self.map_wanted) && self.config.shard_map != ShardMapPolicy::Unknown
@@ -494,18 +444,5 @@ fn set_earlier(alarm: &mut Option<Alarm>, at: Time, timer: Timer, common: &mut C
 fn cancel(alarm: &mut Option<Alarm>, common: &mut Common) {
     if let Some(alarm) = alarm.take() {
         common.wheel.cancel(alarm.id);
-    }
-}
-
-fn closed() -> Reason {
-    (ErrorCode::Closed, "the producer was closed".into())
-}
-
-fn misplaced(attempt: &Attempt, code: ErrorCode, stored: &Arc<str>) -> Attempt {
-    let message = format!("stored in {stored}").into();
-    Attempt {
-        began: attempt.began,
-        ended: attempt.ended,
-        result: AttemptResult::Failed { code, message, ambiguous: true },
     }
 }

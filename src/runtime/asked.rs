@@ -28,11 +28,15 @@ impl Asked {
     pub(crate) fn answer(&mut self, engine: &mut Core, tell: &dyn Fn(Event)) {
         if !self.oldest.is_empty() {
             let oldest = engine.oldest();
-            self.oldest.drain(..).for_each(|asker| drop(asker.try_send(oldest)));
+            for asker in self.oldest.drain(..) {
+                let _ = asker.try_send(oldest);
+            }
         }
         if !self.measures.is_empty() {
             tell(Event::Measured(engine.take_measures()));
-            self.measures.drain(..).for_each(|asker| drop(asker.try_send(())));
+            for asker in self.measures.drain(..) {
+                let _ = asker.try_send(());
+            }
         }
     }
 }

@@ -175,7 +175,7 @@ fn name(stream: &StreamState) -> Arc<str> {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "metrics are told with the time of day")]
+/// The time of day.
 fn unix_ms() -> u64 {
     SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64)
 }

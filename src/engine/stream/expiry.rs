@@ -1,6 +1,7 @@
 //! A stream's records expire: in a shard's queue, waiting for a map, or parked. What is in a request is let be, as a
 //! late success is a success.
 
+use super::settling::misplaced;
 use super::*;
 
 impl Stream {

@@ -1,6 +1,7 @@
 //! A stream's shard map changes: shards that stay keep their state, the records of the others are routed anew, and
 //! what was parked for a newer map is judged.
 
+use super::settling::misplaced;
 use super::*;
 
 impl Stream {
