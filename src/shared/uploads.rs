@@ -20,6 +20,7 @@ use crossbeam_channel as channel;
 use super::{Shared, lock};
 use crate::limits::METRICS_SAMPLE_EVERY;
 use crate::metrics::{MetricsSink, MetricsSnapshot};
+use crate::runtime::signals::block_sigpipe;
 
 /// A sink, as a builder keeps it that may be cloned: producers of one builder call it in turn.
 pub(crate) type SharedSink = Arc<Mutex<dyn MetricsSink>>;
@@ -39,7 +40,11 @@ impl Shared {
         self.meter.begin_uploads(self.clock.now());
         let (tell, told) = channel::unbounded();
         let shared = Arc::clone(self);
-        thread::Builder::new().name("kpl-metrics".into()).spawn(move || run(&shared, sink, &told))?;
+        thread::Builder::new().name("kpl-metrics".into()).spawn(move || {
+            // A sink may write to a pipe whose reader has gone.
+            block_sigpipe();
+            run(&shared, sink, &told);
+        })?;
         let _ = self.meter.uploads.set(Uploads(tell));
         Ok(())
     }
