@@ -236,6 +236,12 @@ fn what_is_measured_is_what_happened() {
         assert_eq!((received, settled), (ends.len() as u64, ends.len() as u64));
         assert_agrees_with_outcomes(&sheets, &ends);
         assert_agrees_with_requests(&sheets.total(), &scene);
+        if scene.shards == 1 {
+            let of_shard: u64 =
+                sheets.shards().map(|(_, sheet)| sheet.statistic(Metric::UserRecordExpired).count()).sum();
+            let all = sheets.total().statistic(Metric::UserRecordExpired).count();
+            assert_eq!(of_shard, all, "they were predicted to be there, whether they expired alone or in company");
+        }
         retried += sheets.total().statistic(Metric::RetriesPerRecord).sum();
         expired += sheets.total().statistic(Metric::UserRecordExpired).count();
         let was_moved = |end: &Settlement| end.attempts.iter().any(|attempt| is_code(attempt, &ErrorCode::WrongShard));
