@@ -76,7 +76,7 @@ pub use retrier::{Remedy, TransportFailure};
 pub use sender::{ConnectionId, RequestId, Transmit};
 pub use settler::{Released, Unheard};
 pub use shard_map::{MapError, Shard, ShardInfo, ShardMap};
-pub use wheel::{TimerId, Wheel};
+pub use wheel::{RESOLUTION as WHEEL_RESOLUTION, TimerId, Wheel};
 
 use crate::codec::{EntryResult, Framed, RequestError, Wire};
 use crate::config::Config;
