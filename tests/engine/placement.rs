@@ -92,3 +92,18 @@ fn an_aggregate_on_a_shard_that_stays_unknown_fails_at_its_expiration_and_may_be
         assert!(failure.may_be_stored() && failure.message().contains("shardId-nobody-knows"), "{failure}");
     }
 }
+
+#[test]
+fn a_wrapped_record_is_judged_like_any_aggregate_where_the_shards_are_known() {
+    let data = [&[0xF3, 0x89, 0x9A, 0xC2][..], b"not an aggregate"].concat();
+    let mut driven = Driven::new(&config(), 2);
+    let record = Record::new("key", &data).with_explicit_hash_key(HashKey(7));
+    let mut handle = put_record(&mut driven, &record);
+    let transmit = send(&mut driven);
+    store_in(&mut driven, &transmit, "shardId-1-of-2");
+    assert!(outcome(&mut handle).is_none(), "consumers of that shard drop it");
+    driven.remap(2, 2);
+    let (transmit, _) = send_later(&mut driven);
+    store(&mut driven, &transmit);
+    assert_eq!(failed(end(&mut handle).expect("delivered").attempts()), [("Wrong Shard".to_owned(), true)]);
+}
