@@ -50,6 +50,8 @@ mod collector;
 mod flush;
 mod limiter;
 mod mesh;
+#[cfg(any(fuzzing, all(test, not(loom))))]
+pub mod oracle;
 mod parcel;
 mod retrier;
 mod router;
