@@ -38,6 +38,8 @@ struct Flush {
     stream: u32,
     /// Records that were put before it.
     puts: usize,
+    /// Every core has heard of it, so that what was put before it is late.
+    heard: bool,
     done: bool,
 }
 
@@ -267,12 +269,10 @@ impl World {
 
     fn flush(&mut self, stream: u32) {
         let Some(core) = self.cores[0].as_mut() else { return };
-        let runs = self.flushes.iter().any(|flush| flush.stream == stream && !flush.done);
-        for put in self.ledger.puts.iter_mut().filter(|put| !runs && put.stream == stream) {
-            put.leave_by = put.leave_by.min(self.now);
-        }
+        // It waits for one that runs.
+        let heard = self.flushes.iter().any(|flush| flush.stream == stream && !flush.done);
         core.handle_flush(StreamId(stream), self.flushes.len() as u64);
-        self.flushes.push(Flush { stream, puts: self.ledger.puts.len(), done: false });
+        self.flushes.push(Flush { stream, puts: self.ledger.puts.len(), heard, done: false });
     }
 
     fn fail(&mut self, failed: usize) {
@@ -473,6 +473,12 @@ impl World {
     /// What must hold once every core has done everything that it can at this moment (O6, O8).
     fn look_at_rest(&mut self) {
         self.look();
+        for flush in self.flushes.iter_mut().filter(|flush| !flush.heard) {
+            flush.heard = true;
+            for put in self.ledger.puts[..flush.puts].iter_mut().filter(|put| put.stream == flush.stream) {
+                put.leave_by = put.leave_by.min(self.now);
+            }
+        }
         let (config, now) = (&self.plan.config, self.now);
         for &number in &self.ledger.waiting {
             let put = &self.ledger.puts[number];
