@@ -60,6 +60,8 @@ mod settler;
 mod shard;
 mod shard_map;
 mod stream;
+#[cfg(test)]
+mod testing;
 mod wheel;
 mod wire;
 
