@@ -1,5 +1,5 @@
 //! Whatever is put, answered, remapped, flushed and closed, in whatever order, the engine keeps its promises.
-//! The first three bytes choose how many cores there are and how they are configured; each three bytes after them are an
+//! The first four bytes choose how many cores there are and how they are configured; each three bytes after them are an
 //! operation.
 #![no_main]
 

@@ -30,7 +30,8 @@ mod world;
 
 use std::time::Duration;
 
-use crate::config::{Config, RateLimit, WireFormat};
+use crate::config::{Config, OuterPartitionKey, RateLimit, ShardMapPolicy, WireFormat};
+use crate::limits::{OUTER_PARTITION_KEY, PARTITION_KEY_BYTES_MAX};
 use service::Fate;
 use world::World;
 
@@ -47,18 +48,22 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan that three bytes stand for. Any do.
-    pub fn decode([first, second, third]: [u8; 3]) -> Plan {
+    /// The plan that four bytes stand for. Any do.
+    pub fn decode([first, second, third, fourth]: [u8; 4]) -> Plan {
         let pick = |byte: u8, shift: u32, from: [usize; 4]| from[usize::from(byte >> shift & 3)];
         let aggregation_max_size = pick(second, 3, [64, 200, 1000, 51_200]);
+        let outer_partition_key = [OuterPartitionKey::A, OuterPartitionKey::FirstMember][usize::from(fourth >> 2 & 1)];
+        let least = match outer_partition_key {
+            OuterPartitionKey::A => aggregation_max_size + OUTER_PARTITION_KEY.len(),
+            OuterPartitionKey::FirstMember => aggregation_max_size + PARTITION_KEY_BYTES_MAX,
+        };
         let config = Config {
             aggregation_enabled: second % 8 != 0,
             aggregation_max_size,
             aggregation_max_count: pick(second, 5, [1, 3, 7, u32::MAX as usize]),
-            max_record_size: if second >> 7 == 1 { 1 << 20 } else { aggregation_max_size + 1 },
+            max_record_size: if second >> 7 == 1 { 1 << 20 } else { least },
             collection_max_count: pick(third, 0, [500, 1, 3, 500]),
-            collection_max_size: pick(third, 2, [5 << 20, aggregation_max_size + 1, 300_000, 3000])
-                .max(aggregation_max_size + 1),
+            collection_max_size: pick(third, 2, [5 << 20, least, 300_000, 3000]).max(least),
             rate_limit: match third >> 4 & 3 {
                 0 | 1 => RateLimit::Off,
                 2 => RateLimit::Percent(150),
@@ -70,15 +75,28 @@ impl Plan {
             max_outstanding_records: 40,
             shard_backlog_max: (first >> 3 & 1 == 1).then_some(50),
             fail_if_throttled: first >> 5 & 1 == 1,
-            wire: match first >> 6 {
-                0 | 1 => WireFormat::Auto,
-                2 => WireFormat::Cbor,
-                _ => WireFormat::Json,
+            wire: [WireFormat::Auto, WireFormat::Auto, WireFormat::Cbor, WireFormat::Json][usize::from(first >> 6)],
+            shard_map: match fourth % 4 {
+                0 => ShardMapPolicy::Required,
+                1 => ShardMapPolicy::Unknown,
+                _ => ShardMapPolicy::Degrade { after: Duration::from_millis(u64::from(fourth) * 40) },
             },
+            outer_partition_key,
+            keep_failed_records: fourth >> 3 & 1 == 1,
             ..Config::default()
         };
         let (cores, streams) = (u16::from(first % 4) + 1, u32::from(first >> 2 & 1) + 1);
         Plan { cores, streams, detaches: first >> 4 & 1 == 1, drops: third % 16 == 9, config }
+    }
+}
+
+impl Plan {
+    /// The partition key of an aggregate whose first member has this one.
+    fn outer_key<'a>(&self, first: &'a str) -> &'a str {
+        match self.config.outer_partition_key {
+            OuterPartitionKey::A => OUTER_PARTITION_KEY,
+            OuterPartitionKey::FirstMember => first,
+        }
     }
 }
 
@@ -218,9 +236,9 @@ mod tests {
     /// Of four lists one is calm, one has trouble with answers only, and two have everything.
     fn check_seed(seed: u64) {
         let mut random = Random(seed);
-        let [mut first, second, mut third, length, begins, ..] = random.next().to_le_bytes();
+        let [mut first, second, mut third, mut fourth, length, begins, ..] = random.next().to_le_bytes();
         if seed % 4 == 0 {
-            (first, third) = (first & !0b1000, third & !0b11_0000);
+            (first, third, fourth) = (first & !0b1000, third & !0b11_0000, fourth & !0b11);
         }
         let tells = (0..8).flat_map(|core| [core, 16 + core]).map(|draw| Op::Map { draw, age: 0 });
         let begin = std::iter::once(Op::Reshard { shards: 3, cores: 4, follows: true }).chain(tells);
@@ -236,7 +254,7 @@ mod tests {
                 op => op,
             }
         });
-        check(&Plan::decode([first, second, third]), begin.chain(ops));
+        check(&Plan::decode([first, second, third, fourth]), begin.chain(ops));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::batch::{Batch, Bounds, Generation, Member, Pool, Routed};
 use crate::codec::hash_key;
+use crate::config::OuterPartitionKey;
 use crate::outcome::{Attempt, AttemptResult, ErrorCode, Settlement};
 use crate::record::HashKey;
 use crate::ring::{Completions, Handle, Ledger, Slots};
@@ -126,6 +127,8 @@ pub(super) fn bounds() -> Bounds {
         max_size: 1 << 20,
         max_record: 10 << 20,
         max_count: usize::MAX,
+        outer: OuterPartitionKey::A,
+        keeps_failed: false,
         buffered_time: Duration::from_millis(100),
         ttl: Duration::from_secs(30),
     }

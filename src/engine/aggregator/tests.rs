@@ -4,7 +4,8 @@ use prost::Message;
 
 use super::super::testing::{Put, Random, Source};
 use super::*;
-use crate::limits::{AGGREGATE_MAGIC, OUTER_PARTITION_KEY};
+use crate::config::OuterPartitionKey;
+use crate::limits::AGGREGATE_MAGIC;
 use crate::record::HashKey;
 use crate::time::Time;
 
@@ -91,10 +92,12 @@ fn check(batch: &Batch, puts: &[Put], bounds: &Bounds) {
     let arrival = puts.iter().map(|put| put.arrival).min().expect("a member");
     assert_eq!((batch.deadline, batch.expiration), (arrival + bounds.buffered_time, arrival + bounds.ttl));
     assert_eq!(batch.arrivals.oldest(), arrival);
-    let fits = size(&puts[..1]) + OUTER_PARTITION_KEY.len() <= bounds.max_record;
+    let outer = if bounds.outer == OuterPartitionKey::A { "a" } else { &first.key };
+    let fits = size(&puts[..1]) + outer.len() <= bounds.max_record;
     let wrapped = bounds.aggregates && fits && first.data.starts_with(&AGGREGATE_MAGIC);
     assert_eq!(batch.is_aggregate(), puts.len() > 1 || wrapped);
-    let aggregate = size(puts) + OUTER_PARTITION_KEY.len();
+    let aggregate = size(puts) + outer.len();
+    assert_eq!(batch.outer_partition_key(), outer);
     assert_eq!(batch.size(), if batch.is_aggregate() { aggregate } else { first.size() });
     assert!(batch.hashes().eq(puts.iter().map(Put::hash)));
 }
@@ -122,6 +125,7 @@ fn what_is_sealed_and_when_is_what_encoding_and_weighing_would_seal() {
             // Of those that are larger than an aggregate, some could not be wrapped.
             max_record: max_size + 1 + random.below(40) as usize,
             max_count: if random.once_in(2) { 1 + random.below(5) as usize } else { usize::MAX },
+            outer: if random.once_in(2) { OuterPartitionKey::FirstMember } else { OuterPartitionKey::A },
             ..super::super::testing::bounds()
         };
         let (mut source, mut pool) = (Source::new(), Pool::default());

@@ -7,9 +7,9 @@ use super::Plan;
 use super::service::{Entry, Service};
 use crate::codec::{Deaggregated, deaggregate, hash_key, wrapped_size};
 use crate::engine::ShardMap;
-use crate::limits::{AGGREGATE_MAGIC, OUTER_PARTITION_KEY, REQUEST_BYTES_PER_SHARD_MAX};
+use crate::limits::{AGGREGATE_MAGIC, REQUEST_BYTES_PER_SHARD_MAX};
 use crate::outcome::{Attempt, AttemptResult, ErrorCode, Failure, Settled, Settlement};
-use crate::record::{CoreId, HashKey, Record, ShardIndex};
+use crate::record::{CoreId, HashKey, Placement, Record, ShardIndex};
 use crate::ring::{End, Handle};
 use crate::time::Time;
 
@@ -23,8 +23,9 @@ pub struct Put {
     pub home: usize,
     pub key: String,
     pub data: Vec<u8>,
-    pub explicit: Option<HashKey>,
-    pub hash: HashKey,
+    pub placement: Placement,
+    /// What was drawn is known when it is seen.
+    pub hash: Option<HashKey>,
     pub arrival: Time,
     /// By when it should be on its way, in calm.
     pub leave_by: Time,
@@ -51,6 +52,7 @@ pub struct Reasons {
     pub refused: bool,
     pub core_failed: bool,
     pub miscounted: bool,
+    pub too_large: bool,
 }
 
 /// All records, by number.
@@ -108,8 +110,12 @@ impl Ledger {
     }
 
     /// A record that nobody has seen yet.
-    pub fn new_put(stream: u32, home: usize, (key, data): (String, Vec<u8>), explicit: Option<HashKey>) -> Put {
-        let hash = explicit.unwrap_or_else(|| hash_key(&key));
+    pub fn new_put(stream: u32, home: usize, (key, data): (String, Vec<u8>), placement: Placement) -> Put {
+        let hash = match placement {
+            Placement::ByKey => Some(hash_key(&key)),
+            Placement::Explicit(hash) => Some(hash),
+            Placement::Drawn => None,
+        };
         let (arrival, leave_by) = (Time::ZERO, Time::NEVER);
         let (sent, excused, in_flight, strayed) = (0, 0, false, false);
         Put {
@@ -117,7 +123,7 @@ impl Ledger {
             home,
             key,
             data,
-            explicit,
+            placement,
             hash,
             arrival,
             leave_by,
@@ -130,64 +136,75 @@ impl Ledger {
     }
 
     /// Reads an entry as consumers will. Whatever it holds must be what was put (O4).
-    pub fn entry(&self, plan: &Plan, (key, explicit, data): (String, HashKey, Vec<u8>)) -> Entry {
+    pub fn entry(&mut self, plan: &Plan, (key, explicit, data): (String, HashKey, Vec<u8>)) -> Entry {
+        let config = &plan.config;
         let Deaggregated::Members { members, dropped } = deaggregate(&data) else {
             let number = number(&key, &data);
-            let put = &self.puts[number];
-            assert!(
-                put.key == key && put.data == data && put.hash == explicit,
-                "record {number} is sent as it was put"
-            );
-            let record = Record { partition_key: &key, explicit_hash_key: put.explicit, data: &data };
-            let goes_raw = |wrapped| wrapped + OUTER_PARTITION_KEY.len() > plan.config.max_record_size;
-            let taken_for_one = plan.config.aggregation_enabled && !wrapped_size(&record).is_none_or(goes_raw);
+            self.check_sent(number, &key, &data, Some(explicit));
+            let record = Record { placement: self.puts[number].placement, ..Record::new(&key, &data) };
+            // At most: a drawn hash key may have fewer digits.
+            let goes_raw = |wrapped| wrapped + plan.outer_key(&key).len() > config.max_record_size;
+            let taken_for_one = config.aggregation_enabled && !wrapped_size(&record).is_none_or(goes_raw);
             assert!(!taken_for_one, "record {number} would be taken for an aggregate");
             return Entry { key, data, explicit, members: vec![number], is_aggregate: false };
         };
-        assert_eq!((dropped, &*key), (0, OUTER_PARTITION_KEY));
+        assert_eq!((dropped, &*key), (0, plan.outer_key(&members[0].partition_key)));
         let numbers: Vec<usize> = members.iter().map(|member| number(&member.partition_key, &member.data)).collect();
         let is_explicit = members[0].explicit_hash_key.is_some();
         for (number, member) in numbers.iter().zip(&members) {
-            let put = &self.puts[*number];
-            assert!(
-                put.key == member.partition_key && put.data == member.data,
-                "record {number} is sent as it was put"
-            );
+            self.check_sent(*number, &member.partition_key, &member.data, member.explicit_hash_key);
             assert_eq!(member.explicit_hash_key.is_some(), is_explicit, "explicit hash keys for all or for none");
-            assert!(put.explicit.is_none() || is_explicit, "record {number} keeps its explicit hash key");
-            assert!(member.explicit_hash_key.is_none_or(|hash| hash == put.hash));
         }
-        assert_eq!(self.puts[numbers[0]].hash, explicit, "an aggregate goes where its first member belongs");
-        let bounds = &plan.config;
-        assert!(members.len() <= bounds.aggregation_max_count, "{} members", members.len());
-        assert!(members.len() == 1 || data.len() <= bounds.aggregation_max_size, "{} bytes", data.len());
-        assert!(bounds.aggregation_enabled, "nothing is aggregated");
+        assert_eq!(self.puts[numbers[0]].hash, Some(explicit), "an aggregate goes where its first member belongs");
+        assert!(members.len() <= config.aggregation_max_count, "{} members", members.len());
+        assert!(members.len() == 1 || data.len() <= config.aggregation_max_size, "{} bytes", data.len());
+        assert!(config.aggregation_enabled, "nothing is aggregated");
         Entry { key, data, explicit, members: numbers, is_aggregate: true }
     }
 
-    /// Looks at a request of `core`, which goes by `map` (O3, O4, O5).
-    pub fn request(&self, plan: &Plan, now: Time, core: usize, stream: u32, map: &ShardMap, entries: &[Entry]) {
-        let size = |entry: &Entry| entry.key.len() + entry.data.len();
-        let bytes: usize = entries.iter().map(size).sum();
+    fn check_sent(&mut self, number: usize, key: &str, data: &[u8], hash: Option<HashKey>) {
+        let put = &mut self.puts[number];
+        assert!(put.key == key && put.data == data, "record {number} is sent as it was put");
+        match hash {
+            Some(hash) => assert_eq!(*put.hash.get_or_insert(hash), hash, "record {number} keeps its hash key"),
+            None => assert_eq!(put.placement, Placement::ByKey, "record {number} keeps its explicit hash key"),
+        }
+    }
+
+    /// Looks at a request of `core`, which goes by `map`, if it has one (O3, O4, O5).
+    pub fn request(
+        &self,
+        plan: &Plan,
+        now: Time,
+        (core, stream): (usize, u32),
+        map: Option<&ShardMap>,
+        entries: &[Entry],
+    ) {
+        let bytes: usize = entries.iter().map(Entry::size).sum();
         let config = &plan.config;
         assert!((1..=config.collection_max_count).contains(&entries.len()), "{} entries", entries.len());
         assert!(entries.len() == 1 || bytes <= config.collection_max_size, "{bytes} bytes");
-        let mut shards: Vec<(ShardIndex, usize, usize)> = Vec::new();
         let mut seen = Vec::new();
+        for &number in entries.iter().flat_map(|entry| &entry.members) {
+            let put = &self.puts[number];
+            assert_eq!(put.stream, stream);
+            assert!(!put.in_flight && !seen.contains(&number), "record {number} is sent twice at once");
+            assert!(!self.is_settled(number), "record {number} is settled, and is sent");
+            assert!(put.arrival + config.record_ttl > now, "record {number} has expired, and is sent");
+            seen.push(number);
+        }
+        let Some(map) = map else {
+            return assert!(entries.iter().all(|entry| entry.members.len() == 1), "nobody knows what goes together");
+        };
+        let mut shards: Vec<(ShardIndex, usize, usize)> = Vec::new();
         for entry in entries {
             let index = map.predict(entry.explicit);
             assert_eq!(map.shard(index).owner, CoreId(core as u16), "E2");
+            let belongs = |number: &usize| self.puts[*number].hash.is_some_and(|hash| map.predict(hash) == index);
+            assert!(entry.members.iter().all(belongs), "what does not belong together is sent together");
             match shards.iter_mut().find(|(at, ..)| *at == index) {
-                Some((_, count, sum)) => (*count, *sum) = (*count + 1, *sum + size(entry)),
-                None => shards.push((index, 1, size(entry))),
-            }
-            for &number in &entry.members {
-                let put = &self.puts[number];
-                assert_eq!((put.stream, map.predict(put.hash)), (stream, index), "record {number} belongs elsewhere");
-                assert!(!put.in_flight && !seen.contains(&number), "record {number} is sent twice at once");
-                assert!(put.sent == 0 || !self.is_settled(number), "record {number} is settled, and is sent");
-                assert!(put.arrival + config.record_ttl > now, "record {number} has expired, and is sent");
-                seen.push(number);
+                Some((_, count, sum)) => (*count, *sum) = (*count + 1, *sum + entry.size()),
+                None => shards.push((index, 1, entry.size())),
             }
         }
         for (index, count, sum) in shards {
@@ -208,7 +225,8 @@ impl Ledger {
             for &older in self.waiting.iter().take_while(|older| **older < number) {
                 let other = &self.puts[older];
                 let alike = (other.stream, other.home) == (put.stream, put.home);
-                let together = alike && map.predict(other.hash) == map.predict(put.hash);
+                let shard = |put: &Put| put.hash.map(|hash| map.predict(hash));
+                let together = alike && other.hash.is_some() && shard(other) == shard(put);
                 let on_its_way = other.in_flight || other.strayed || members[..place].contains(&older);
                 assert!(!together || on_its_way, "record {number} overtakes record {older}");
             }
@@ -253,9 +271,12 @@ impl Ledger {
                     let index = map.find(&stored.shard);
                     let range = index.map(|index| map.shard(index).range);
                     let within = |hash: HashKey| range.is_some_and(|(first, last)| first <= hash && hash <= last);
-                    stored.members.iter().all(|member| within(self.puts[*member].hash))
+                    stored.members.iter().all(|member| self.puts[*member].hash.is_some_and(within))
                 };
-                assert!(!stored.is_aggregate || maps.iter().any(holds), "consumers drop what record {number} is in");
+                assert!(
+                    stored.members.len() == 1 || maps.iter().any(holds),
+                    "consumers drop what record {number} is in"
+                );
                 assert!(service.copies(number) == 1 || delivered.may_be_duplicated(), "record {number} is there twice");
             }
             Err(failure) => {
@@ -264,6 +285,7 @@ impl Ledger {
                 assert!(!may_be || failure.may_be_stored(), "record {number} may be stored: {failure}");
                 assert!(put.sent > 0 || !failure.may_be_stored(), "record {number} was never sent: {failure}");
                 self.check_reason(plan, now, put, &failure);
+                check_kept(plan, put, failure.record());
             }
         }
     }
@@ -271,10 +293,11 @@ impl Ledger {
     /// Whether the record may have failed for that.
     fn check_reason(&self, plan: &Plan, now: Time, put: &Put, failure: &Failure) {
         let old = put.arrival + plan.config.record_ttl <= now + ARRIVAL_UNIT;
-        let last = match failure.attempts().last() {
-            Some(Attempt { result: AttemptResult::Failed { code, .. }, .. }) => Some(code),
-            _ => None,
-        };
+        let codes = failure.attempts().iter().filter_map(|attempt| match &attempt.result {
+            AttemptResult::Failed { code, .. } => Some(code),
+            AttemptResult::Stored { .. } => None,
+        });
+        let (last, said) = (codes.clone().last(), |code: &ErrorCode| codes.clone().any(|other| other == code));
         let may_be = match failure.code() {
             // What was stored elsewhere goes with the oldest member of its aggregate.
             ErrorCode::Expired => old || put.strayed,
@@ -283,13 +306,20 @@ impl Ledger {
             ErrorCode::StreamUnavailable => self.reasons.refused,
             ErrorCode::RecordCountMismatch => self.reasons.miscounted,
             ErrorCode::Throttled => plan.config.shard_backlog_max.is_some() && failure.attempts().is_empty(),
-            ErrorCode::Service(code) => last == Some(&ErrorCode::Service(Arc::clone(code))),
+            // What is found out about one part of a request may be the end of another.
+            ErrorCode::Service(_) => said(failure.code()),
+            ErrorCode::Poison => matches!(last, Some(ErrorCode::Service(code)) if INVALID.contains(&&**code)),
+            // 413, for what is alone in its request.
+            ErrorCode::UnreadableAnswer => last == Some(&ErrorCode::UnreadableAnswer) && self.reasons.too_large,
             // What no connection or no answer is the reason of is tried again until it expires.
             _ => false,
         };
         assert!(may_be, "{failure:?}");
     }
 }
+
+/// What a request is refused with if one of its records is poison.
+const INVALID: [&str; 3] = ["ValidationException", "InvalidArgumentException", "SerializationException"];
 
 /// As many attempts as there were requests, one after the other.
 fn check_attempts(put: &Put, now: Time, attempts: &[Attempt]) {
@@ -303,4 +333,15 @@ fn check_attempts(put: &Put, now: Time, attempts: &[Attempt]) {
     };
     let made = attempts.len() - attempts.iter().filter(expired).count();
     assert!((put.sent - put.excused..=put.sent).contains(&made), "{made} attempts in {} requests", put.sent);
+}
+
+/// A failed record is handed back as it was put, if it is to be. An explicit aggregate gave it its hash key.
+fn check_kept(plan: &Plan, put: &Put, kept: Option<Record<'_>>) {
+    assert_eq!(kept.is_some(), plan.config.keep_failed_records);
+    let Some(kept) = kept else { return };
+    assert_eq!((kept.partition_key, kept.data), (&*put.key, &*put.data));
+    match (kept.explicit_hash_key(), put.placement) {
+        (None, placement) => assert_eq!(placement, Placement::ByKey),
+        (Some(hash), _) => assert_eq!(hash, put.hash.unwrap_or(hash)),
+    }
 }

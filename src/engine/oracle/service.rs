@@ -86,11 +86,17 @@ pub struct Entry {
     pub is_aggregate: bool,
 }
 
+impl Entry {
+    /// Bytes that count against the service's limits.
+    pub fn size(&self) -> usize {
+        self.key.len() + self.data.len()
+    }
+}
+
 /// A Kinesis record that is stored.
 pub struct Stored {
     pub shard: Arc<str>,
     pub members: Vec<usize>,
-    pub is_aggregate: bool,
 }
 
 /// What a core hears of a request.
@@ -118,27 +124,25 @@ impl Service {
         for member in &entry.members {
             *self.copies.entry(*member).or_default() += 1;
         }
-        let stored =
-            Stored { shard: Arc::clone(&shard), members: entry.members.clone(), is_aggregate: entry.is_aggregate };
+        let stored = Stored { shard: Arc::clone(&shard), members: entry.members.clone() };
         self.stored.insert(Arc::clone(&sequence_number), stored);
         EntryResult::Stored { shard_id: shard, sequence_number }
     }
 
-    fn store_all(&mut self, entries: &[Entry], map: &ShardMap) -> Vec<EntryResult> {
-        entries.iter().map(|entry| self.store(entry, holder(map, entry))).collect()
+    fn store_all(&mut self, entries: &[Entry], maps: &[Arc<ShardMap>]) -> Vec<EntryResult> {
+        entries.iter().map(|entry| self.store(entry, holder(maps.last(), entry))).collect()
     }
 
     /// Ends a request. `maps` are all there ever were; the service goes by the latest.
     pub fn end(&mut self, entries: &[Entry], fate: Fate, maps: &[Arc<ShardMap>]) -> Answer {
-        let latest = maps.last().expect("there is no request without a map");
         match fate {
-            Fate::Stored => Answer::Entries(self.store_all(entries, latest)),
+            Fate::Stored => Answer::Entries(self.store_all(entries, maps)),
             Fate::Mixed(draw) => {
                 let draws = (0..entries.len()).map(|index| draw.wrapping_add((index * 37) as u8));
                 Answer::Entries(entries.iter().zip(draws).map(|(entry, draw)| self.mixed(entry, draw, maps)).collect())
             }
             Fate::Miscounted(more) => {
-                let mut results = self.store_all(entries, latest);
+                let mut results = self.store_all(entries, maps);
                 if more {
                     results.push(results[0].clone())
                 } else {
@@ -149,7 +153,7 @@ impl Service {
             Fate::Refused(draw) => {
                 let (status, name) = REFUSALS[usize::from(draw & 127) % REFUSALS.len()];
                 if draw >= 128 && (status >= 500 || status < 300) {
-                    self.store_all(entries, latest);
+                    self.store_all(entries, maps);
                 }
                 let code = if name.is_empty() { ErrorCode::UnreadableAnswer } else { ErrorCode::Service(name.into()) };
                 Answer::Refused(RequestError { status, code, message: "refused".into() })
@@ -157,7 +161,7 @@ impl Service {
             Fate::Unanswered(draw) => {
                 let (code, bytes_sent) = FAILURES[usize::from(draw & 127) % FAILURES.len()].clone();
                 if draw >= 128 && bytes_sent {
-                    self.store_all(entries, latest);
+                    self.store_all(entries, maps);
                 }
                 Answer::Nothing(TransportFailure { code, message: "no answer".into(), bytes_sent })
             }
@@ -165,12 +169,17 @@ impl Service {
     }
 
     fn mixed(&mut self, entry: &Entry, draw: u8, maps: &[Arc<ShardMap>]) -> EntryResult {
-        let latest = &maps[maps.len() - 1];
+        let latest = maps.last();
+        let any = |from: &[Arc<ShardMap>]| from.get(usize::from(draw / 16) % from.len().max(1)).cloned();
         let failed = |code: &str| EntryResult::Failed { code: code.into(), message: "refused".into() };
         match draw % 16 {
             0..6 => self.store(entry, holder(latest, entry)),
-            6 => self.store(entry, holder(&maps[usize::from(draw / 16) % maps.len()], entry)),
-            7 => self.store(entry, Arc::clone(&latest.shards()[usize::from(draw / 16) % latest.len()].id)),
+            6 => self.store(entry, holder(any(maps).as_ref(), entry)),
+            7 => {
+                let shards = latest.map_or(&[][..], |map| map.shards());
+                let shard = shards.get(usize::from(draw / 16) % shards.len().max(1));
+                self.store(entry, shard.map_or_else(|| "shardId-0".into(), |shard| Arc::clone(&shard.id)))
+            }
             8 => self.store(entry, "shardId-nobody-knows".into()),
             9..12 => failed("ProvisionedThroughputExceededException"),
             12 => failed("InternalFailure"),
@@ -187,9 +196,9 @@ impl Service {
     }
 }
 
-/// The shard of `map` that an entry's hash key belongs to.
-fn holder(map: &ShardMap, entry: &Entry) -> Arc<str> {
-    Arc::clone(&map.shard(map.predict(entry.explicit)).id)
+/// The shard of `map` that an entry's hash key belongs to. Before there is a map there is one shard.
+fn holder(map: Option<&Arc<ShardMap>>, entry: &Entry) -> Arc<str> {
+    map.map_or_else(|| "shardId-0".into(), |map| Arc::clone(&map.shard(map.predict(entry.explicit)).id))
 }
 
 /// A request as it was read: the stream's name; key, hash key and data of each entry.

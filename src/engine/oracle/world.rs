@@ -10,9 +10,9 @@ use super::{Op, Plan};
 use crate::codec::Framed;
 use crate::config::RateLimit;
 use crate::engine::{ConnectionId, Core, Message, Released, RequestId, ShardInfo, ShardMap, Ticket, Transmit};
-use crate::limits::CONNECTION_WAIT;
+use crate::limits::{CONNECTION_WAIT, OUTER_PARTITION_KEY};
 use crate::outcome::{ErrorCode, Settlement};
-use crate::record::{CoreId, HashKey, Record, StreamId, StreamName};
+use crate::record::{CoreId, HashKey, Placement, Record, StreamId, StreamName};
 use crate::ring::{self, Slots};
 use crate::time::Time;
 
@@ -30,8 +30,8 @@ struct Request {
     core: usize,
     id: RequestId,
     entries: Vec<Entry>,
-    /// The ids of the shards that the entries were predicted for.
-    predicted: Vec<Arc<str>>,
+    /// The ids of the shards that the entries were predicted for, if there was a map.
+    predicted: Vec<Option<Arc<str>>>,
 }
 
 struct Flush {
@@ -70,6 +70,10 @@ pub struct World {
     flushes: Vec<Flush>,
     /// Since when every core knows the only map that there ever was.
     settled_at: Option<Time>,
+    /// Something was sent before there was a map.
+    unmapped: bool,
+    /// By core: half of the smallest request of several entries that was too large.
+    bytes_max: Vec<usize>,
     /// Nothing has gone wrong yet.
     calm: bool,
 }
@@ -109,6 +113,8 @@ impl World {
             put_bytes: 0,
             flushes: Vec::new(),
             settled_at: None,
+            unmapped: false,
+            bytes_max: vec![usize::MAX; cores],
             calm,
             plan,
         }
@@ -186,8 +192,12 @@ impl World {
         // What is too short to tell who it is has a key that does.
         let data = data(number, if len < 4 { len } else { len.min(room) }, magic);
         let edge = u128::MAX / 60 * (u128::from(draw) % 61);
-        let explicit = (draw % 7 == 0).then_some(HashKey(edge.wrapping_sub(u128::from(draw / 7 % 2))));
-        let mut put = Ledger::new_put(stream, home, (key, data), explicit);
+        let (key, placement) = match draw % 7 {
+            0 => (key, Placement::Explicit(HashKey(edge.wrapping_sub(u128::from(draw / 7 % 2))))),
+            1 if len >= 4 => (OUTER_PARTITION_KEY.to_owned(), Placement::Drawn),
+            _ => (key, Placement::ByKey),
+        };
+        let mut put = Ledger::new_put(stream, home, (key, data), placement);
         put.arrival = self.now;
         put.leave_by = self.now + self.plan.config.record_max_buffered_time;
         self.put_bytes += put.size();
@@ -239,6 +249,13 @@ impl World {
         self.calm &= fate == Fate::Stored;
         self.ledger.reasons.miscounted |= matches!(fate, Fate::Miscounted(_));
         let answer = self.service.end(&entries, fate, &self.maps);
+        if let Answer::Refused(error) = &answer
+            && error.status == 413
+        {
+            let bytes: usize = entries.iter().map(Entry::size).sum();
+            self.ledger.reasons.too_large = true;
+            self.bytes_max[core] = self.bytes_max[core].min(if entries.len() > 1 { bytes / 2 } else { usize::MAX });
+        }
         let members = || entries.iter().flat_map(|entry| entry.members.iter().copied());
         let is_excused = match &answer {
             Answer::Nothing(failure) => failure.code == ErrorCode::Reset && !failure.bytes_sent,
@@ -254,8 +271,7 @@ impl World {
         }
         if let Answer::Entries(results) = &answer {
             for ((entry, result), predicted) in entries.iter().zip(results).zip(&predicted) {
-                let stored =
-                    matches!(result, crate::codec::EntryResult::Stored { shard_id, .. } if shard_id != predicted);
+                let stored = matches!(result, crate::codec::EntryResult::Stored { shard_id, .. } if Some(shard_id) != predicted.as_ref());
                 entry.members.iter().for_each(|number| self.ledger.puts[*number].strayed |= stored);
             }
         }
@@ -325,7 +341,7 @@ impl World {
         for _ in 0..bite {
             let Some((ticket, number)) = self.rings[at].pop_front() else { break };
             let put = &self.ledger.puts[number];
-            let record = Record { partition_key: &put.key, explicit_hash_key: put.explicit, data: &put.data };
+            let record = Record { partition_key: &put.key, placement: put.placement, data: &put.data };
             core.handle_record(now, ticket, &Framed { stream: StreamId(put.stream), arrival: put.arrival, record });
             self.popped[at] += 1;
             worked = true;
@@ -346,7 +362,9 @@ impl World {
         }
         self.take_outcomes();
         let Some(core) = &mut self.cores[at] else { return worked };
-        while core.poll_map_wanted().is_some() || core.poll_remedy_wanted().is_some() {}
+        while core.poll_unmapped().is_some() || core.poll_map_wanted().is_some() || core.poll_remedy_wanted().is_some()
+        {
+        }
         core.poll_wire_settled();
         while let Some(token) = core.poll_flushed() {
             let flush = &mut self.flushes[token as usize];
@@ -374,9 +392,14 @@ impl World {
         let (name, entries) = read(transmit.wire, &transmit.body);
         assert_eq!(name, format!("stream-{stream}"));
         let entries: Vec<Entry> = entries.into_iter().map(|entry| self.ledger.entry(&self.plan, entry)).collect();
-        let map = &self.maps[self.told[at][stream as usize] - 1];
-        self.ledger.request(&self.plan, self.now, at, stream, map, &entries);
-        if self.maps.len() == 1 {
+        let known = self.told[at][stream as usize];
+        let map = known.checked_sub(1).map(|index| Arc::clone(&self.maps[index]));
+        assert_eq!(transmit.is_unmapped, map.is_none());
+        self.unmapped |= map.is_none();
+        self.ledger.request(&self.plan, self.now, (at, stream), map.as_deref(), &entries);
+        let bytes: usize = entries.iter().map(Entry::size).sum();
+        assert!(entries.len() == 1 || bytes <= self.bytes_max[at], "{bytes} bytes were too large already");
+        if let Some(map) = map.as_deref().filter(|_| self.maps.len() == 1 && !self.unmapped) {
             self.ledger.in_order(map, &entries);
         }
         let user_records: usize = entries.iter().map(|entry| entry.members.len()).sum();
@@ -385,7 +408,7 @@ impl World {
             let put = &mut self.ledger.puts[number];
             (put.in_flight, put.sent) = (true, put.sent + 1);
         }
-        let id = |entry: &Entry| Arc::clone(&map.shard(map.predict(entry.explicit)).id);
+        let id = |entry: &Entry| map.as_ref().map(|map| Arc::clone(&map.shard(map.predict(entry.explicit)).id));
         let predicted = entries.iter().map(id).collect();
         self.requests.push(Request { core: at, id: transmit.request, entries, predicted });
     }
@@ -488,8 +511,8 @@ impl World {
             if put.leave_by.max(since) + CONNECTION_WAIT + SLACK > now {
                 continue;
             }
-            let map = &self.maps[0];
-            let owner = map.shard(map.predict(put.hash)).owner;
+            let (map, Some(hash)) = (&self.maps[0], put.hash) else { continue };
+            let owner = map.shard(map.predict(hash)).owner;
             let busy = self.requests.iter().filter(|request| request.core == owner.index()).count();
             assert!(busy == config.max_connections_per_core, "record {number} is late at {now:?}: {:?}", put.leave_by);
         }
