@@ -52,6 +52,8 @@ mod flush;
 mod isolation;
 mod limiter;
 mod mesh;
+#[cfg(any(fuzzing, all(test, not(loom))))]
+pub mod oracle;
 mod outage;
 mod parcel;
 mod retrier;
@@ -61,6 +63,8 @@ mod settler;
 mod shard;
 mod shard_map;
 mod stream;
+#[cfg(test)]
+mod testing;
 mod wheel;
 mod wire;
 
