@@ -7,7 +7,9 @@ use std::time::Duration;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 
 use crate::callbacks::{DetachedFailure, Handler};
-use crate::config::{Config, IdleStrategy, Pinning, RateLimit, RuntimeChoice, StaticCredentials, TlsRoots, WireFormat};
+use crate::config::{
+    Config, IdleStrategy, Pinning, ProxyChoice, RateLimit, RuntimeChoice, StaticCredentials, TlsRoots, WireFormat,
+};
 use crate::error::StartError;
 use crate::producer::{GivenProvider, Producer};
 
@@ -88,6 +90,12 @@ impl ProducerBuilder {
         region: impl Into<String> = Some(region.into());
         /// URL of the endpoint; by default AWS's for the region.
         endpoint_url: impl Into<String> = Some(endpoint_url.into());
+        /// Whether AWS's FIPS endpoint is written to; by default as AWS's environment variable or profile says.
+        use_fips: bool = Some(use_fips);
+        /// Whether AWS's dual-stack endpoint is written to; by default as AWS's environment variable or profile says.
+        use_dual_stack: bool = Some(use_dual_stack);
+        /// The HTTP proxy on the way to the endpoint; by default the environment's, see [`ProxyChoice`].
+        proxy: ProxyChoice = proxy;
         /// Credentials; by default AWS's chain.
         credentials: StaticCredentials = Some(credentials);
         /// Whether records are aggregated.
