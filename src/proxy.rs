@@ -212,7 +212,7 @@ impl Proxies {
     pub(crate) fn new(config: &Config) -> Result<Proxies, ConfigFault> {
         match &config.proxy {
             ProxyChoice::Off => Ok(Proxies::default()),
-            ProxyChoice::Environment => Ok(Proxies::of_environment(|name| std::env::var(name).ok())),
+            ProxyChoice::Environment => Ok(Proxies::of_environment(variable)),
             ProxyChoice::Url(url) => {
                 let fault = || ConfigFault {
                     field: "proxy",
@@ -225,6 +225,7 @@ impl Proxies {
         }
     }
 
+    /// As these variables say.
     fn of_environment(variable: impl Fn(&str) -> Option<String>) -> Proxies {
         let first = |names: &[&'static str]| {
             let set = |name: &&'static str| Some((*name, variable(name).filter(|value| !value.trim().is_empty())?));
@@ -265,6 +266,11 @@ impl Proxies {
         let (host, port) = place(uri);
         self.find(is_https(uri), host, port)
     }
+}
+
+/// A variable of this process. What is no text is no URL either, and must not pass for unset.
+fn variable(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 /// Whether a URI is one of TLS.

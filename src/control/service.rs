@@ -216,6 +216,10 @@ impl Service {
         match self.keeper.answered(now, answer) {
             Ok(grant) => {
                 if self.client.is_none() {
+                    if let Some(proxy) = &grant.endpoint.proxy {
+                        let host = &grant.endpoint.location.host;
+                        tracing::info!(%proxy, %host, "the endpoint is reached through a proxy");
+                    }
                     let (published, config) = (self.keeper.published(), &self.config);
                     let connector =
                         Connector::new(self.tls.as_ref(), Arc::clone(&self.proxies), config.connect_timeout);

@@ -148,7 +148,10 @@ where
             Some(connected) => connected?,
             None => {
                 let (hop, code) = target.first_hop();
-                let what = if target.forwarder() == target.proxy.as_ref() { "connection to" } else { "tunnel through" };
+                let what = match (&target.proxy, &target.tls) {
+                    (Some(_), Some(_)) => "tunnel through",
+                    _ => "connection to",
+                };
                 return Err(unsent(code, format!("no {what} {hop} within {timeout:?}")));
             }
         };
@@ -221,7 +224,8 @@ async fn connect<R: Runtime>(runtime: R, target: &Target) -> Result<R::Stream, T
 /// A stream to the first address that takes the connection.
 async fn reach<R: Runtime>(runtime: R, target: &Target) -> Result<R::Stream, TransportFailure> {
     let (hop, code) = target.first_hop();
-    let mut failure = unsent(ErrorCode::Dns, format!("{hop} has no address"));
+    let unknown = if target.proxy.is_some() { ErrorCode::Proxy } else { ErrorCode::Dns };
+    let mut failure = unsent(unknown, format!("{hop} has no address"));
     for &address in target.addresses.iter() {
         match runtime.connect(address).await {
             Ok(stream) => return Ok(stream),

@@ -1,6 +1,7 @@
 //! Through a proxy: tunnels for TLS, absolute targets in the clear, credentials, refusals, and the environment's rules.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use endpoint::{Endpoint, EndpointConfig, Flaw, TlsOptions};
@@ -172,13 +173,17 @@ fn a_proxy_that_is_gone_fails_attempts() {
 #[test]
 fn a_record_is_delivered_when_the_proxy_has_come_round() {
     for endpoint in [tls_emulator(), emulator(&[("s", 2)])] {
-        let relay = Relay::start(endpoint.address(), demanding());
+        let relay = Arc::new(Relay::start(endpoint.address(), demanding()));
         let producer = behind(&relay.url("me:hush"), &endpoint).build().expect("a producer");
         let stream = producer.stream("s").expect("a stream");
         let outcome = producer.put(&stream, Record::new("k", "d")).expect("a put");
-        while relay.heads().is_empty() {
-            std::thread::yield_now();
-        }
+        let asked = Arc::clone(&relay);
+        let refused = work(move || {
+            while asked.heads().is_empty() {
+                std::thread::yield_now();
+            }
+        });
+        refused.done();
         relay.behave(Manner::default());
         delivered(outcome);
     }

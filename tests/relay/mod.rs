@@ -44,7 +44,7 @@ impl Relay {
         let address = listener.local_addr().expect("a bound socket");
         let state = Arc::new(Mutex::new(State { manner, ..State::default() }));
         let shared = Arc::clone(&state);
-        let listening = thread::spawn(move || {
+        let listening = spawn(move || {
             for client in listener.incoming() {
                 let client = client.expect("a client");
                 let mut state = lock(&shared);
@@ -54,7 +54,7 @@ impl Relay {
                 state.open.push(client.try_clone().expect("a socket"));
                 let shared = Arc::clone(&shared);
                 // A connection that breaks concerns its two ends.
-                thread::spawn(move || drop(serve(client, endpoint, &shared)));
+                spawn(move || drop(serve(client, endpoint, &shared)));
             }
         });
         Relay { address, state, listening: Some(listening) }
@@ -91,6 +91,10 @@ impl Drop for Relay {
             listening.join().expect("it does not panic");
         }
     }
+}
+
+fn spawn<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
+    thread::Builder::new().name("relay".into()).spawn(body).expect("a thread")
 }
 
 /// Serves one connection to its end.
@@ -139,7 +143,7 @@ fn serve(mut client: TcpStream, endpoint: SocketAddr, state: &Mutex<State>) -> i
 /// Carries bytes both ways until both have ended.
 fn tunnel(client: TcpStream, upstream: TcpStream) -> io::Result<()> {
     let (mut from_client, mut to_upstream) = (client.try_clone()?, upstream.try_clone()?);
-    let up = thread::spawn(move || {
+    let up = spawn(move || {
         let copied = io::copy(&mut from_client, &mut to_upstream);
         // The other direction learns of an end by the endpoint's.
         let _ = to_upstream.shutdown(Shutdown::Write);
