@@ -25,6 +25,7 @@ mod looking;
 mod outages;
 mod pool;
 mod pressure;
+mod proxy;
 mod reader;
 mod reservation;
 mod submitters;
