@@ -126,6 +126,30 @@ pub enum IdleStrategy {
     Spin,
 }
 
+/// Which of the KPL's metrics are gathered and told. The table of metrics is at [`Metric`](crate::metrics::Metric).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum MetricsLevel {
+    /// None: nothing is gathered, snapshots are empty, and a sink is never called.
+    None,
+    /// Those that tell whether records arrive: rates of success, errors, expirations, buffering times.
+    Summary,
+    /// All.
+    #[default]
+    Detailed,
+}
+
+/// How finely metrics are told apart. What is known by shard is told by stream and in all as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum MetricsGranularity {
+    /// Of the producer, in all.
+    Global,
+    /// And by stream.
+    Stream,
+    /// And by shard, of streams with at most 100 open shards.
+    #[default]
+    Shard,
+}
+
 /// Credentials that were given, in the place of the default chain. `Debug` shows no secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StaticCredentials {
@@ -294,6 +318,16 @@ pub struct Config {
     /// **Dangerous.** Takes any certificate from anybody, so that whoever is on the way can read and change records,
     /// and gets session tokens. For test endpoints only; the producer warns of it in the log when it starts.
     pub danger_accept_invalid_certificates: bool,
+    /// Which metrics are gathered.
+    pub metrics_level: MetricsLevel,
+    /// How finely they are told apart.
+    pub metrics_granularity: MetricsGranularity,
+    /// The namespace that they are told under: 1 to 255 of CloudWatch's characters, not beginning with `:` or `AWS/`.
+    pub metrics_namespace: String,
+    /// How often a sink of metrics is called; without one it is of no meaning.
+    pub metrics_interval: Duration,
+    /// Further dimensions of all metrics, names and values, at most 27: beside the KPL's three they are CloudWatch's 30.
+    pub metrics_dimensions: Vec<(String, String)>,
     /// Seed of jitter. Two producers with one seed back off alike; by default it is drawn at the start.
     pub seed: Option<u64>,
 }
@@ -340,6 +374,11 @@ impl Default for Config {
             wire: WireFormat::Auto,
             tls_roots: TlsRoots::Platform,
             danger_accept_invalid_certificates: false,
+            metrics_level: MetricsLevel::Detailed,
+            metrics_granularity: MetricsGranularity::Shard,
+            metrics_namespace: limits::METRICS_NAMESPACE_DEFAULT.to_owned(),
+            metrics_interval: limits::METRICS_INTERVAL_DEFAULT,
+            metrics_dimensions: Vec::new(),
             seed: None,
         }
     }

@@ -159,6 +159,7 @@ fn fork_beside_a_producer(url: &str, choice: RuntimeChoice) {
                 assert_eq!(producer.flush().wait(), Err(FlushError::Forked));
                 assert_eq!(producer.flush_stream(&stream).wait(), Err(FlushError::Forked));
                 assert_eq!(waiting.wait().expect_err("the parent's").code(), &ErrorCode::CoreFailed);
+                assert!(producer.metrics().samples().is_empty());
                 assert_eq!(producer.close(LIMIT).wait().accepted, 0);
                 drop((submitter, stream, producer, lingering));
                 let own = builder(url, choice).build().expect("a producer of its own");

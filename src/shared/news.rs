@@ -23,6 +23,7 @@ impl Shared {
             Event::RequestFailed(error) | Event::NotPinned(error) => self.note_error(error),
             Event::AccessRefused(serial) => self.order(Order::AccessRefused(serial)),
             Event::WireSettled(wire) => self.settle_wire(wire),
+            Event::Measured(measured) => self.meter.hand_over(measured),
             Event::Unmapped(stream) => self.warn_unmapped(stream),
             Event::Unheard(Unheard { stream, settlement, records }) => {
                 let stream = self.stream(stream).map(|stream| stream.name.as_str().into());

@@ -22,6 +22,7 @@ mod handles;
 mod idle;
 mod input;
 mod looking;
+mod metrics;
 mod outages;
 mod pool;
 mod pressure;

@@ -14,6 +14,7 @@ impl Stream {
             // Sealed at once and unaggregated, but wrapped if need be.
             self.bounds.max_count = 1;
         }
+        self.measures.mapped(map.len());
         self.map_wanted = map.is_stand_in();
         self.map_trouble = None;
         cancel(&mut self.waiting_alarm, common);
@@ -117,7 +118,7 @@ impl Stream {
         for mut parcel in self.router.refuse(&reason.1) {
             parcel.unpack(|record| {
                 let removed = Removed::of(record, self.bounds.keeps_failed);
-                self.fail(removed, &reason, common);
+                self.fail(None, removed, &reason, common);
             });
         }
     }
