@@ -8,8 +8,8 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 
 use crate::callbacks::{DetachedFailure, Handler};
 use crate::config::{
-    Config, IdleStrategy, MetricsGranularity, MetricsLevel, OuterPartitionKey, Pinning, RateLimit, RuntimeChoice,
-    ShardMapPolicy, StaticCredentials, TlsRoots, WireFormat,
+    Config, IdleStrategy, MetricsGranularity, MetricsLevel, OuterPartitionKey, Pinning, ProxyChoice, RateLimit,
+    RuntimeChoice, ShardMapPolicy, StaticCredentials, TlsRoots, WireFormat,
 };
 use crate::error::StartError;
 use crate::metrics::MetricsSink;
@@ -112,6 +112,12 @@ impl ProducerBuilder {
         region: impl Into<String> = Some(region.into());
         /// URL of the endpoint; by default AWS's for the region.
         endpoint_url: impl Into<String> = Some(endpoint_url.into());
+        /// Whether AWS's FIPS endpoint is written to; by default as AWS's environment variable or profile says.
+        use_fips: bool = Some(use_fips);
+        /// Whether AWS's dual-stack endpoint is written to; by default as AWS's environment variable or profile says.
+        use_dual_stack: bool = Some(use_dual_stack);
+        /// The HTTP proxy on the way to the endpoint; by default the environment's, see [`ProxyChoice`].
+        proxy: ProxyChoice = proxy;
         /// Credentials; by default AWS's chain.
         credentials: StaticCredentials = Some(credentials);
         /// Whether records are aggregated.

@@ -190,6 +190,46 @@ impl fmt::Debug for TlsRoots {
     }
 }
 
+/// Which HTTP proxy stands between the producer and its endpoint. `Debug` shows no user name and no password.
+///
+/// A TLS endpoint is reached through a tunnel (`CONNECT`), with TLS inside it; of one in the clear the proxy reads and
+/// forwards every request. The endpoint's name is the proxy's to resolve. AWS's credential chain uses none.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub enum ProxyChoice {
+    /// What the environment says when the producer is built: for a TLS endpoint `HTTPS_PROXY` or `https_proxy`, for one
+    /// in the clear `http_proxy` alone (a web server sets `HTTP_PROXY` as its client wishes), for both `ALL_PROXY` or
+    /// `all_proxy`; the first that is not empty. `NO_PROXY` or `no_proxy` exempts hosts: names with all below them,
+    /// addresses, networks (`10.0.0.0/8`), each of these but networks with a port if it likes, or `*`. Loopback
+    /// addresses and `localhost` are exempt.
+    #[default]
+    Environment,
+    /// None.
+    Off,
+    /// This one, for every endpoint, on loopback too: `http://[USER:PASSWORD@]HOST[:PORT]`, port 80 if there is none.
+    /// What is no sign of a URL is percent-encoded. `NO_PROXY` is not looked at.
+    Url(String),
+}
+
+impl fmt::Debug for ProxyChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProxyChoice::Environment => f.write_str("Environment"),
+            ProxyChoice::Off => f.write_str("Off"),
+            ProxyChoice::Url(url) => write!(f, "Url({:?})", without_user(url)),
+        }
+    }
+}
+
+/// A URL as it may be shown: with `***` for the user's name and password, also where it is no URL.
+pub(crate) fn without_user(url: &str) -> String {
+    let Some((before, host)) = url.rsplit_once('@') else { return url.to_owned() };
+    let scheme = before.split_once("://").map(|(scheme, _)| scheme);
+    match scheme.filter(|scheme| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
+        Some(scheme) => format!("{scheme}://***@{host}"),
+        None => format!("***@{host}"),
+    }
+}
+
 /// The whole configuration of a producer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -197,6 +237,14 @@ pub struct Config {
     pub region: Option<String>,
     /// URL of the endpoint; by default AWS's for the region.
     pub endpoint_url: Option<String>,
+    /// Whether AWS's FIPS endpoint is written to; by default as `AWS_USE_FIPS_ENDPOINT` or the profile's
+    /// `use_fips_endpoint` says. This library's own cryptography is not validated.
+    pub use_fips: Option<bool>,
+    /// Whether AWS's dual-stack endpoint, which has IPv6 addresses too, is written to; by default as
+    /// `AWS_USE_DUALSTACK_ENDPOINT` or the profile's `use_dualstack_endpoint` says.
+    pub use_dual_stack: Option<bool>,
+    /// The HTTP proxy on the way to the endpoint, for records and for shard lists alike.
+    pub proxy: ProxyChoice,
     /// Credentials; by default AWS's chain.
     pub credentials: Option<StaticCredentials>,
     /// Whether records are aggregated.
@@ -289,6 +337,9 @@ impl Default for Config {
         Config {
             region: None,
             endpoint_url: None,
+            use_fips: None,
+            use_dual_stack: None,
+            proxy: ProxyChoice::Environment,
             credentials: None,
             aggregation_enabled: true,
             aggregation_max_count: limits::AGGREGATION_COUNT_DEFAULT,
@@ -377,5 +428,20 @@ mod tests {
         };
         let text = format!("{credentials:?}");
         assert!(text.contains("AKID") && !text.contains("hush") && !text.contains("token"), "{text}");
+    }
+
+    #[test]
+    fn debug_shows_no_password_of_a_proxy() {
+        for (url, shown) in [
+            ("http://proxy:3128", "http://proxy:3128"),
+            ("http://me:hush@proxy:3128", "http://***@proxy:3128"),
+            ("me:hush@proxy", "***@proxy"),
+            ("http://me:hu/s@h@proxy", "http://***@proxy"),
+            ("http://me:hush://@proxy", "http://***@proxy"),
+            ("me:hush://@proxy", "***@proxy"),
+            ("hush@", "***@"),
+        ] {
+            assert_eq!(format!("{:?}", ProxyChoice::Url(url.into())), format!("Url({shown:?})"));
+        }
     }
 }

@@ -23,6 +23,7 @@ use crate::fork::Origin;
 use crate::limits::{CORES_END_WAIT, MESH_RING_MESSAGES, POOL_SUBMITTERS, STREAMS_MAX};
 use crate::metrics::{Counters, MetricsSnapshot};
 use crate::outcome::{Counts, Health};
+use crate::proxy::Proxies;
 use crate::record::{CoreId, Record, StreamId, StreamName};
 use crate::reply::{ByOutcome, Detached};
 use crate::ring::{self, Budget};
@@ -79,7 +80,7 @@ impl Producer {
         handler: Option<Handler>,
         sink: Option<SharedSink>,
     ) -> Result<Producer, StartError> {
-        let Checked { tls, plan } = check(&config, provider.is_some()).map_err(StartError::Config)?;
+        let Checked { tls, proxies, plan } = check(&config, provider.is_some()).map_err(StartError::Config)?;
         let source = match (provider, &config.credentials) {
             (Some((provider, name)), _) => CredentialSource::given(provider, name),
             (None, Some(given)) => CredentialSource::fixed(given),
@@ -128,7 +129,7 @@ impl Producer {
             .spawn(move || {
                 block_sigpipe();
                 let publish = Box::new(move |notice| notices.on_notice(notice));
-                if let Err(error) = service::run(config, source, tls, (orders, order_inbox), publish) {
+                if let Err(error) = service::run(config, source, tls, proxies, (orders, order_inbox), publish) {
                     tracing::error!(%error, "the control thread could not start; shards will not be found");
                 }
             })
@@ -368,6 +369,7 @@ impl Drop for CloseOnDrop {
 struct Checked {
     /// How TLS is spoken; nothing if the endpoint is in the clear.
     tls: Option<Arc<ClientConfig>>,
+    proxies: Arc<Proxies>,
     plan: Plan,
 }
 
@@ -379,14 +381,18 @@ fn check(config: &Config, has_provider: bool) -> Result<Checked, ConfigError> {
         faults.push(ConfigFault { field, value, bound: "one or the other".to_owned() });
     }
     let tls = trust::client_config(config);
+    let proxies = Proxies::new(config);
     // The lot is not the jitter's seed: that may be given, and then alike in many containers.
     let plan = Plan::new(config, Machine::read(), service::random());
-    match (tls, plan) {
-        (Ok(tls), Ok(plan)) if faults.is_empty() => return Ok(Checked { tls, plan }),
-        (tls, plan) => {
+    match (tls, proxies, plan) {
+        (Ok(tls), Ok(proxies), Ok(plan)) if faults.is_empty() => {
+            return Ok(Checked { tls, proxies: Arc::new(proxies), plan });
+        }
+        (tls, proxies, plan) => {
             // Of roots that are missing altogether, and of CPUs named twice, the first check has told.
             let told = |fault: &ConfigFault| faults.iter().any(|other| other.field == fault.field);
-            let more: Vec<_> = [tls.err(), plan.err()].into_iter().flatten().filter(|fault| !told(fault)).collect();
+            let more = [tls.err(), proxies.err(), plan.err()].into_iter().flatten();
+            let more: Vec<_> = more.filter(|fault| !told(fault)).collect();
             faults.extend(more);
         }
     }

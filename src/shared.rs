@@ -9,6 +9,7 @@
 //! It carries what the control thread publishes to the cores, as those two never meet. Nothing here is on a put's
 //! path but two words that are rarely written: the budget and a stream's `refused` flag.
 
+mod access;
 mod flushes;
 mod meter;
 mod news;

@@ -10,8 +10,8 @@ use crate::error::{ConfigError, ConfigFault};
 use crate::limits;
 
 impl Config {
-    /// Checks every field and every relation. Whether [`Config::tls_roots`] can be read, and [`Config::cpus`] and
-    /// [`Pinning::On`] be had, is checked when the producer is built.
+    /// Checks every field and every relation. Whether [`Config::tls_roots`] and [`Config::proxy`] can be read, and
+    /// [`Config::cpus`] and [`Pinning::On`] be had, is checked when the producer is built.
     ///
     /// # Errors
     /// All faults, not only the first.
@@ -37,6 +37,16 @@ impl Config {
             let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
             let well_formed = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
             check.that(well_formed, "endpoint_url", url, "http://HOST[:PORT] or https://HOST[:PORT]");
+        }
+        for (field, given) in
+            [("endpoint_url, use_fips", self.use_fips), ("endpoint_url, use_dual_stack", self.use_dual_stack)]
+        {
+            check.relation(
+                self.endpoint_url.is_none() || given != Some(true),
+                field,
+                format!("{:?} and true", self.endpoint_url.as_deref().unwrap_or_default()),
+                "one or the other: a URL says itself which endpoint it is",
+            );
         }
         if let Some(credentials) = &self.credentials {
             let id = &credentials.access_key_id;
@@ -273,6 +283,27 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("collection_max_count is 501, but must be 1 to 500"), "{text}");
         assert!(text.contains("50ms and 100ms"), "{text}");
+    }
+
+    #[test]
+    fn a_url_cannot_be_had_together_with_an_endpoint_of_awss_choice() {
+        let given = |use_fips, use_dual_stack| Config {
+            endpoint_url: Some("https://kinesis.test".into()),
+            use_fips,
+            use_dual_stack,
+            ..Config::default()
+        };
+        for config in [
+            given(None, Some(false)),
+            given(Some(false), None),
+            Config { endpoint_url: None, ..given(Some(true), Some(true)) },
+        ] {
+            config.validate().expect("no contradiction");
+        }
+        let error = given(Some(true), Some(true)).validate().expect_err("two contradictions");
+        let fields: Vec<_> = error.faults.iter().map(|fault| fault.field).collect();
+        assert_eq!(fields, ["endpoint_url, use_fips", "endpoint_url, use_dual_stack"]);
+        assert!(error.to_string().contains("\"https://kinesis.test\" and true"), "{error}");
     }
 
     #[test]

@@ -53,6 +53,8 @@ mod isolation;
 mod limiter;
 mod measures;
 mod mesh;
+#[cfg(any(fuzzing, all(test, not(loom))))]
+pub mod oracle;
 mod outage;
 mod parcel;
 mod retrier;
@@ -62,6 +64,8 @@ mod settler;
 mod shard;
 mod shard_map;
 mod stream;
+#[cfg(test)]
+mod testing;
 mod wheel;
 mod wire;
 
@@ -77,7 +81,7 @@ pub use retrier::{Remedy, TransportFailure};
 pub use sender::{ConnectionId, RequestId, Transmit};
 pub use settler::{Released, Unheard};
 pub use shard_map::{MapError, Shard, ShardInfo, ShardMap};
-pub use wheel::{TimerId, Wheel};
+pub use wheel::{RESOLUTION as WHEEL_RESOLUTION, TimerId, Wheel};
 
 use crate::codec::{EntryResult, Framed, RequestError, Wire};
 use crate::config::Config;

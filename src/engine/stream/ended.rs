@@ -70,8 +70,7 @@ impl Stream {
         self.shard_of(&batch);
         let result = AttemptResult::Stored { shard_id: Arc::clone(&shard_id), sequence_number };
         let attempt = Attempt { began, ended: now, result };
-        let map = self.router.map().map(|map| &**map);
-        match judge_placement(&batch, &shard_id, map) {
+        match judge_placement(&batch, &shard_id, self.router.known_shards()) {
             Placement::Right { stale_map } => {
                 self.map_wanted |= stale_map;
                 batch.note_attempt(attempt);

@@ -73,7 +73,7 @@ impl Stream {
     fn judge_parked(&mut self, now: Time, common: &mut Common) {
         for Parked { mut batch, placement, stored, attempt } in std::mem::take(&mut self.parked) {
             let verdict = match placement {
-                Placement::Unknown => judge_placement(&batch, &stored, self.router.map().map(|map| &**map)),
+                Placement::Unknown => judge_placement(&batch, &stored, self.router.known_shards()),
                 _ => placement,
             };
             match verdict {
