@@ -191,3 +191,6 @@ fn attempts<'a>(sheet: &mut Sheet, arrival: Time, attempts: impl Iterator<Item =
 fn micros(time: Duration) -> u64 {
     time.as_micros() as u64 // a difference of two `Time`s fits
 }
+
+#[cfg(test)]
+mod tests;
