@@ -416,3 +416,6 @@ impl Pool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
