@@ -1,6 +1,6 @@
 //! The checker's eye on the wire: every request, as it leaves a core.
 //!
-//! Checks I8 to I12 and E2. A shard's place is computed from the map that the sending core was last told, since what a core
+//! Checks I8 to I12, I16 and E2. A shard's place is computed from the map that the sending core was last told, since what a core
 //! sends belongs to the shards of that map.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,9 @@ use kpl::time::Time;
 
 use crate::checker::Checker;
 use crate::consumer::{self, md5_hash};
-use crate::scenario::number_of;
+use crate::kinesis::DEAD_SHARD;
+use crate::promise::Promise;
+use crate::source::number_of;
 use crate::wire::Entry;
 
 /// Bytes of one request that may go to one shard.
@@ -34,8 +36,8 @@ pub struct Departure {
     pub stream: usize,
     /// When a connection of the core was last busy, and when all were.
     pub busy: (Time, Time),
-    /// Whether lateness is to be judged.
-    pub calm: bool,
+    /// What lateness breaks, if it is to be judged.
+    pub lateness: Option<Promise>,
 }
 
 /// First hash key, id and owner of each shard, ascending.
@@ -96,17 +98,18 @@ impl Inspector {
             let size = entry.data.len() + entry.key.len();
             let hash = entry.explicit.unwrap_or_else(|| md5_hash(&entry.key));
             let Some(shards) = self.maps.get(&(departure.core, departure.stream)) else {
-                return checker.breaks("E2: a record is sent before any map".to_owned());
+                return checker.breaks(Promise::E2, "a record is sent before any map".to_owned());
             };
             let place = shards.partition_point(|shard| shard.0 <= hash) - 1;
             let (_, shard, owner) = shards[place].clone();
             let core = departure.core;
-            checker.holds(owner == core, || format!("E2: core {core} sends to {shard}, which core {owner} owns"));
+            checker
+                .holds(Promise::E2, owner == core, || format!("core {core} sends to {shard}, which core {owner} owns"));
             let sum = per_shard.entry(shard.clone()).or_default();
             (sum.0, sum.1) = (sum.0 + 1, sum.1 + size);
             let alone = sum.0 == 1;
-            checker.holds(alone || sum.1 <= SHARD_BYTES_MAX, || {
-                format!("I8: {} bytes of one request go to {shard}", size)
+            checker.holds(Promise::I8, alone || sum.1 <= SHARD_BYTES_MAX, || {
+                format!("{} bytes of one request go to {shard}", size)
             });
             self.take_tokens(departure, &config, &shard, size, checker);
             self.members(departure, &config, entry, &shard, checker);
@@ -127,7 +130,7 @@ impl Inspector {
         bucket.bytes = (bucket.bytes + rates[1] * elapsed).min(rates[1]);
         let enough = bucket.records + 0.01 >= 1.0f64.min(rates[0]) && bucket.bytes + 1.0 >= (size as f64).min(rates[1]);
         let there = bucket.bytes;
-        checker.holds(enough, || format!("I9: {size} bytes are sent to {shard}, {there:.0} are allowed"));
+        checker.holds(Promise::I9, enough, || format!("{size} bytes are sent to {shard}, {there:.0} are allowed"));
         bucket.records -= 1.0;
         bucket.bytes -= size as f64;
     }
@@ -142,11 +145,11 @@ impl Inspector {
         }
         let (count, size) = (members.len(), entry.data.len());
         let fits = count == 1 || (size <= config.aggregation_max_size && count <= config.aggregation_max_count);
-        checker.holds(fits, || format!("I8: an aggregate has {count} members and {size} bytes"));
+        checker.holds(Promise::I8, fits, || format!("an aggregate has {count} members and {size} bytes"));
         let explicit = members.iter().filter(|member| member.explicit.is_some()).count();
-        checker.holds(explicit == 0 || explicit == count, || "I8: an aggregate mixes hash keys".to_owned());
-        checker.holds(entry.explicit == Some(members[0].hash()), || {
-            "I8: an aggregate is not placed as its first member".to_owned()
+        checker.holds(Promise::I8, explicit == 0 || explicit == count, || "an aggregate mixes hash keys".to_owned());
+        checker.holds(Promise::I8, entry.explicit == Some(members[0].hash()), || {
+            "an aggregate is not placed as its first member".to_owned()
         });
         for member in members {
             self.member(departure, config, member.key, member.data, shard, checker);
@@ -157,35 +160,44 @@ impl Inspector {
         let now = at.now;
         let number = number_of(key, data).unwrap_or(u64::MAX);
         let Some(record) = checker.records.get_mut(&number) else {
-            return checker.breaks(format!("I3: a record with key {key:?} is sent that nobody put"));
+            return checker.breaks(Promise::I3, format!("a record with key {key:?} is sent that nobody put"));
         };
         let same = record.draft.key == key && record.draft.data == data && record.draft.stream == at.stream;
         let settled = record.outcome.is_some();
         let (arrival, submitter, flushed) = (record.arrival, record.submitter, record.flushed);
         let first = record.first_sent.is_none();
         record.first_sent.get_or_insert(now);
-        checker.holds(same, || format!("I3: record {number} is sent, but not as it was put"));
-        checker.holds(!settled, || format!("I1: record {number} is sent after it was settled"));
+        record.sent += 1;
+        checker.holds(Promise::I3, same, || format!("record {number} is sent, but not as it was put"));
+        checker.holds(Promise::I1, !settled, || format!("record {number} is sent after it was settled"));
         let expiration = arrival + config.record_ttl;
-        checker
-            .holds(now < expiration, || format!("I10: record {number} is sent at {now:?}, expired at {expiration:?}"));
+        checker.holds(Promise::I10, now < expiration, || {
+            format!("record {number} is sent at {now:?}, expired at {expiration:?}")
+        });
         if !first {
             return;
         }
         if !self.changed.contains(&at.stream) {
             let last = self.last_first.insert((submitter, at.stream, shard.to_owned()), number);
-            checker.holds(last.is_none_or(|last| last < number), || {
-                format!("I11: record {number} of submitter {submitter} is sent to {shard} after {last:?}")
+            checker.holds(Promise::I11, last.is_none_or(|last| last < number), || {
+                format!("record {number} of submitter {submitter} is sent to {shard} after {last:?}")
             });
         }
         let deadline = arrival + config.record_max_buffered_time;
         // A flush skips the linger.
         let deadline = flushed.map_or(deadline, |flushed| deadline.min(flushed + FLUSH));
         let (busy, full) = at.busy;
-        if at.calm && config.rate_limit == RateLimit::Off && full + WIDEN < deadline {
+        // A shard that takes nothing holds its own records up, and nobody else's.
+        let dead = at.lateness == Some(Promise::I16) && at.stream == 0 && shard == DEAD_SHARD;
+        if let Some(promise) = at.lateness.filter(|_| !dead)
+            && config.rate_limit == RateLimit::Off
+            && full + WIDEN < deadline
+        {
             let widen = if busy + WIDEN < deadline { Duration::ZERO } else { WIDEN };
             let latest = deadline + LATENESS + widen;
-            checker.holds(now <= latest, || format!("I12: record {number} is first sent at {now:?}, due {deadline:?}"));
+            checker.holds(promise, now <= latest, || {
+                format!("record {number} is first sent at {now:?}, due {deadline:?}")
+            });
         }
     }
 }
@@ -195,9 +207,9 @@ fn check_size(config: &Config, entries: &[Entry], checker: &mut Checker) {
     let sizes = entries.iter().map(|entry| entry.data.len() + entry.key.len());
     let (count, bytes, largest) = (entries.len(), sizes.clone().sum::<usize>(), sizes.max().unwrap_or(0));
     let count_max = config.collection_max_count.min(500);
-    checker.holds((1..=count_max).contains(&count), || format!("I8: a request has {count} records"));
+    checker.holds(Promise::I8, (1..=count_max).contains(&count), || format!("a request has {count} records"));
     let light = bytes <= config.collection_max_size || count == 1;
-    checker.holds(light, || format!("I8: a request of {count} records has {bytes} bytes"));
+    checker.holds(Promise::I8, light, || format!("a request of {count} records has {bytes} bytes"));
     let max = config.max_record_size;
-    checker.holds(largest <= max, || format!("I8: a Kinesis record has {largest} bytes, at most {max}"));
+    checker.holds(Promise::I8, largest <= max, || format!("a Kinesis record has {largest} bytes, at most {max}"));
 }
