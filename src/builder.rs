@@ -7,7 +7,10 @@ use std::time::Duration;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 
 use crate::callbacks::{DetachedFailure, Handler};
-use crate::config::{Config, IdleStrategy, Pinning, RateLimit, RuntimeChoice, StaticCredentials, TlsRoots, WireFormat};
+use crate::config::{
+    Config, IdleStrategy, OuterPartitionKey, Pinning, RateLimit, RuntimeChoice, ShardMapPolicy, StaticCredentials,
+    TlsRoots, WireFormat,
+};
 use crate::error::StartError;
 use crate::producer::{GivenProvider, Producer};
 
@@ -140,6 +143,12 @@ impl ProducerBuilder {
         retry_base_delay: Duration = retry_base_delay;
         /// Longest backoff.
         retry_delay_cap: Duration = retry_delay_cap;
+        /// What becomes of records whose stream's shards are not known.
+        shard_map: ShardMapPolicy = shard_map;
+        /// Which partition key aggregates have.
+        outer_partition_key: OuterPartitionKey = outer_partition_key;
+        /// Whether a failure hands the record back.
+        keep_failed_records: bool = keep_failed_records;
         /// How long refused credentials or a missing stream are tried again before records fail.
         auth_grace: Duration = auth_grace;
         /// Period of the shard map's refresh.

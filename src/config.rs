@@ -30,6 +30,32 @@ pub enum WireFormat {
     Json,
 }
 
+/// What becomes of the records of a stream whose shards are not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShardMapPolicy {
+    /// They wait so long for the shards to be listed. Then they are sent without: each by itself, as the service places
+    /// a single record rightly, and without limit, until the shards are known. The log warns, and
+    /// `Counters::unmapped_records` counts. Where the listing is refused, records fail instead.
+    Degrade {
+        /// How long, at most a day.
+        after: Duration,
+    },
+    /// They wait to the end of their `record_ttl`.
+    Required,
+    /// The shards are never listed: for who may not. Records are never aggregated, limited or checked.
+    Unknown,
+}
+
+/// Which partition key an aggregate's Kinesis record has. Consumers of the KPL's format don't see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OuterPartitionKey {
+    /// `a`, as the KPL writes it.
+    #[default]
+    A,
+    /// That of its first member: with `a` everywhere, Lambda's concurrent batches of a shard find one key only.
+    FirstMember,
+}
+
 /// What cores are to run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum RuntimeChoice {
@@ -201,6 +227,12 @@ pub struct Config {
     pub retry_base_delay: Duration,
     /// Longest backoff.
     pub retry_delay_cap: Duration,
+    /// What becomes of records whose stream's shards are not known.
+    pub shard_map: ShardMapPolicy,
+    /// Which partition key aggregates have.
+    pub outer_partition_key: OuterPartitionKey,
+    /// Whether a failure hands the record back. Its copy is made when it fails, and is in no budget.
+    pub keep_failed_records: bool,
     /// How long refused credentials or a missing stream are tried again before records fail. New credentials are asked
     /// for meanwhile.
     pub auth_grace: Duration,
@@ -249,6 +281,9 @@ impl Default for Config {
             max_submitters: limits::SUBMITTERS_DEFAULT,
             retry_base_delay: limits::RETRY_BASE_DEFAULT,
             retry_delay_cap: limits::RETRY_CAP_DEFAULT,
+            shard_map: ShardMapPolicy::Degrade { after: limits::DEGRADE_AFTER_DEFAULT },
+            outer_partition_key: OuterPartitionKey::A,
+            keep_failed_records: false,
             auth_grace: limits::AUTH_GRACE_DEFAULT,
             map_refresh: limits::MAP_REFRESH_DEFAULT,
             wire: WireFormat::Auto,

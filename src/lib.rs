@@ -87,14 +87,14 @@ mod submitter;
 mod waiting;
 
 pub use config::{
-    Config, CoreRuntime, IdleStrategy, Pinning, RateLimit, RuntimeChoice, StaticCredentials, StreamOptions, TlsRoots,
-    WireFormat,
+    Config, CoreRuntime, IdleStrategy, OuterPartitionKey, Pinning, RateLimit, RuntimeChoice, ShardMapPolicy,
+    StaticCredentials, StreamOptions, TlsRoots, WireFormat,
 };
 pub use error::{
     ConfigError, ConfigFault, FlushError, PutError, PutErrorReason, StartError, StreamError, SubmitterError,
 };
 pub use outcome::{Attempt, AttemptResult, Counts, Delivered, ErrorCode, Failure, Health};
-pub use record::{HashKey, Record};
+pub use record::{HashKey, Placement, Record};
 
 /// AWS's own words for credentials, which [`ProducerBuilder::credentials_provider`] takes.
 #[cfg(feature = "aws")]

@@ -49,6 +49,9 @@ pub const COLLECTION_BYTES_DEFAULT: usize = 5 * MIB;
 pub const COLLECTION_BYTES_AIM: usize = MIB;
 /// Bytes of one request that may go to the same shard. KPL: a larger burst would only be throttled.
 pub const REQUEST_BYTES_PER_SHARD_MAX: usize = 256 * KIB;
+/// Further requests that the search for a poison record may cost. Ours: bisecting the 500 records of a full request
+/// takes 18.
+pub const ISOLATION_REQUESTS_MAX: usize = 20;
 /// The longest that a sealed record waits for companions. Ours, with the 20 % rule of [`collector_wait`].
 pub const COLLECTOR_WAIT_MAX: Duration = Duration::from_millis(50);
 
@@ -86,6 +89,11 @@ pub const RETRY_BASE_DEFAULT: Duration = Duration::from_millis(50);
 pub const RETRY_CAP_DEFAULT: Duration = Duration::from_secs(2);
 /// How long refused credentials or a missing stream are tried again. Ours.
 pub const AUTH_GRACE_DEFAULT: Duration = Duration::from_secs(5);
+/// How long records wait for the first shard map before they are sent without. Ours.
+pub const DEGRADE_AFTER_DEFAULT: Duration = Duration::from_secs(5);
+/// Ranges of the hash space in which a stream without a shard map is served, each as if it were a shard: a throttled
+/// shard then holds up its own ranges and not the others. Ours.
+pub const STAND_IN_RANGES: u32 = 64;
 /// Period of the shard map's refresh, jittered. Ours.
 pub const MAP_REFRESH_DEFAULT: Duration = Duration::from_secs(60);
 

@@ -16,6 +16,7 @@
 //! | `CoreFailed` | the core that held it ended | yes | no |
 //! | `UnverifiedShard` | its aggregate was stored on a shard that no map of ours knew before it expired | yes | no |
 //! | `Throttled` | its shard held as much of the budget as `shard_backlog_max` allows | no | no |
+//! | `Poison` | the service refused a request that held its Kinesis record alone, as invalid | if an attempt was ambiguous | alone |
 //! | `StreamUnavailable` | the stream's shards could not be listed | no | no |
 //! | `Credentials` | no credentials, region or endpoint could be had | no | yes |
 //! | `Dns`, `Connect`, `Tls` | no connection came about | no | yes |
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{CoreRuntime, WireFormat};
+use crate::record::{HashKey, Record};
 use crate::time::Time;
 
 /// Why an attempt, or a record, failed.
@@ -48,6 +50,8 @@ pub enum ErrorCode {
     UnverifiedShard,
     /// Its shard held as much of the budget as `shard_backlog_max` allows.
     Throttled,
+    /// The service calls its Kinesis record invalid, also when that is sent alone.
+    Poison,
     /// The stream's shards could not be listed.
     StreamUnavailable,
     /// No credentials, region or endpoint could be had.
@@ -79,6 +83,7 @@ impl ErrorCode {
             ErrorCode::CoreFailed => "CoreFailed",
             ErrorCode::UnverifiedShard => "UnverifiedShard",
             ErrorCode::Throttled => "Throttled",
+            ErrorCode::Poison => "Poison",
             ErrorCode::StreamUnavailable => "StreamUnavailable",
             ErrorCode::Credentials => "Credentials",
             ErrorCode::Dns => "Dns",
@@ -143,12 +148,44 @@ pub struct Settlement {
     pub attempts: Vec<Attempt>,
     /// Why it failed, or nothing if the last attempt stored it.
     pub failure: Option<(ErrorCode, Arc<str>)>,
+    /// The record, if it failed and failed ones are kept.
+    pub kept: Option<Box<KeptRecord>>,
+}
+
+/// A copy of a record that failed, with `keep_failed_records`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeptRecord {
+    /// The partition key.
+    pub partition_key: Box<str>,
+    /// The explicit hash key that it was put with, that was drawn for it, or that its aggregate gave it.
+    pub explicit_hash_key: Option<HashKey>,
+    /// The payload.
+    pub data: Box<[u8]>,
+}
+
+impl KeptRecord {
+    /// A copy.
+    pub fn new(partition_key: &str, explicit_hash_key: Option<HashKey>, data: &[u8]) -> Box<KeptRecord> {
+        Box::new(KeptRecord { partition_key: partition_key.into(), explicit_hash_key, data: data.into() })
+    }
+
+    /// The record, to be put again.
+    pub fn as_record(&self) -> Record<'_> {
+        let record = Record::new(&self.partition_key, &self.data);
+        self.explicit_hash_key.map_or(record, |hash_key| record.with_explicit_hash_key(hash_key))
+    }
+}
+
+impl fmt::Debug for KeptRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.as_record(), f)
+    }
 }
 
 impl Settlement {
     /// The end of a record that was never attempted.
     pub fn unattempted(code: ErrorCode, message: &str) -> Arc<Settlement> {
-        Arc::new(Settlement { attempts: Vec::new(), failure: Some((code, message.into())) })
+        Arc::new(Settlement { attempts: Vec::new(), failure: Some((code, message.into())), kept: None })
     }
 }
 
@@ -264,6 +301,11 @@ impl Failure {
     /// Every attempt, the oldest first.
     pub fn attempts(&self) -> &[Attempt] {
         &self.0.attempts
+    }
+
+    /// The record itself, with `keep_failed_records`; never of `CoreFailed`, nor of one whose put met the close.
+    pub fn record(&self) -> Option<Record<'_>> {
+        self.0.kept.as_deref().map(KeptRecord::as_record)
     }
 
     /// Whether the record may be in the stream all the same.

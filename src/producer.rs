@@ -15,7 +15,7 @@ use crossbeam_channel as channel;
 use rustls::ClientConfig;
 
 use crate::callbacks::{Callbacks, Handler};
-use crate::config::{Config, CoreRuntime, RuntimeChoice, StreamOptions};
+use crate::config::{Config, CoreRuntime, RuntimeChoice, ShardMapPolicy, StreamOptions};
 use crate::control::credentials::CredentialSource;
 use crate::control::service;
 use crate::error::{ConfigError, ConfigFault, FlushError, PutError, StartError, StreamError, SubmitterError};
@@ -168,6 +168,9 @@ impl Producer {
         }
         let id = StreamId(streams.len() as u32);
         let state = Arc::new(StreamState::new(shared, id, name.clone(), &config));
+        if config.shard_map == ShardMapPolicy::Unknown {
+            state.readiness.set(Ok(()));
+        }
         streams.push(Arc::clone(&state));
         // Under the lock, so that cores learn of streams in the order of their numbers, and before anybody can put.
         shared.command_all(|| Command::Stream { id, name: name.clone(), config: Box::new(config.clone()) });

@@ -7,15 +7,26 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{InvalidHashKey, StreamError};
-use crate::limits::STREAM_NAME_MAX;
+use crate::limits::{OUTER_PARTITION_KEY, STREAM_NAME_MAX};
 
-/// A user record: a partition key, perhaps an explicit hash key, and data.
+/// Where a record's hash key comes from, which decides its shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// MD5 of the partition key.
+    ByKey,
+    /// This explicit hash key.
+    Explicit(HashKey),
+    /// The producer draws it: pseudo-random, uniform, from its seed.
+    Drawn,
+}
+
+/// A user record: a partition key, where its hash key comes from, and data.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// Decides the shard, unless there is an explicit hash key: 1 to 256 UTF-16 units.
+    /// Decides the shard, unless `placement` says otherwise: 1 to 256 UTF-16 units.
     pub partition_key: &'a str,
-    /// Decides the shard in the partition key's place.
-    pub explicit_hash_key: Option<HashKey>,
+    /// Where the hash key comes from.
+    pub placement: Placement,
     /// The payload. It may be empty; with the partition key it is at most `max_record_size` bytes.
     pub data: &'a [u8],
 }
@@ -23,12 +34,26 @@ pub struct Record<'a> {
 impl<'a> Record<'a> {
     /// A record that goes to the shard of its partition key.
     pub fn new(partition_key: &'a str, data: &'a (impl AsRef<[u8]> + ?Sized)) -> Record<'a> {
-        Record { partition_key, explicit_hash_key: None, data: data.as_ref() }
+        Record { partition_key, placement: Placement::ByKey, data: data.as_ref() }
+    }
+
+    /// A record without a key, which goes to any shard: its core draws a hash key for it, pseudo-random and from the
+    /// producer's seed. No key is hashed for it. Consumers see the partition key `a` and that hash key.
+    pub fn unkeyed(data: &'a (impl AsRef<[u8]> + ?Sized)) -> Record<'a> {
+        Record { placement: Placement::Drawn, ..Record::new(OUTER_PARTITION_KEY, data) }
     }
 
     /// The same record, sent to the shard whose range holds `hash_key`.
     pub fn with_explicit_hash_key(self, hash_key: HashKey) -> Record<'a> {
-        Record { explicit_hash_key: Some(hash_key), ..self }
+        Record { placement: Placement::Explicit(hash_key), ..self }
+    }
+
+    /// The explicit hash key, if there is one.
+    pub fn explicit_hash_key(&self) -> Option<HashKey> {
+        match self.placement {
+            Placement::Explicit(hash_key) => Some(hash_key),
+            Placement::ByKey | Placement::Drawn => None,
+        }
     }
 
     /// Bytes that count against the limits: data and partition key.
@@ -41,7 +66,7 @@ impl fmt::Debug for Record<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Record")
             .field("partition_key", &self.partition_key)
-            .field("explicit_hash_key", &self.explicit_hash_key)
+            .field("placement", &self.placement)
             .field("data", &format_args!("{} bytes", self.data.len()))
             .finish()
     }

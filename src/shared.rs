@@ -10,6 +10,7 @@
 //! path but two words that are rarely written: the budget and a stream's `refused` flag.
 
 mod flushes;
+mod news;
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -21,26 +22,18 @@ use rustls::ClientConfig;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::callbacks::Callbacks;
-use crate::codec::Wire;
-use crate::config::{Config, WireFormat};
-use crate::control::access::{AccessError, Grant};
-use crate::control::endpoint::Scheme;
-use crate::control::service::{Notice, Order};
-use crate::engine::Unheard;
+use crate::config::{Config, OuterPartitionKey, WireFormat};
+use crate::control::service::Order;
 use crate::error::{PutErrorReason, StreamError};
 use crate::fork::Origin;
-use crate::limits::{COMMAND_WAIT, OUTCOMES_POLL};
+use crate::limits::{COMMAND_WAIT, OUTCOMES_POLL, OUTER_PARTITION_KEY};
 use crate::metrics::{CoreCounters, Counters, SubmitterCounters};
 use crate::outcome::{Counts, ErrorCode, Settlement};
-use crate::record::{CoreId, StreamId, StreamName};
+use crate::record::{CoreId, Record, StreamId, StreamName};
 use crate::ring::{Budget, Doorbell, Flag, Ledger, Purse, WaitError};
 use crate::runtime::barrier::process_barrier;
 use crate::runtime::clock::Clock;
-use crate::runtime::command::{Command, Event};
-use crate::runtime::connection::Target;
-use crate::runtime::lines::{Access, AccessDenied};
-use crate::runtime::signing::Signer;
-use crate::runtime::tls::Tls;
+use crate::runtime::command::Command;
 use crate::time::Time;
 use crate::waiting::Cell;
 
@@ -68,6 +61,8 @@ pub(crate) struct StreamState {
     pub(crate) id: StreamId,
     /// Whether lone records that look like aggregates are wrapped.
     pub(crate) aggregates: bool,
+    /// Which partition key those have outside.
+    outer: OuterPartitionKey,
     /// Its shards cannot be listed, so that puts are refused.
     pub(crate) refused: Flag,
     /// Its name.
@@ -86,6 +81,7 @@ impl StreamState {
             name,
             max_record_size: config.max_record_size,
             aggregates: config.aggregation_enabled,
+            outer: config.outer_partition_key,
             refused: Flag::default(),
             refusal: Mutex::default(),
             readiness: Cell::default(),
@@ -94,6 +90,15 @@ impl StreamState {
 
     pub(crate) fn belongs_to(&self, producer: &Arc<Shared>) -> bool {
         std::ptr::eq(self.producer.as_ptr(), Arc::as_ptr(producer))
+    }
+
+    /// Bytes of the partition key that `record` has outside if it is wrapped.
+    #[cold]
+    pub(crate) fn outer_key_len(&self, record: &Record<'_>) -> usize {
+        match self.outer {
+            OuterPartitionKey::A => OUTER_PARTITION_KEY.len(),
+            OuterPartitionKey::FirstMember => record.partition_key.len(),
+        }
     }
 
     /// Why a put of another producer's submitter is refused.
@@ -248,22 +253,6 @@ impl Shared {
         }
     }
 
-    /// What a core tells; called on its thread.
-    pub(crate) fn on_event(&self, event: Event) {
-        match event {
-            Event::MapWanted(stream) => self.order(Order::Map(stream)),
-            Event::Flushed(token) => self.flushed(token),
-            Event::RequestFailed(error) | Event::NotPinned(error) => self.note_error(error),
-            Event::AccessRefused(serial) => self.order(Order::AccessRefused(serial)),
-            Event::WireSettled(wire) => self.settle_wire(wire),
-            Event::Unheard(Unheard { stream, settlement, records }) => {
-                let stream = self.stream(stream).map(|stream| stream.name.as_str().into());
-                self.callbacks.tell(stream, settlement, records, records);
-            }
-            Event::MayBeStuck => self.refuse_if_stuck(),
-        }
-    }
-
     /// Tells the handler of detached records that failed where no core has told of them; nobody holds their credit.
     pub(crate) fn tell_unheard(&self, stream: Option<Arc<str>>, settlement: Arc<Settlement>, records: u64) {
         if records > 0 {
@@ -311,81 +300,9 @@ impl Shared {
         }
     }
 
-    /// A core has learned which form the endpoint takes. Said once for all cores, if it is the one that costs more.
-    fn settle_wire(&self, wire: Wire) {
-        let format = match wire {
-            Wire::Cbor => WireFormat::Cbor,
-            Wire::Json => WireFormat::Json,
-        };
-        let before = std::mem::replace(&mut *lock(&self.wire), format);
-        if before != format && format == WireFormat::Json {
-            tracing::warn!("the endpoint refuses CBOR and takes JSON, which costs a third more bytes; it stays so");
-        }
-    }
-
     /// The form of PutRecords, as far as it is settled.
     pub(crate) fn wire(&self) -> WireFormat {
         *lock(&self.wire)
-    }
-
-    /// What the control thread tells; called on its thread.
-    pub(crate) fn on_notice(&self, notice: Notice) {
-        match notice {
-            Notice::Access(access) => {
-                let denied = |error: AccessError| AccessDenied { code: error.code, message: error.message };
-                let access = access.map_err(denied).and_then(|grant| self.access_of(&grant));
-                if let Err(denied) = &access {
-                    self.note_error(format!("{}: {}", denied.code, denied.message));
-                }
-                let access = access.map(Arc::new);
-                self.command_all(|| Command::Access(access.clone()));
-            }
-            Notice::AccessTrouble(reason) => {
-                tracing::warn!(%reason, "no fresh AWS credentials; those at hand, if any, are used");
-                self.note_error(reason.to_string());
-            }
-            Notice::Map(id, map) => {
-                self.command_all(|| Command::Map(id, Arc::clone(&map)));
-                if let Some(stream) = self.stream(id) {
-                    stream.refused.set(false);
-                    stream.readiness.set(Ok(()));
-                }
-            }
-            Notice::MapFailed(id, reason) => {
-                self.note_error(reason.to_string());
-                self.command_all(|| Command::MapFailed(id, Arc::clone(&reason)));
-            }
-            Notice::MapRefused(id, reason) => {
-                self.note_error(reason.to_string());
-                self.command_all(|| Command::MapRefused(id, Arc::clone(&reason)));
-                if let Some(stream) = self.stream(id)
-                    && stream.readiness.get() != Some(Ok(()))
-                {
-                    tracing::error!(stream = stream.name.as_str(), %reason, "the stream's shards cannot be listed");
-                    stream.refuse(&reason);
-                }
-            }
-        }
-    }
-
-    fn access_of(&self, grant: &Grant) -> Result<Access, AccessDenied> {
-        let location = &grant.endpoint.location;
-        let denied = |message: String| AccessDenied { code: ErrorCode::Tls, message: message.into() };
-        let tls = match (location.scheme, &self.tls) {
-            (Scheme::Http, _) => None,
-            (Scheme::Https, Some(config)) => Some(Tls::with(Arc::clone(config), &location.host).map_err(denied)?),
-            // Only a given URL is in the clear, and for any other there is a configuration.
-            (Scheme::Https, None) => return Err(denied(format!("{} is to be reached in the clear", location.host))),
-        };
-        let addresses = grant.endpoint.addresses.as_slice().into();
-        Ok(Access {
-            target: Target { addresses, host: location.host.as_str().into(), tls },
-            host: location.host_header(),
-            // A location's path was cut from a URL that was parsed.
-            path: location.path.parse().unwrap_or_else(|_| http::Uri::from_static("/")),
-            signer: Signer::new(&grant.credentials, &grant.region),
-            serial: grant.serial,
-        })
     }
 
     fn stream(&self, id: StreamId) -> Option<Arc<StreamState>> {

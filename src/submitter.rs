@@ -29,7 +29,7 @@ pub use reservation::{Reservation, ReservationError};
 use crate::codec::{frame_len, wrapped_size, write_frame};
 use crate::error::{PutError, PutErrorReason};
 use crate::fork::Origin;
-use crate::limits::{OUTER_PARTITION_KEY, PARTITION_KEY_UTF16_MAX};
+use crate::limits::PARTITION_KEY_UTF16_MAX;
 use crate::metrics::SubmitterCounters;
 use crate::outcome::{ErrorCode, Settlement};
 use crate::record::{CoreId, Record};
@@ -472,7 +472,7 @@ fn check_size(state: &StreamState, size: usize) -> Result<(), PutErrorReason> {
 #[inline]
 fn check_wrapped(state: &StreamState, record: &Record<'_>) -> Result<(), PutErrorReason> {
     match wrapped_size(record) {
-        Some(wrapped) if state.aggregates => check_size(state, wrapped + OUTER_PARTITION_KEY.len()),
+        Some(wrapped) if state.aggregates => check_size(state, wrapped + state.outer_key_len(record)),
         _ => Ok(()),
     }
 }

@@ -131,7 +131,8 @@ fn play(told: &str) -> ! {
     std::process::exit(NO_CALL)
 }
 
-const RECORD: Record<'static> = Record { partition_key: "customer-7", explicit_hash_key: None, data: &[7; 100] };
+const RECORD: Record<'static> =
+    Record { partition_key: "customer-7", placement: kpl::Placement::ByKey, data: &[7; 100] };
 
 /// Puts a record. If that is refused there is nothing that can be said without a call: it kills the child.
 fn put(putter: &mut Putter) {

@@ -32,7 +32,7 @@ use md5::{Digest, Md5};
 
 use super::hash_key::Decimal;
 use crate::limits::{AGGREGATE_DIGEST_BYTES, AGGREGATE_MAGIC};
-use crate::record::{HashKey, Record};
+use crate::record::{HashKey, Placement, Record};
 
 pub use index::KeyIndex;
 use written::Members;
@@ -335,7 +335,7 @@ fn field_len(len: usize) -> usize {
     1 + varint_len(len as u64) + len
 }
 
-/// Bytes of an aggregate whose only member is `record`, if it looks like an aggregate itself and so would be taken for
+/// Bytes of an aggregate whose only member is `record`, at most, if it looks like an aggregate itself and so would be taken for
 /// one unless it were wrapped.
 #[inline]
 pub fn wrapped_size(record: &Record<'_>) -> Option<usize> {
@@ -344,7 +344,12 @@ pub fn wrapped_size(record: &Record<'_>) -> Option<usize> {
 
 #[cold]
 fn size_when_wrapped(record: &Record<'_>) -> usize {
-    let explicit_hash_key = record.explicit_hash_key;
+    // One that is still to be drawn has no more digits than the greatest.
+    let explicit_hash_key = match record.placement {
+        Placement::ByKey => None,
+        Placement::Explicit(hash_key) => Some(hash_key),
+        Placement::Drawn => Some(HashKey::MAX),
+    };
     let member = Member { partition_key: record.partition_key, key_tag: 0, explicit_hash_key, data: record.data };
     Aggregate::new().size_with(member)
 }

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Numbers are little-endian. The explicit hash key is there if bit 0 of the flags is set; if bit 1 is, its place is there
-//! and means nothing. The data's length is not written, as the ring knows the frame's.
+//! and means nothing. Bit 2 says that the hash key is to be drawn. The data's length is not written, as the ring knows the frame's.
 //!
 //! A record that its caller writes in place is framed in two steps: [`begin_frame`] leaves room for what is not known yet,
 //! and [`finish_frame`] fills it in.
@@ -20,7 +20,7 @@
 //! some nanoseconds for a short ASCII key, which is the price of safe code.
 
 use crate::limits::PARTITION_KEY_BYTES_MAX;
-use crate::record::{HashKey, Record, StreamId};
+use crate::record::{HashKey, Placement, Record, StreamId};
 use crate::time::Time;
 
 const HEADER_BYTES: usize = 4 + 8 + 2 + 1;
@@ -29,6 +29,8 @@ const EXPLICIT_BYTES: usize = 16;
 const HAS_EXPLICIT: u8 = 1;
 /// Bit of the flags: room for an explicit hash key follows the header, and there is none.
 const VOID_EXPLICIT: u8 = 2;
+/// Bit of the flags: the hash key is to be drawn.
+const IS_DRAWN: u8 = 4;
 
 /// A record as it stands in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +46,7 @@ pub struct Framed<'a> {
 /// Bytes of the frame of `record`: 15, or 31 with an explicit hash key, more than its size.
 #[inline]
 pub fn frame_len(record: &Record<'_>) -> usize {
-    let explicit = if record.explicit_hash_key.is_some() { EXPLICIT_BYTES } else { 0 };
+    let explicit = if matches!(record.placement, Placement::Explicit(_)) { EXPLICIT_BYTES } else { 0 };
     HEADER_BYTES + explicit + record.size()
 }
 
@@ -65,11 +67,15 @@ pub fn write_frame(buf: &mut [u8], stream: StreamId, arrival: Time, record: &Rec
     // The limit of a key's bytes fits 16 bits, as `limits` asserts.
     header[12..14].copy_from_slice(&(key.len() as u16).to_le_bytes());
     header[14] = 0;
-    if let Some(HashKey(explicit)) = record.explicit_hash_key {
-        header[14] = HAS_EXPLICIT;
-        let (slot, tail) = rest.split_at_mut(EXPLICIT_BYTES);
-        slot.copy_from_slice(&explicit.to_le_bytes());
-        rest = tail;
+    match record.placement {
+        Placement::ByKey => {}
+        Placement::Drawn => header[14] = IS_DRAWN,
+        Placement::Explicit(HashKey(explicit)) => {
+            header[14] = HAS_EXPLICIT;
+            let (slot, tail) = rest.split_at_mut(EXPLICIT_BYTES);
+            slot.copy_from_slice(&explicit.to_le_bytes());
+            rest = tail;
+        }
     }
     let (key_slot, data_slot) = rest.split_at_mut(key.len());
     copy_key(key_slot, key);
@@ -139,10 +145,12 @@ pub fn read_frame(bytes: &[u8]) -> Framed<'_> {
     let (arrival, rest) = take::<8>(rest);
     let (key_len, rest) = take::<2>(rest);
     let ([flags], mut rest) = take::<1>(rest);
-    let mut explicit_hash_key = None;
+    let mut placement = if flags & IS_DRAWN != 0 { Placement::Drawn } else { Placement::ByKey };
     if flags & (HAS_EXPLICIT | VOID_EXPLICIT) != 0 {
         let (explicit, tail) = take::<EXPLICIT_BYTES>(rest);
-        explicit_hash_key = (flags & HAS_EXPLICIT != 0).then_some(HashKey(u128::from_le_bytes(explicit)));
+        if flags & HAS_EXPLICIT != 0 {
+            placement = Placement::Explicit(HashKey(u128::from_le_bytes(explicit)));
+        }
         rest = tail;
     }
     let (key, data) = rest.split_at(usize::from(u16::from_le_bytes(key_len)));
@@ -150,7 +158,7 @@ pub fn read_frame(bytes: &[u8]) -> Framed<'_> {
     Framed {
         stream: StreamId(u32::from_le_bytes(stream)),
         arrival: Time::from_nanos(u64::from_le_bytes(arrival)),
-        record: Record { partition_key, explicit_hash_key, data },
+        record: Record { partition_key, placement, data },
     }
 }
 
@@ -183,6 +191,7 @@ mod tests {
                 round_trip(record);
                 round_trip(record.with_explicit_hash_key(HashKey::MIN));
                 round_trip(record.with_explicit_hash_key(HashKey::MAX));
+                round_trip(Record::unkeyed(data));
             }
         }
     }
@@ -196,7 +205,8 @@ mod tests {
                 let start = frame.len() - data.len();
                 frame[start..].copy_from_slice(data);
                 finish_frame(&mut frame, Time::from_nanos(77), explicit);
-                let record = Record { partition_key: "key", explicit_hash_key: explicit, data };
+                let plain = Record::new("key", data);
+                let record = explicit.map_or(plain, |explicit| plain.with_explicit_hash_key(explicit));
                 assert_eq!(read_frame(&frame), Framed { stream: StreamId(9), arrival: Time::from_nanos(77), record });
             }
         }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Config, IdleStrategy, Pinning, RateLimit, TlsRoots};
+use super::{Config, IdleStrategy, OuterPartitionKey, Pinning, RateLimit, ShardMapPolicy, TlsRoots};
 use crate::error::{ConfigError, ConfigFault};
 use crate::limits;
 
@@ -52,18 +52,22 @@ impl Config {
         check.range("collection_max_count", self.collection_max_count, 1, limits::REQUEST_RECORDS_MAX);
         check.range("collection_max_size", self.collection_max_size, min, limits::REQUEST_BYTES_MAX);
         check.range("max_record_size", self.max_record_size, 1, limits::RECORD_BYTES_MAX);
-        let aggregate = self.aggregation_max_size.saturating_add(limits::OUTER_PARTITION_KEY.len());
+        let (key, key_bound) = match self.outer_partition_key {
+            OuterPartitionKey::A => (limits::OUTER_PARTITION_KEY.len(), "its key of one byte"),
+            OuterPartitionKey::FirstMember => (limits::PARTITION_KEY_BYTES_MAX, "its first member's key of 768 bytes"),
+        };
+        let aggregate = self.aggregation_max_size.saturating_add(key);
         check.relation(
             !self.aggregation_enabled || aggregate <= self.max_record_size,
             "aggregation_max_size, max_record_size",
             format!("{} and {}", self.aggregation_max_size, self.max_record_size),
-            "such that an aggregate and its key of one byte fit a record",
+            &format!("such that an aggregate and {key_bound} fit a record"),
         );
         check.relation(
             !self.aggregation_enabled || aggregate <= self.collection_max_size,
             "aggregation_max_size, collection_max_size",
             format!("{} and {}", self.aggregation_max_size, self.collection_max_size),
-            "such that an aggregate and its key of one byte fit a request",
+            &format!("such that an aggregate and {key_bound} fit a request"),
         );
         if let RateLimit::Percent(percent) = self.rate_limit {
             check.range("rate_limit", percent as usize, 1, limits::RATE_LIMIT_MAX as usize);
@@ -80,6 +84,9 @@ impl Config {
         check.duration("retry_base_delay", self.retry_base_delay, ms, max);
         check.duration("retry_delay_cap", self.retry_delay_cap, ms, max);
         check.duration("auth_grace", self.auth_grace, Duration::ZERO, max);
+        if let ShardMapPolicy::Degrade { after } = self.shard_map {
+            check.duration("shard_map", after, Duration::ZERO, max);
+        }
         check.duration("map_refresh", self.map_refresh, Duration::from_secs(1), max);
         check.relation(
             self.record_ttl > self.record_max_buffered_time,

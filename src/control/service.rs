@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout_at};
 use super::access::{self, AccessError, Grant, Keeper};
 use super::credentials::CredentialSource;
 use super::discovery::{DiscoveryError, Hope, ShardEntry, client, list_shards};
-use crate::config::Config;
+use crate::config::{Config, ShardMapPolicy};
 use crate::engine::{ShardInfo, ShardMap};
 use crate::record::{StreamId, StreamName};
 
@@ -176,7 +176,8 @@ impl Service {
                     name,
                     map: None,
                     epoch: 0,
-                    list_at: Some(now),
+                    // With that policy nobody asks, not even on evidence.
+                    list_at: (self.config.shard_map != ShardMapPolicy::Unknown).then_some(now),
                     wanted: false,
                     vain: 0,
                     heed_at: now,

@@ -15,10 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::arrivals::Arrivals;
+use super::isolation::Suspicion;
 use crate::codec::{Aggregate, KeyIndex, Member as Appended, Written, hash_key, starts_with_magic};
-use crate::config::Config;
+use crate::config::{Config, OuterPartitionKey};
 use crate::limits::OUTER_PARTITION_KEY;
-use crate::outcome::{Attempt, Settlement};
+use crate::outcome::{Attempt, KeptRecord, Settlement};
 use crate::record::HashKey;
 use crate::ring;
 use crate::time::Time;
@@ -83,6 +84,17 @@ pub struct Removed {
     pub member: Member,
     /// The attempts that were made for it.
     pub prior: Option<Arc<[Attempt]>>,
+    /// A copy of it, where failed records are kept.
+    pub kept: Option<Box<KeptRecord>>,
+}
+
+impl Removed {
+    /// Takes `record` out; `keeps` says whether failed records are kept.
+    pub fn of(record: Routed<'_>, keeps: bool) -> Removed {
+        let explicit = record.explicit.then_some(record.hash);
+        let kept = keeps.then(|| KeptRecord::new(record.key, explicit, record.data));
+        Removed { member: record.member, prior: record.prior, kept }
+    }
 }
 
 /// What bounds the batches of a stream.
@@ -96,6 +108,10 @@ pub struct Bounds {
     pub max_record: usize,
     /// `aggregation_max_count`.
     pub max_count: usize,
+    /// `outer_partition_key`.
+    pub outer: OuterPartitionKey,
+    /// `keep_failed_records`.
+    pub keeps_failed: bool,
     /// `record_max_buffered_time`.
     pub buffered_time: Duration,
     /// `record_ttl`.
@@ -110,6 +126,8 @@ impl Bounds {
             max_size: config.aggregation_max_size,
             max_record: config.max_record_size,
             max_count: config.aggregation_max_count,
+            outer: config.outer_partition_key,
+            keeps_failed: config.keep_failed_records,
             buffered_time: config.record_max_buffered_time,
             ttl: config.record_ttl,
         }
@@ -134,6 +152,8 @@ pub struct Batch {
     pub explicit: bool,
     /// Wrapped though it has one member, since that member looks like an aggregate.
     pub wrapped: bool,
+    /// Which partition key it has as an aggregate.
+    pub outer: OuterPartitionKey,
     /// Hash key of the first member.
     pub first_hash: HashKey,
     /// Id of the predicted shard; none while the batch is open.
@@ -150,6 +170,8 @@ pub struct Batch {
     pub not_before: Time,
     /// Since when the service has refused our credentials or the stream for this batch.
     pub refused_since: Option<Time>,
+    /// In which group it is tried, if it may be why a request was refused as invalid.
+    pub suspicion: Option<Suspicion>,
 }
 
 impl Batch {
@@ -163,6 +185,7 @@ impl Batch {
             attempts: Vec::new(),
             explicit: false,
             wrapped: false,
+            outer: OuterPartitionKey::A,
             first_hash: HashKey::MIN,
             predicted: None,
             seal: 0,
@@ -171,6 +194,7 @@ impl Batch {
             send_by: Time::NEVER,
             not_before: Time::ZERO,
             refused_since: None,
+            suspicion: None,
         }
     }
 
@@ -206,7 +230,12 @@ impl Batch {
         }
         if first {
             // One so large that no wrapping fits goes as it is: refused for its size, it would be lost for certain.
-            let wrappable = fit.size() + OUTER_PARTITION_KEY.len() <= bounds.max_record;
+            self.outer = bounds.outer;
+            let outer_len = match bounds.outer {
+                OuterPartitionKey::A => OUTER_PARTITION_KEY.len(),
+                OuterPartitionKey::FirstMember => record.key.len(),
+            };
+            let wrappable = fit.size() + outer_len <= bounds.max_record;
             self.wrapped = bounds.aggregates && wrappable && starts_with_magic(record.data);
         }
         // One that goes alone takes what it needs, not room to grow.
@@ -236,9 +265,18 @@ impl Batch {
     /// Bytes of the Kinesis record that count against the service's limits: data and partition key.
     pub fn size(&self) -> usize {
         if self.is_aggregate() {
-            return self.body.size() + OUTER_PARTITION_KEY.len();
+            return self.body.size() + self.outer_partition_key().len();
         }
         self.record_bytes as usize
+    }
+
+    /// The partition key that it has as an aggregate.
+    pub fn outer_partition_key(&self) -> &str {
+        let first = match self.outer {
+            OuterPartitionKey::A => None,
+            OuterPartitionKey::FirstMember => self.body.first(),
+        };
+        first.map_or(OUTER_PARTITION_KEY, |first| first.partition_key)
     }
 
     /// The members as they were put, each with the hash key that routes it.

@@ -16,8 +16,8 @@
 //! 1. Read the clock once. Time never goes backwards.
 //! 2. *Handle*: tell what happened since, a bounded number of events. `handle_*` methods never call back.
 //! 3. [`Core::turn`]: timers fire, marks and reports are said.
-//! 4. *Poll* until empty: `poll_transmit`, `poll_map_wanted`, `poll_remedy_wanted`, `poll_wire_settled`, `poll_flushed`,
-//!    every `outbox`, and what was settled.
+//! 4. *Poll* until empty: `poll_transmit`, `poll_map_wanted`, `poll_unmapped`, `poll_remedy_wanted`, `poll_wire_settled`,
+//!    `poll_flushed`, every `outbox`, and what was settled.
 //! 5. Rest until [`Core::next_timeout`], or until something happens.
 //!
 //! The driver promises, in return: every [`Transmit`] ends in exactly one `handle_answer` or `handle_failure`, within
@@ -46,10 +46,13 @@ mod aggregator;
 mod arrivals;
 mod backlog;
 mod batch;
+mod chance;
 mod collector;
 mod flush;
+mod isolation;
 mod limiter;
 mod mesh;
+mod outage;
 mod parcel;
 mod retrier;
 mod router;
@@ -80,9 +83,10 @@ use crate::config::Config;
 use crate::record::{CoreId, StreamId, StreamName};
 use crate::time::Time;
 use batch::{Batch, Pool};
+use chance::Chance;
 use flush::{COORDINATOR, Coordinator, Report};
 use mesh::Mesh;
-use retrier::{Backoff, FormDoubt, Trouble, form_doubt, remedy};
+use retrier::{FormDoubt, Trouble, form_doubt, remedy};
 use sender::{Pull, Sender};
 use settler::Settler;
 use stream::{Common, RequestEnd, Stream, Timer};
@@ -129,11 +133,12 @@ impl Core {
             sender: Sender::new(config.max_connections_per_core),
             common: Common {
                 wheel: Wheel::new(now),
-                settler: Settler::default(),
+                settler: Settler::new(config.keep_failed_records),
                 pool: Pool::default(),
                 lists: Vec::new(),
                 mesh: Mesh::new(id, cores),
-                backoff: Backoff::new(seed.wrapping_add(u64::from(id.0))),
+                chance: Chance::new(seed.wrapping_add(u64::from(id.0))),
+                request_bytes_max: usize::MAX,
             },
             coordinators: Vec::new(),
             flushed: VecDeque::new(),
@@ -324,9 +329,10 @@ impl Core {
         let mut fired = std::mem::take(&mut self.fired);
         self.common.wheel.advance(now, &mut fired);
         for timer in fired.drain(..) {
-            let (Timer::Seal(id, _) | Timer::Release(id, _) | Timer::Expire(id, _) | Timer::ExpireWaiting(id)) = timer
-            else {
-                continue;
+            let id = match timer {
+                Timer::Seal(id, _) | Timer::Release(id, _) | Timer::Expire(id, _) => id,
+                Timer::ExpireWaiting(id) | Timer::StandIn(id) => id,
+                Timer::Due => continue,
             };
             if let Some((stream, common)) = self.stream(id) {
                 stream.fire(now, timer, common);
@@ -394,19 +400,24 @@ impl Core {
 
     fn transmit(&mut self, now: Time, connection: ConnectionId, id: StreamId, batches: Vec<Box<Batch>>) -> Transmit {
         let wire = self.wire.wire();
-        let body = match &self.streams[id.index()] {
-            Some(stream) => stream.encode(wire, &batches),
+        let (body, is_unmapped) = match &self.streams[id.index()] {
+            Some(stream) => (stream.encode(wire, &batches), stream.is_unmapped()),
             None => unreachable!("a request is assembled by its stream"),
         };
         let kinesis_records = batches.len();
         let user_records = batches.iter().map(|batch| batch.tickets.len()).sum();
         let request = self.sender.begin(now, connection, id, (wire, self.signer), batches);
-        Transmit { request, connection, stream: id, wire, body, kinesis_records, user_records }
+        Transmit { request, connection, stream: id, wire, body, kinesis_records, user_records, is_unmapped }
     }
 
     /// A stream whose shards are to be listed, as no map is known or the known one is old.
     pub fn poll_map_wanted(&mut self) -> Option<StreamId> {
         self.streams.iter_mut().flatten().find_map(|stream| stream.take_map_wanted().then_some(stream.id))
+    }
+
+    /// A stream whose records are sent without a shard map from now on, as none has come in time.
+    pub fn poll_unmapped(&mut self) -> Option<StreamId> {
+        self.streams.iter_mut().flatten().find_map(|stream| stream.take_unmapped_news().then_some(stream.id))
     }
 
     /// What may help, as the service refuses what signs requests now. The answer is [`Core::handle_signer_changed`].

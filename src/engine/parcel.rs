@@ -124,8 +124,8 @@ impl Parcel {
         self.arrivals.clear();
     }
 
-    /// Takes out the members of the records that `gone` names; the others stay, in order.
-    pub fn remove(&mut self, gone: impl Fn(Time) -> bool) -> Vec<Removed> {
+    /// Takes out the records that `gone` names; the others stay, in order. `keeps` says whether failed ones are kept.
+    pub fn remove(&mut self, gone: impl Fn(Time) -> bool, keeps: bool) -> Vec<Removed> {
         if !self.arrivals.runs().any(|(arrival, ..)| gone(arrival)) {
             return Vec::new();
         }
@@ -133,7 +133,7 @@ impl Parcel {
         let mut kept = Parcel::default();
         self.unpack(|record| {
             if gone(record.member.arrival) {
-                removed.push(Removed { member: record.member, prior: record.prior });
+                removed.push(Removed::of(record, keeps));
             } else {
                 kept.push(record, true);
             }

@@ -1,7 +1,7 @@
 //! Retrier: the one place that decides whether a failed attempt is tried again.
 //!
 //! ```text
-//!   answer entry, refused request, transport failure ──▶ classify ──▶ deliver │ retry │ resend │ fail
+//!   answer entry, refused request, transport failure ──▶ classify ──▶ retry │ resend │ halve │ isolate │ fail
 //! ```
 //!
 //! [`classify`] argues every arm. An attempt is *ambiguous* when the record may have been stored although we retry:
@@ -9,13 +9,13 @@
 //! delivered is decided by [`judge_placement`].
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::batch::Batch;
 use super::shard_map::ShardMap;
 use crate::codec::RequestError;
 use crate::config::Config;
-use crate::outcome::ErrorCode;
+use crate::outcome::{Attempt, AttemptResult, ErrorCode};
+use crate::time::Time;
 
 /// Why a request did not get an answer of the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +66,10 @@ pub enum Action {
     RetryAtOnceWithinGrace,
     /// Send again at once, and it was no attempt: nothing was sent, or nothing that the endpoint could take.
     Resend,
+    /// Send again at once in requests of half the size.
+    Halve,
+    /// Find out which Kinesis record of the request is at fault; it fails, the others are sent again.
+    Isolate,
     /// The record fails.
     Fail,
 }
@@ -85,6 +89,19 @@ pub struct Verdict {
     pub remedy: Option<Remedy>,
     /// What to do.
     pub action: Action,
+}
+
+impl Verdict {
+    /// What it makes of an attempt.
+    pub fn attempt(&self, began: Time, ended: Time) -> Attempt {
+        let (code, message) = self.reason();
+        Attempt { began, ended, result: AttemptResult::Failed { code, message, ambiguous: self.ambiguous } }
+    }
+
+    /// Its code and message.
+    pub fn reason(&self) -> (ErrorCode, Arc<str>) {
+        (self.code.clone(), Arc::clone(&self.message))
+    }
 }
 
 /// What may help against a refusal, beside time.
@@ -159,6 +176,11 @@ pub fn classify(trouble: &Trouble<'_>, config: &Config) -> Verdict {
 
 fn classify_refusal(error: &RequestError, config: &Config) -> Verdict {
     let (code, message) = (error.code.clone(), Arc::clone(&error.message));
+    if error.status == 413 {
+        // HTTP's own word for a body that is too large, whoever says it: a gateway of less patience than the service, as
+        // a rule. Nobody is at fault, and nobody has read it.
+        return Verdict { code, message, ambiguous: false, throttled: false, remedy: None, action: Action::Halve };
+    }
     let ErrorCode::Service(name) = &error.code else {
         // Not of the protocol: a proxy's page, a truncated body, an empty 500. The request may have been applied,
         // unless the status says that it was not even taken.
@@ -173,10 +195,10 @@ fn classify_refusal(error: &RequestError, config: &Config) -> Verdict {
         // Credentials may be on their way round, a policy may be propagating, a stream may be being re-created: worth
         // a grace time, but not the whole TTL.
         _ if remedy.is_some() => Action::RetryWithinGrace,
-        // What we sent is wrong, and will be so again.
-        "ValidationException" | "InvalidArgumentException" | "SerializationException" | "UnknownOperationException" => {
-            Action::Fail
-        }
+        // What we sent is wrong, and will be so again: but one record's fault need not be all the others'.
+        "ValidationException" | "InvalidArgumentException" | "SerializationException" => Action::Isolate,
+        // No record can be at fault for that.
+        "UnknownOperationException" => Action::Fail,
         // Internal failures, unavailability, codes we don't know: the TTL bounds the patience.
         _ => Action::Retry,
     };
@@ -266,50 +288,21 @@ pub enum Placement {
     Unknown,
 }
 
-/// Decides whether a batch that was predicted for the shard `predicted` is well placed in `stored`.
-pub fn judge_placement(batch: &Batch, predicted: &str, stored: &str, map: &ShardMap) -> Placement {
-    if predicted == stored {
+/// Decides whether a batch that was predicted for a shard is well placed in `stored`, by the map at hand, if there is one.
+pub fn judge_placement(batch: &Batch, stored: &str, map: Option<&ShardMap>) -> Placement {
+    if batch.predicted.as_deref() == Some(stored) {
         return Placement::Right { stale_map: false };
     }
-    // A single record is rightly placed by the service itself, wherever that is.
-    if !batch.is_aggregate() {
+    // A single record is rightly placed by the service itself, wherever that is, wrapped or not.
+    if batch.tickets.len() == 1 {
         return Placement::Right { stale_map: true };
     }
-    let Some(index) = map.find(stored) else { return Placement::Unknown };
-    let (first, last) = map.shard(index).range;
+    let known = map.and_then(|map| Some(map.shard(map.find(stored)?)));
+    let Some((first, last)) = known.map(|shard| shard.range) else { return Placement::Unknown };
     if batch.hashes().all(|hash| first <= hash && hash <= last) {
         Placement::Right { stale_map: true }
     } else {
         Placement::Wrong
-    }
-}
-
-/// Draws backoffs: exponential with full jitter, from a seed.
-pub struct Backoff {
-    state: u64,
-}
-
-impl Backoff {
-    /// Two of the same seed draw alike.
-    pub fn new(seed: u64) -> Backoff {
-        Backoff { state: seed }
-    }
-
-    /// The backoff after `attempts` failed ones: uniform in 0 to min(cap, base * 2^(attempts - 1)).
-    pub fn draw(&mut self, attempts: usize, config: &Config) -> Duration {
-        let doublings = attempts.saturating_sub(1).min(31) as u32;
-        let longest = config.retry_base_delay.saturating_mul(1 << doublings).min(config.retry_delay_cap);
-        let longest_ns = crate::time::nanos(longest);
-        Duration::from_nanos(self.next() % longest_ns.saturating_add(1).max(1))
-    }
-
-    /// SplitMix64: one addition and two multiplications, and every seed is as good as another.
-    fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut word = self.state;
-        word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        word ^ (word >> 31)
     }
 }
 

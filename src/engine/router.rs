@@ -6,7 +6,7 @@
 //!
 //! It predicts, always, also when aggregation is off. While a newer map is fetched, the old one stays in use. Before
 //! the first map records wait in parcels, in order; if the shards cannot be listed, they are refused, and the
-//! reason is kept for those that come later.
+//! reason is kept for those that come later. A *stand-in* may take the place of a map that does not come.
 
 use std::sync::Arc;
 
@@ -68,13 +68,20 @@ impl Router {
         Adoption::Adopted { replaced: self.map.replace(map), waited: std::mem::take(&mut self.waiting) }
     }
 
-    /// There is no map and none will come soon. Answers what waited; a stream that has a map keeps it.
+    /// There is no map and none will come soon. Answers what waited; a stream that has a map keeps it, but for a
+    /// stand-in.
     pub fn refuse(&mut self, reason: &str) -> Vec<Parcel> {
-        if self.map.is_some() {
+        if self.map.as_ref().is_some_and(|map| !map.is_stand_in()) {
             return Vec::new();
         }
+        self.map = None;
         self.refusal = Some(reason.into());
         std::mem::take(&mut self.waiting)
+    }
+
+    /// Whether records are routed without knowing the shards.
+    pub fn has_stand_in(&self) -> bool {
+        self.map.as_ref().is_some_and(|map| map.is_stand_in())
     }
 
     /// The map in use.

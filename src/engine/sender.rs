@@ -46,6 +46,8 @@ pub struct Transmit {
     pub kinesis_records: usize,
     /// User records in it.
     pub user_records: usize,
+    /// Whether it is sent without a shard map.
+    pub is_unmapped: bool,
 }
 
 /// A request under way.

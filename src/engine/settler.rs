@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The members of a batch share one [`Settlement`]; a member that was attempted in an earlier batch has its own, with
-//! its whole history. No user code runs here: wakers are collected, and the driver calls them at the end of its turn.
+//! its whole history, and so has every failed one where failed records are kept. No user code runs here: wakers are collected, and the driver calls them at the end of its turn.
 //!
 //! S1: a member is settled exactly once, as its ticket is consumed.
 //! S2: a settlement without failure ends in a stored attempt.
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::batch::{Batch, Generation, Removed, Ticket, joined};
-use crate::outcome::{Attempt, AttemptResult, ErrorCode, Settlement};
+use crate::outcome::{Attempt, AttemptResult, ErrorCode, KeptRecord, Settlement};
 use crate::record::StreamId;
 use crate::ring::Told;
 
@@ -51,12 +51,19 @@ pub struct Unheard {
 /// Settles records.
 #[derive(Default)]
 pub struct Settler {
+    /// `keep_failed_records`.
+    keeps_failed: bool,
     released: Released,
     wakers: Vec<Waker>,
     unheard: Vec<Unheard>,
 }
 
 impl Settler {
+    /// One that has settled nothing. `keeps_failed`: each failure holds a copy of its record.
+    pub fn new(keeps_failed: bool) -> Settler {
+        Settler { keeps_failed, ..Settler::default() }
+    }
+
     /// Settles every member of `batch`, of `stream`, which is empty afterwards. `seen` is told how many of which
     /// generation.
     pub fn settle(
@@ -70,16 +77,23 @@ impl Settler {
         debug_assert!(failure.is_some() || ends_stored(&attempts), "S2");
         batch.arrivals.runs().for_each(|(_, generation, records)| seen(generation, records));
         self.release(batch.tickets.len() as u64, batch.record_bytes, failure.is_none());
-        let common = Arc::new(Settlement { attempts, failure });
+        let keeps = self.keeps_failed && failure.is_some();
+        let common = Arc::new(Settlement { attempts, failure, kept: None });
         let mut prior = batch.prior.drain(..).peekable();
+        let mut members = keeps.then(|| batch.body.members());
         for (place, ticket) in batch.tickets.drain(..).enumerate() {
             let place = place as u32;
-            let settlement = match prior.next_if(|(at, _)| *at == place) {
+            let mut settlement = match prior.next_if(|(at, _)| *at == place) {
                 Some((_, earlier)) => preceded(&earlier, &common),
                 None => Arc::clone(&common),
             };
+            if let Some(member) = members.as_mut().and_then(Iterator::next) {
+                let kept = KeptRecord::new(member.partition_key, member.explicit_hash_key, member.data);
+                settlement = Arc::new(Settlement { kept: Some(kept), ..Settlement::clone(&settlement) });
+            }
             self.one(stream, ticket, settlement, place);
         }
+        drop((prior, members));
         batch.body.clear();
         batch.arrivals.clear();
     }
@@ -87,7 +101,7 @@ impl Settler {
     /// Fails a record of `stream` by itself.
     pub fn fail(&mut self, stream: StreamId, removed: Removed, reason: &Reason) {
         let attempts = removed.prior.map_or_else(Vec::new, |attempts| attempts.to_vec());
-        let settlement = Arc::new(Settlement { attempts, failure: Some(reason.clone()) });
+        let settlement = Arc::new(Settlement { attempts, failure: Some(reason.clone()), kept: removed.kept });
         self.release(1, u64::from(removed.member.size), false);
         self.one(stream, removed.member.ticket, settlement, 0);
     }
@@ -143,7 +157,7 @@ fn preceded(earlier: &Arc<[Attempt]>, common: &Settlement) -> Arc<Settlement> {
     let own: Arc<[Attempt]> = common.attempts.as_slice().into();
     let all = joined(Some(Arc::clone(earlier)), Some(&own));
     let attempts = all.map_or_else(Vec::new, |all| all.to_vec());
-    Arc::new(Settlement { attempts, failure: common.failure.clone() })
+    Arc::new(Settlement { attempts, failure: common.failure.clone(), kept: None })
 }
 
 fn ends_stored(attempts: &[Attempt]) -> bool {

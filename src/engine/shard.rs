@@ -137,12 +137,13 @@ impl Shard {
         Some(batch)
     }
 
-    /// Takes every queued batch with a member that has expired by `now`.
-    pub fn take_expired(&mut self, now: Time) -> Vec<Box<Batch>> {
-        let mut expired = Vec::new();
-        for _ in 0..self.queue.len() {
+    /// Takes the queued batches that are marked in `places`, in order.
+    pub fn take(&mut self, places: &[bool]) -> Vec<Box<Batch>> {
+        debug_assert_eq!(places.len(), self.queue.len());
+        let mut taken = Vec::new();
+        for &marked in places {
             match self.pop() {
-                Some(batch) if batch.expiration <= now => expired.push(batch),
+                Some(batch) if marked => taken.push(batch),
                 Some(batch) => {
                     self.queued_bytes += batch.size();
                     self.queue.push_back(batch);
@@ -150,7 +151,12 @@ impl Shard {
                 None => break,
             }
         }
-        expired
+        taken
+    }
+
+    /// The queued batches, in order.
+    pub fn queue(&self) -> impl Iterator<Item = &Batch> {
+        self.queue.iter().map(|batch| &**batch)
     }
 
     /// Queued batches.

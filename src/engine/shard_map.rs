@@ -26,7 +26,7 @@ use std::collections::BinaryHeap;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::limits::SHARDS_MAX;
+use crate::limits::{SHARDS_MAX, STAND_IN_RANGES};
 use crate::record::{CoreId, HashKey, ShardIndex};
 
 /// An open shard, as the service lists it.
@@ -141,6 +141,26 @@ impl fmt::Display for MapError {
 impl std::error::Error for MapError {}
 
 impl ShardMap {
+    /// What serves in the place of a map where none is known: equal ranges of the hash space, all of `core`. The service
+    /// places what is sent by it, so that nothing but single records may be.
+    pub fn stand_in(core: CoreId) -> ShardMap {
+        let width = u128::MAX / u128::from(STAND_IN_RANGES);
+        let ranges = (0..STAND_IN_RANGES).map(|number| {
+            let first = u128::from(number) * width;
+            let last = if number + 1 == STAND_IN_RANGES { u128::MAX } else { first + width - 1 };
+            let id = format!("no shard known, range {number}").into();
+            ShardInfo { id, first: HashKey(first), last: HashKey(last), parents: [None, None] }
+        });
+        let mut map = ShardMap::build(0, ranges.collect(), 1, None).expect("the ranges cover the hash space");
+        map.shards.iter_mut().for_each(|shard| shard.owner = core);
+        map
+    }
+
+    /// Whether it is a stand-in: maps of the service's shards are numbered from 1.
+    pub fn is_stand_in(&self) -> bool {
+        self.epoch == 0
+    }
+
     /// Builds the map of the shards in `open`, in any order, for a producer of `cores` cores (0 counts as 1).
     ///
     /// `previous` is the stream's map until now, if any: owners follow from it.

@@ -12,32 +12,38 @@
 //! T1: every member that comes in leaves through the settler or over the mesh.
 //! T2: a batch is in exactly one of: an aggregator, a shard's queue, a request, `parked`.
 
+mod ended;
 mod expiry;
 mod remap;
 mod request;
+mod settling;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::backlog::BacklogMax;
 use super::batch::{Batch, Bounds, Member, Pool, Removed, Routed, Ticket, joined};
+use super::chance::{Chance, Jitter};
 use super::collector::Collector;
 use super::flush::Participant;
+use super::isolation::{Finding, Isolation};
 use super::limiter::Limiter;
 use super::mesh::Mesh;
+use super::outage::Outage;
 use super::parcel::Parcel;
-use super::retrier::{Action, Backoff, Placement, Remedy, Trouble, classify, judge_placement};
+use super::retrier::{Action, Placement, Remedy, Trouble, Verdict, classify, judge_placement};
 use super::router::{Adoption, Route, Router};
 use super::settler::{Reason, Settler};
 use super::shard::{Alarm, Shard};
 use super::shard_map::ShardMap;
 use super::wheel::Wheel;
 use crate::codec::{EntryResult, Framed, hash_key};
-use crate::config::Config;
+use crate::config::{Config, RateLimit, ShardMapPolicy};
 use crate::limits::{COLLECTION_BYTES_AIM, REQUEST_BYTES_PER_SHARD_MAX, collector_wait};
 use crate::outcome::{Attempt, AttemptResult, ErrorCode};
-use crate::record::{CoreId, ShardIndex, StreamId, StreamName};
+use crate::record::{CoreId, Placement as RecordPlacement, ShardIndex, StreamId, StreamName};
 use crate::time::Time;
+use settling::closed;
 
 /// What the wheel holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +56,8 @@ pub enum Timer {
     Expire(StreamId, ShardIndex),
     /// A record that waits for the first or for a newer map expires.
     ExpireWaiting(StreamId),
+    /// Records have waited for the first map long enough.
+    StandIn(StreamId),
     /// A request is due, or a further connection may be opened for it.
     Due,
 }
@@ -66,8 +74,10 @@ pub struct Common {
     pub lists: Vec<Vec<Box<Batch>>>,
     /// What this core says to others.
     pub mesh: Mesh,
-    /// Draws backoffs.
-    pub backoff: Backoff,
+    /// Draws jitter and hash keys.
+    pub chance: Chance,
+    /// The largest request that the endpoint has not called too large.
+    pub request_bytes_max: usize,
 }
 
 /// How a request ended, for all of its batches.
@@ -105,9 +115,16 @@ pub struct Stream {
     /// Records passed to us by a core that had a newer map than ours, by its epoch.
     early: Vec<(u64, Parcel)>,
     parked: Vec<Parked>,
+    /// Requests under way.
+    under_way: usize,
+    outage: Outage,
+    isolation: Isolation,
     due_alarm: Option<Alarm>,
     waiting_alarm: Option<Alarm>,
+    stand_in_alarm: Option<Alarm>,
     map_wanted: bool,
+    /// Records are sent without a map since a moment ago.
+    unmapped_news: bool,
     /// A record has come in whose flush has sealed already.
     late: bool,
     /// Why the latest listing of the shards failed.
@@ -131,9 +148,14 @@ impl Stream {
             collector: Collector::default(),
             early: Vec::new(),
             parked: Vec::new(),
+            under_way: 0,
+            outage: Outage::default(),
+            isolation: Isolation::default(),
             due_alarm: None,
             waiting_alarm: None,
+            stand_in_alarm: None,
             map_wanted: false,
+            unmapped_news: false,
             late: false,
             map_trouble: None,
             closed: false,
@@ -149,9 +171,13 @@ impl Stream {
             size: record.size() as u32, // at most 10 MiB: limits::RECORD_BYTES_MAX
             generation: self.flush.accept(),
         };
-        let explicit = record.explicit_hash_key.is_some();
         let (key, data) = (record.partition_key, record.data);
-        let hash = record.explicit_hash_key.unwrap_or_else(|| hash_key(key));
+        let explicit = record.placement != RecordPlacement::ByKey;
+        let hash = match record.placement {
+            RecordPlacement::ByKey => hash_key(key),
+            RecordPlacement::Explicit(hash) => hash,
+            RecordPlacement::Drawn => common.chance.hash_key(),
+        };
         self.take_in(now, Routed { member, hash, explicit, fresh: true, key, data, prior: None }, common);
     }
 
@@ -171,19 +197,26 @@ impl Stream {
 
     fn take_in(&mut self, now: Time, record: Routed<'_>, common: &mut Common) {
         if self.closed {
-            return self.fail(Removed { member: record.member, prior: record.prior }, &closed(), common);
+            return self.fail(Removed::of(record, self.bounds.keeps_failed), &closed(), common);
         }
         match self.router.route(record.hash) {
             Route::Owned(shard) => self.append(now, shard, record, common),
             Route::Pass(core) => common.mesh.pass(core, self.id, self.router.epoch(), record),
+            Route::Wait if self.config.shard_map == ShardMapPolicy::Unknown => {
+                self.do_without_map(now, common);
+                self.take_in(now, record, common);
+            }
             Route::Wait => {
+                if let ShardMapPolicy::Degrade { after } = self.config.shard_map {
+                    set_earlier(&mut self.stand_in_alarm, now + after, Timer::StandIn(self.id), common);
+                }
                 self.arm_waiting(record.member.arrival, common);
                 self.map_wanted = true;
                 self.router.wait(record);
             }
             Route::Refused => {
                 let reason = self.router.refusal().map_or_else(|| "".into(), Arc::clone);
-                let removed = Removed { member: record.member, prior: record.prior };
+                let removed = Removed::of(record, self.bounds.keeps_failed);
                 self.fail(removed, &(ErrorCode::StreamUnavailable, reason), common);
             }
         }
@@ -203,7 +236,7 @@ impl Stream {
             if record.fresh
                 && let Some(reason) = max.refuses(&shard.id, &shard.held, bytes)
             {
-                return self.fail(Removed { member: record.member, prior: record.prior }, &reason, common);
+                return self.fail(Removed::of(record, self.bounds.keeps_failed), &reason, common);
             }
             shard.held.add(1, bytes);
         }
@@ -225,7 +258,9 @@ impl Stream {
 
     /// The shard's state, made when it is first needed.
     fn shard_entry(&mut self, now: Time, index: ShardIndex) -> &mut Shard {
-        let (router, rate_limit) = (&self.router, self.config.rate_limit);
+        // Whose limits a range of the hash space shares is not known.
+        let rate_limit = if self.router.has_stand_in() { RateLimit::Off } else { self.config.rate_limit };
+        let router = &self.router;
         self.shards[index.index()].get_or_insert_with(|| {
             let map = router.map().expect("an index was predicted under a map, and a map is never lost");
             Box::new(Shard::new(Arc::clone(&map.shard(index).id), Limiter::new(rate_limit, now)))
@@ -234,7 +269,8 @@ impl Stream {
 
     fn collector_wait(&self) -> Duration {
         // Without aggregation the collector does all the batching: records wait there until their deadline.
-        if self.bounds.aggregates { collector_wait(self.bounds.buffered_time) } else { self.bounds.buffered_time }
+        let aggregates = self.bounds.aggregates && !self.router.has_stand_in();
+        if aggregates { collector_wait(self.bounds.buffered_time) } else { self.bounds.buffered_time }
     }
 
     fn enqueue(&mut self, now: Time, index: ShardIndex, batch: Box<Batch>, common: &mut Common) {
@@ -269,12 +305,12 @@ impl Stream {
 
     /// From when a request of this stream is due; never, if there is nothing to send.
     pub fn due(&self) -> Time {
-        self.collector.due()
+        self.collector.due().max(self.outage.opens(self.under_way > 0))
     }
 
     /// Sets the alarm for when a request is due.
     pub fn arm(&mut self, now: Time, common: &mut Common) {
-        let due = self.collector.due();
+        let due = self.due();
         match self.due_alarm {
             Some(alarm) if alarm.at == due => {}
             _ => {
@@ -312,6 +348,11 @@ impl Stream {
             Timer::ExpireWaiting(_) => {
                 self.waiting_alarm = None;
                 self.expire_waiting(now, common);
+            }
+            Timer::StandIn(_) => {
+                self.stand_in_alarm = None;
+                self.do_without_map(now, common);
+                self.unmapped_news = self.router.has_stand_in();
             }
             Timer::Due => {}
         }
@@ -366,60 +407,14 @@ impl Stream {
         }
     }
 
-    /// Settles all that is here as closed. What comes later is settled as it comes.
-    pub fn close(&mut self, now: Time, common: &mut Common) {
-        self.closed = true;
-        for shard in std::mem::take(&mut self.shards).into_iter().flatten() {
-            for batch in shard.dismantle(&mut common.pool) {
-                self.settle(batch, Some(closed()), common);
-            }
-        }
-        self.collector.clear();
-        let waiting = std::mem::take(self.router.waiting());
-        for mut parcel in std::mem::take(&mut self.early).into_iter().map(|(_, parcel)| parcel).chain(waiting) {
-            parcel.unpack(|record| self.take_in(now, record, common));
-        }
-        for Parked { mut batch, stored, attempt, .. } in std::mem::take(&mut self.parked) {
-            batch.note_attempt(misplaced(&attempt, ErrorCode::UnverifiedShard, &stored));
-            self.settle(batch, Some(closed()), common);
-        }
-    }
-
-    /// Settles a request's batches as closed: what became of them is unknown.
-    pub fn close_in_flight(&mut self, now: Time, began: Time, batches: Vec<Box<Batch>>, common: &mut Common) {
-        let (code, message) = closed();
-        for mut batch in batches {
-            let result = AttemptResult::Failed { code: code.clone(), message: Arc::clone(&message), ambiguous: true };
-            batch.note_attempt(Attempt { began, ended: now, result });
-            self.settle(batch, Some((code.clone(), Arc::clone(&message))), common);
-        }
-    }
-
-    fn settle(&mut self, mut batch: Box<Batch>, failure: Option<Reason>, common: &mut Common) {
-        self.let_go(&batch.predicted, batch.tickets.len() as u64, batch.record_bytes);
-        let (id, flush) = (self.id, &mut self.flush);
-        common.settler.settle(id, &mut batch, failure, |generation, records| flush.settled(generation, records));
-        common.pool.give(batch);
-    }
-
-    /// Records of a shard are settled, or go elsewhere.
-    fn let_go(&mut self, shard: &Option<Arc<str>>, records: u64, bytes: u64) {
-        if let (Some(_), Some(id), Some(map)) = (self.backlog_max, shard, self.router.map())
-            && let Some(index) = map.find(id)
-            && let Some(Some(shard)) = self.shards.get_mut(index.index())
-        {
-            shard.held.remove(records, bytes);
-        }
-    }
-
-    fn fail(&mut self, removed: Removed, reason: &Reason, common: &mut Common) {
-        self.flush.settled(removed.member.generation, 1);
-        common.settler.fail(self.id, removed, reason);
-    }
-
     /// Whether a newer map is wanted. True once, until another reason comes up.
     pub fn take_map_wanted(&mut self) -> bool {
-        std::mem::take(&mut self.map_wanted)
+        std::mem::take(&mut self.map_wanted) && self.config.shard_map != ShardMapPolicy::Unknown
+    }
+
+    /// Whether records are sent without a map from now on. True once.
+    pub fn take_unmapped_news(&mut self) -> bool {
+        std::mem::take(&mut self.unmapped_news)
     }
 
     /// Arrival of the oldest record here that is not in a request.
@@ -443,18 +438,5 @@ fn set_earlier(alarm: &mut Option<Alarm>, at: Time, timer: Timer, common: &mut C
 fn cancel(alarm: &mut Option<Alarm>, common: &mut Common) {
     if let Some(alarm) = alarm.take() {
         common.wheel.cancel(alarm.id);
-    }
-}
-
-fn closed() -> Reason {
-    (ErrorCode::Closed, "the producer was closed".into())
-}
-
-fn misplaced(attempt: &Attempt, code: ErrorCode, stored: &Arc<str>) -> Attempt {
-    let message = format!("stored in {stored}").into();
-    Attempt {
-        began: attempt.began,
-        ended: attempt.ended,
-        result: AttemptResult::Failed { code, message, ambiguous: true },
     }
 }

@@ -47,6 +47,7 @@ struct Cells {
     requests: Counter,
     json_requests: Counter,
     kinesis_records: Counter,
+    unmapped_records: Counter,
     bytes_sent: Counter,
     request_failures: Counter,
 }
@@ -59,10 +60,11 @@ impl CoreCounters {
     }
 
     /// A PutRecords request was begun.
-    pub fn request_begun(&self, kinesis_records: usize, body_bytes: usize, in_json: bool) {
+    pub fn request_begun(&self, kinesis_records: usize, body_bytes: usize, in_json: bool, is_unmapped: bool) {
         self.cells.requests.add(1);
         self.cells.json_requests.add(u64::from(in_json));
         self.cells.kinesis_records.add(kinesis_records as u64);
+        self.cells.unmapped_records.add(if is_unmapped { kinesis_records as u64 } else { 0 });
         self.cells.bytes_sent.add(body_bytes as u64);
     }
 
@@ -78,6 +80,7 @@ impl CoreCounters {
         sums.put_records_requests += self.cells.requests.value();
         sums.put_records_requests_in_json += self.cells.json_requests.value();
         sums.kinesis_records += self.cells.kinesis_records.value();
+        sums.unmapped_records += self.cells.unmapped_records.value();
         sums.bytes_sent += self.cells.bytes_sent.value();
         sums.request_failures += self.cells.request_failures.value();
     }
@@ -98,6 +101,8 @@ pub struct Counters {
     pub put_records_requests_in_json: u64,
     /// Kinesis records in the requests.
     pub kinesis_records: u64,
+    /// Of these, sent without a shard map; see `ShardMapPolicy`.
+    pub unmapped_records: u64,
     /// Bytes of their bodies.
     pub bytes_sent: u64,
     /// Requests that got no answer or were refused whole.
@@ -113,15 +118,15 @@ mod tests {
         let (one, two) = (CoreCounters::default(), CoreCounters::default());
         one.settled(3, 1);
         two.settled(4, 0);
-        two.request_begun(2, 100, false);
-        one.request_begun(1, 50, true);
+        two.request_begun(2, 100, false, true);
+        one.request_begun(1, 50, true, false);
         two.request_failed();
         let mut sums = Counters::default();
         one.add_to(&mut sums);
         two.add_to(&mut sums);
         assert_eq!((sums.records_delivered, sums.records_failed), (7, 1));
         assert_eq!((sums.put_records_requests, sums.kinesis_records, sums.bytes_sent), (2, 3, 150));
-        assert_eq!(sums.put_records_requests_in_json, 1);
+        assert_eq!((sums.put_records_requests_in_json, sums.unmapped_records), (1, 2));
         assert_eq!(sums.request_failures, 1);
     }
 }

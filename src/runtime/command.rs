@@ -51,6 +51,8 @@ pub(crate) enum Command {
 pub(crate) enum Event {
     /// A stream's shards are to be listed.
     MapWanted(StreamId),
+    /// The stream's records are sent without a shard map from now on.
+    Unmapped(StreamId),
     /// A flush is done.
     Flushed(FlushToken),
     /// A request failed whole.

@@ -31,7 +31,7 @@ use super::lines::{Access, AccessDenied, Ended, Lines};
 use super::mesh::MeshRings;
 use crate::codec::{Wire, read_frame};
 use crate::config::Config;
-use crate::engine::{Core, Remedy};
+use crate::engine::{Core, Remedy, Transmit};
 use crate::limits::{SPIN_SLICE, TICK_MAX, TURN_BYTES_MAX, TURN_RECORDS_MAX};
 use crate::metrics::CoreCounters;
 use crate::outcome::Settlement;
@@ -331,8 +331,9 @@ impl<R: Runtime> Running<R> {
     fn transmit(&mut self, now: Time) -> bool {
         let Some(access) = &self.access else { return false };
         let Some(transmit) = self.engine.poll_transmit(now) else { return false };
+        let Transmit { kinesis_records, is_unmapped, .. } = transmit;
         let in_json = transmit.wire == Wire::Json;
-        self.seat.counters.request_begun(transmit.kinesis_records, transmit.body.len(), in_json);
+        self.seat.counters.request_begun(kinesis_records, transmit.body.len(), in_json, is_unmapped);
         self.lines.transmit(transmit, access);
         true
     }
@@ -361,6 +362,9 @@ impl<R: Runtime> Running<R> {
     fn tell(&mut self) {
         while let Some(stream) = self.engine.poll_map_wanted() {
             (self.seat.events)(Event::MapWanted(stream));
+        }
+        while let Some(stream) = self.engine.poll_unmapped() {
+            (self.seat.events)(Event::Unmapped(stream));
         }
         if let Some(wire) = self.engine.poll_wire_settled() {
             (self.seat.events)(Event::WireSettled(wire));

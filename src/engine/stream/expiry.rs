@@ -1,15 +1,35 @@
 //! A stream's records expire: in a shard's queue, waiting for a map, or parked. What is in a request is let be, as a
 //! late success is a success.
 
+use super::settling::misplaced;
 use super::*;
 
 impl Stream {
     pub(super) fn expire_queued(&mut self, now: Time, index: ShardIndex, common: &mut Common) {
+        let Some(shard) = self.shards[index.index()].as_deref() else { return };
+        let places: Vec<bool> = shard.queue().map(|batch| batch.expiration <= now).collect();
+        self.take_queued(now, index, &places, common, |stream, batch, common| stream.expire(now, batch, common));
+        let Some(shard) = self.shards[index.index()].as_deref_mut() else { return };
+        let next = shard.earliest_expiration();
+        if next != Time::NEVER {
+            set_earlier(&mut shard.expire_alarm, next, Timer::Expire(self.id, index), common);
+        }
+    }
+
+    /// Takes out of a shard's queue what is marked in `places`; what `each` leaves of a batch stays in its place.
+    pub(super) fn take_queued(
+        &mut self,
+        now: Time,
+        index: ShardIndex,
+        places: &[bool],
+        common: &mut Common,
+        mut each: impl FnMut(&mut Stream, Box<Batch>, &mut Common) -> Option<Box<Batch>>,
+    ) {
         let Some(shard) = self.shards[index.index()].as_deref_mut() else { return };
         let (count, bytes) = (shard.queued(), shard.queued_bytes());
         let led = shard.front().map(|front| front.seal);
-        for batch in shard.take_expired(now) {
-            if let Some(rest) = self.expire(now, batch, common)
+        for batch in shard.take(places) {
+            if let Some(rest) = each(self, batch, common)
                 && let Some(shard) = self.shards[index.index()].as_deref_mut()
             {
                 shard.requeue(rest);
@@ -22,10 +42,6 @@ impl Stream {
             self.collector.grew(now, &self.config, shard.queued(), shard.queued_bytes(), send_by);
         }
         let leads = shard.front().map(|front| front.seal) != led;
-        let next = shard.earliest_expiration();
-        if next != Time::NEVER {
-            set_earlier(&mut shard.expire_alarm, next, Timer::Expire(self.id, index), common);
-        }
         self.list_anew(now, index, leads, common);
     }
 
@@ -40,12 +56,12 @@ impl Stream {
         let mut rest = common.pool.take();
         rest.predicted = batch.predicted.clone();
         (rest.seal, rest.send_by, rest.not_before) = (batch.seal, batch.send_by, batch.not_before);
-        rest.refused_since = batch.refused_since;
+        (rest.refused_since, rest.suspicion) = (batch.refused_since, batch.suspicion);
         let bounds = Bounds { max_size: usize::MAX, ..bounds };
         let (records, bytes) = (batch.tickets.len() as u64, batch.record_bytes);
         batch.dissolve(|record| {
             if record.member.arrival + ttl <= now {
-                let removed = Removed { member: record.member, prior: record.prior };
+                let removed = Removed::of(record, bounds.keeps_failed);
                 self.fail_expired(now, removed, expired().1, common);
             } else {
                 let appended = rest.try_append(record, &bounds);
@@ -64,7 +80,7 @@ impl Stream {
         let mut expired = Vec::new();
         let early = self.early.iter_mut().map(|(_, parcel)| parcel);
         for parcel in self.router.waiting().iter_mut().chain(early) {
-            expired.append(&mut parcel.remove(gone));
+            expired.append(&mut parcel.remove(gone, self.bounds.keeps_failed));
         }
         self.router.waiting().retain(|parcel| !parcel.is_empty());
         self.early.retain(|(_, parcel)| !parcel.is_empty());

@@ -1,6 +1,7 @@
 //! A stream's shard map changes: shards that stay keep their state, the records of the others are routed anew, and
 //! what was parked for a newer map is judged.
 
+use super::settling::misplaced;
 use super::*;
 
 impl Stream {
@@ -8,19 +9,22 @@ impl Stream {
     /// says, in the order of their shards' sealing.
     pub fn adopt(&mut self, now: Time, map: Arc<ShardMap>, common: &mut Common) {
         let Adoption::Adopted { replaced, waited } = self.router.adopt(Arc::clone(&map)) else { return };
-        self.map_wanted = false;
+        self.bounds = Bounds::of(&self.config);
+        if map.is_stand_in() {
+            // Sealed at once and unaggregated, but wrapped if need be.
+            self.bounds.max_count = 1;
+        }
+        self.map_wanted = map.is_stand_in();
         self.map_trouble = None;
         cancel(&mut self.waiting_alarm, common);
+        cancel(&mut self.stand_in_alarm, common);
         self.collector.clear();
         let old = std::mem::take(&mut self.shards);
         self.shards.resize_with(map.len(), || None);
         let mut homeless = Vec::new();
         for (index, shard) in old.into_iter().enumerate() {
             let Some(mut shard) = shard else { continue };
-            cancel(&mut shard.seal_alarm, common);
-            cancel(&mut shard.hold_alarm, common);
-            cancel(&mut shard.expire_alarm, common);
-            shard.listed = false;
+            silence(&mut shard, common);
             let range = replaced.as_ref().map(|map| map.shard(ShardIndex(index as u32)).range);
             let kept = map.find(&shard.id).filter(|at| {
                 let now_has = map.shard(*at);
@@ -67,8 +71,8 @@ impl Stream {
 
     fn judge_parked(&mut self, now: Time, common: &mut Common) {
         for Parked { mut batch, placement, stored, attempt } in std::mem::take(&mut self.parked) {
-            let verdict = match (placement, &batch.predicted, self.router.map()) {
-                (Placement::Unknown, Some(predicted), Some(map)) => judge_placement(&batch, predicted, &stored, map),
+            let verdict = match placement {
+                Placement::Unknown => judge_placement(&batch, &stored, self.router.map().map(|map| &**map)),
                 _ => placement,
             };
             match verdict {
@@ -88,13 +92,32 @@ impl Stream {
         }
     }
 
-    /// The shards cannot be listed. Records that wait for the first map fail; a known map stays in use.
+    /// No map has come in time: records are sent without, each by itself.
+    pub(super) fn do_without_map(&mut self, now: Time, common: &mut Common) {
+        if self.router.map().is_none() && self.router.refusal().is_none() {
+            self.adopt(now, Arc::new(ShardMap::stand_in(self.core)), common);
+        }
+    }
+
+    /// The shards cannot be listed. Records that wait for the first map fail, and so do those that are to be sent without
+    /// one; a known map stays in use.
     pub fn refuse(&mut self, reason: &str, common: &mut Common) {
         self.map_wanted = false;
+        cancel(&mut self.stand_in_alarm, common);
         let reason: Reason = (ErrorCode::StreamUnavailable, reason.into());
+        if self.router.has_stand_in() {
+            self.collector.clear();
+            for mut shard in std::mem::take(&mut self.shards).into_iter().flatten() {
+                silence(&mut shard, common);
+                for batch in shard.dismantle(&mut common.pool) {
+                    self.settle(batch, Some(reason.clone()), common);
+                }
+            }
+        }
         for mut parcel in self.router.refuse(&reason.1) {
             parcel.unpack(|record| {
-                self.fail(Removed { member: record.member, prior: record.prior }, &reason, common);
+                let removed = Removed::of(record, self.bounds.keeps_failed);
+                self.fail(removed, &reason, common);
             });
         }
     }
@@ -103,4 +126,12 @@ impl Stream {
     pub fn map_failed(&mut self, reason: &str) {
         self.map_trouble = Some(reason.into());
     }
+}
+
+/// A shard leaves its place: nothing of it is listed, or rings, by its index any more.
+fn silence(shard: &mut Shard, common: &mut Common) {
+    for alarm in [&mut shard.seal_alarm, &mut shard.hold_alarm, &mut shard.expire_alarm] {
+        cancel(alarm, common);
+    }
+    shard.listed = false;
 }

@@ -1,0 +1,122 @@
+//! What cores and the control thread tell, and what becomes of it: the face carries it from one to the other, and to
+//! whoever waits for it.
+
+use std::sync::Arc;
+
+use super::{Shared, lock};
+use crate::codec::Wire;
+use crate::config::WireFormat;
+use crate::control::access::{AccessError, Grant};
+use crate::control::endpoint::Scheme;
+use crate::control::service::{Notice, Order};
+use crate::engine::Unheard;
+use crate::outcome::ErrorCode;
+use crate::record::StreamId;
+use crate::runtime::command::{Command, Event};
+use crate::runtime::connection::Target;
+use crate::runtime::lines::{Access, AccessDenied};
+use crate::runtime::signing::Signer;
+use crate::runtime::tls::Tls;
+
+impl Shared {
+    /// What a core tells; called on its thread.
+    pub(crate) fn on_event(&self, event: Event) {
+        match event {
+            Event::MapWanted(stream) => self.order(Order::Map(stream)),
+            Event::Flushed(token) => self.flushed(token),
+            Event::RequestFailed(error) | Event::NotPinned(error) => self.note_error(error),
+            Event::AccessRefused(serial) => self.order(Order::AccessRefused(serial)),
+            Event::WireSettled(wire) => self.settle_wire(wire),
+            Event::Unmapped(stream) => self.warn_unmapped(stream),
+            Event::Unheard(Unheard { stream, settlement, records }) => {
+                let stream = self.stream(stream).map(|stream| stream.name.as_str().into());
+                self.callbacks.tell(stream, settlement, records, records);
+            }
+            Event::MayBeStuck => self.refuse_if_stuck(),
+        }
+    }
+
+    /// A core has learned which form the endpoint takes. Said once for all cores, if it is the one that costs more.
+    fn settle_wire(&self, wire: Wire) {
+        let format = match wire {
+            Wire::Cbor => WireFormat::Cbor,
+            Wire::Json => WireFormat::Json,
+        };
+        let before = std::mem::replace(&mut *lock(&self.wire), format);
+        if before != format && format == WireFormat::Json {
+            tracing::warn!("the endpoint refuses CBOR and takes JSON, which costs a third more bytes; it stays so");
+        }
+    }
+
+    fn warn_unmapped(&self, id: StreamId) {
+        if let Some(stream) = self.stream(id) {
+            let trouble = self.last_error();
+            let trouble = trouble.as_deref().unwrap_or("no listing has ended yet");
+            tracing::warn!(
+                stream = stream.name.as_str(),
+                %trouble,
+                "the stream's shards are not known; records are sent without aggregation and limits until they are"
+            );
+        }
+    }
+
+    /// What the control thread tells; called on its thread.
+    pub(crate) fn on_notice(&self, notice: Notice) {
+        match notice {
+            Notice::Access(access) => {
+                let denied = |error: AccessError| AccessDenied { code: error.code, message: error.message };
+                let access = access.map_err(denied).and_then(|grant| self.access_of(&grant));
+                if let Err(denied) = &access {
+                    self.note_error(format!("{}: {}", denied.code, denied.message));
+                }
+                let access = access.map(Arc::new);
+                self.command_all(|| Command::Access(access.clone()));
+            }
+            Notice::AccessTrouble(reason) => {
+                tracing::warn!(%reason, "no fresh AWS credentials; those at hand, if any, are used");
+                self.note_error(reason.to_string());
+            }
+            Notice::Map(id, map) => {
+                self.command_all(|| Command::Map(id, Arc::clone(&map)));
+                if let Some(stream) = self.stream(id) {
+                    stream.refused.set(false);
+                    stream.readiness.set(Ok(()));
+                }
+            }
+            Notice::MapFailed(id, reason) => {
+                self.note_error(reason.to_string());
+                self.command_all(|| Command::MapFailed(id, Arc::clone(&reason)));
+            }
+            Notice::MapRefused(id, reason) => {
+                self.note_error(reason.to_string());
+                self.command_all(|| Command::MapRefused(id, Arc::clone(&reason)));
+                if let Some(stream) = self.stream(id)
+                    && stream.readiness.get() != Some(Ok(()))
+                {
+                    tracing::error!(stream = stream.name.as_str(), %reason, "the stream's shards cannot be listed");
+                    stream.refuse(&reason);
+                }
+            }
+        }
+    }
+
+    fn access_of(&self, grant: &Grant) -> Result<Access, AccessDenied> {
+        let location = &grant.endpoint.location;
+        let denied = |message: String| AccessDenied { code: ErrorCode::Tls, message: message.into() };
+        let tls = match (location.scheme, &self.tls) {
+            (Scheme::Http, _) => None,
+            (Scheme::Https, Some(config)) => Some(Tls::with(Arc::clone(config), &location.host).map_err(denied)?),
+            // Only a given URL is in the clear, and for any other there is a configuration.
+            (Scheme::Https, None) => return Err(denied(format!("{} is to be reached in the clear", location.host))),
+        };
+        let addresses = grant.endpoint.addresses.as_slice().into();
+        Ok(Access {
+            target: Target { addresses, host: location.host.as_str().into(), tls },
+            host: location.host_header(),
+            // A location's path was cut from a URL that was parsed.
+            path: location.path.parse().unwrap_or_else(|_| http::Uri::from_static("/")),
+            signer: Signer::new(&grant.credentials, &grant.region),
+            serial: grant.serial,
+        })
+    }
+}
