@@ -38,6 +38,11 @@ pub struct Accepted {
     pub sent: usize,
     /// Whether an answer may have told of it what belongs to another: its results were in another order.
     pub misnamed: bool,
+    /// Whether a request was refused for a poison record that it may have to fail with, and how many for its own
+    /// Kinesis record.
+    pub tainted: bool,
+    /// See `tainted`.
+    pub refused: usize,
     /// By when it is to be delivered, if the faults have healed.
     pub due: Option<Time>,
     /// The shard that it belongs to, by the service's number.
@@ -91,6 +96,12 @@ pub struct Checker {
     pub drain: Option<Drain>,
     /// How often each promise was checked.
     pub checked: Checked,
+    /// Whether there are poison records, and nothing else is called invalid.
+    pub poison: bool,
+    /// Whether the endpoint takes no large request.
+    pub body_limited: bool,
+    /// By stream: when its first record was put.
+    pub first_put: BTreeMap<usize, Time>,
     /// Copies of records beyond the first, and ambiguous attempts, which explain them.
     pub duplicates: (u64, u64),
     /// Outcomes by code.
@@ -118,6 +129,9 @@ impl Checker {
             watch: Watch::default(),
             drain: None,
             checked: Checked::default(),
+            poison: false,
+            body_limited: false,
+            first_put: BTreeMap::new(),
             duplicates: (0, 0),
             codes: BTreeMap::new(),
             broken: Vec::new(),
@@ -159,6 +173,7 @@ impl Checker {
         self.holds(Promise::I5, within, || "more is accepted and not settled than the budget allows".to_owned());
         let held = self.by_shard.entry((draft.stream, place)).or_default();
         (held.0, held.1) = (held.0 + 1, held.1 + draft.size());
+        self.first_put.entry(draft.stream).or_insert(arrival);
         self.watch.came(arrival, owner, draft.stream);
         let mut record = Accepted {
             draft,
@@ -171,6 +186,8 @@ impl Checker {
             owner,
             sent: 0,
             misnamed: false,
+            tainted: false,
+            refused: 0,
             due: None,
             place,
         };
@@ -182,8 +199,10 @@ impl Checker {
     fn due_of(&self, record: &Accepted, now: Time) -> Option<Time> {
         let drain = self.drain.as_ref()?;
         let config = &self.configs[record.draft.stream];
-        let shard = self.held_by(record.draft.stream, record.place);
-        let due = drain.due(now, config, shard, (self.outstanding, self.outstanding_bytes));
+        // Of a record without a key nobody knows the shard: it may be behind all there is.
+        let all = (self.outstanding, self.outstanding_bytes);
+        let shard = if record.draft.unkeyed { all } else { self.held_by(record.draft.stream, record.place) };
+        let due = drain.due(now, config, shard, all);
         (due < record.arrival + config.record_ttl).then_some(due)
     }
 
@@ -235,8 +254,11 @@ impl Checker {
                 let outcome = Settled::from(settled).into_result();
                 let code =
                     outcome.as_ref().map_or_else(|failure| failure.code().to_string(), |_| "delivered".to_owned());
-                let judged =
-                    self.drain.as_ref().zip(record.due).filter(|(drain, _)| drain.judges(&outcome, record.arrival));
+                let judged = self
+                    .drain
+                    .as_ref()
+                    .zip(record.due)
+                    .filter(|(drain, _)| drain.judges(&outcome, record.arrival, record.tainted));
                 let delivered = outcome.is_ok();
                 record.outcome = Some(outcome);
                 *self.codes.entry(code.clone()).or_default() += 1;

@@ -117,8 +117,8 @@ impl World {
         self.trace.say(self.now, format_args!("stream {stream} {done}"));
         let heard = self.now + self.rng.micros(0, 300_000);
         let opened = self.plan.streams[stream].opened;
-        if self.rng.chance(5000) && self.now > opened && !std::mem::replace(&mut self.listings[stream].under_way, true)
-        {
+        let asked = self.rng.chance(5000) && self.now > opened;
+        if asked && !std::mem::replace(&mut self.listings[stream].under_way, true) {
             self.schedule(heard, Event::List(stream));
         }
     }

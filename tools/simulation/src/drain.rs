@@ -10,7 +10,8 @@
 //! its least share up, grants what is outstanding for the shard. The last two count twice, for what has to be sent again
 //! under a newer map.
 //!
-//! Not judged: what expires before it is due; what was closed, or refused for its shard's backlog; an aggregate that was
+//! Not judged: what expires before it is due; what was closed, or refused for its shard's backlog; what fails for a poison
+//! record, which no healing makes good (I20); an aggregate that was
 //! stored before the steady moment in a shard that has closed since (`UnverifiedShard`); and seeds whose service enforces
 //! what shards take, since such a service goes on throttling, for good reason.
 
@@ -65,10 +66,11 @@ impl Drain {
         })
     }
 
-    /// Whether an outcome of a record that arrived at `arrival` is one to judge.
-    pub fn judges(&self, outcome: &Result<Delivered, Failure>, arrival: Time) -> bool {
+    /// Whether an outcome of a record that arrived at `arrival` is one to judge; it may be `tainted` by poison.
+    pub fn judges(&self, outcome: &Result<Delivered, Failure>, arrival: Time, tainted: bool) -> bool {
         match outcome.as_ref().map_err(Failure::code) {
             Err(ErrorCode::Closed | ErrorCode::Throttled) => false,
+            Err(_) if tainted => false,
             Err(ErrorCode::UnverifiedShard) => arrival >= self.steady,
             _ => true,
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kpl::codec::{Wire, parse_answer, read_frame};
+use kpl::config::ShardMapPolicy;
 use kpl::engine::{ConnectionId, Core, Message, RequestId, ShardMap, TransportFailure};
 use kpl::record::{CoreId, StreamId, StreamName};
 use kpl::time::Time;
@@ -277,7 +278,12 @@ impl World {
             Input::Failure(id, failure) => engine.handle_failure(now, id, &failure),
             Input::Map(stream, map) => {
                 self.trace.say(now, format_args!("core {core} has map {} of stream {stream}", map.epoch));
-                self.inspector.map(core, stream, &map);
+                let first_put = self.checker.first_put.get(&stream);
+                let stood_in = match self.plan.config.shard_map {
+                    ShardMapPolicy::Degrade { after } => first_put.is_some_and(|first| *first + after <= now),
+                    ShardMapPolicy::Required | ShardMapPolicy::Unknown => false,
+                };
+                self.inspector.map(core, stream, &map, stood_in);
                 engine.handle_map(now, StreamId(stream as u32), map);
             }
             Input::Refused(stream) => engine.handle_map_refused(StreamId(stream as u32), "simulated"),
@@ -297,6 +303,8 @@ impl World {
         while let Some(stream) = self.nodes[core].core.poll_map_wanted() {
             self.list_wanted(stream.index());
         }
+        // Only the log and a counter hear of it; each request says of itself whether it is one without a map.
+        while self.nodes[core].core.poll_unmapped().is_some() {}
         if self.nodes[core].core.poll_remedy_wanted().is_some() {
             self.remedy_wanted(core);
         }

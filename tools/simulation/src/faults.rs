@@ -57,6 +57,10 @@ kinds! {
     FormRefused,
     /// The stream is not there for a moment.
     NotFound,
+    /// The request is called invalid, as a record in it is.
+    Poisoned,
+    /// The request is larger than the endpoint takes.
+    TooLarge,
     /// The request is called invalid, though it is not.
     Validation,
     /// Applied, but the answer has another number of results.
@@ -166,6 +170,11 @@ impl Faults {
     /// A fault has struck that was not left to chance.
     pub fn note(&mut self, kind: Kind) {
         self.counts[kind as usize] += 1;
+    }
+
+    /// Switches a kind off.
+    pub fn forbid(&mut self, kind: Kind) {
+        self.rates[kind as usize] = 0;
     }
 
     /// From now on nothing strikes.

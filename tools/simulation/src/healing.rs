@@ -12,6 +12,7 @@ use crate::drain::Drain;
 use crate::network::APPLIED_LATE_US_MAX;
 use crate::promise::Promise;
 use crate::signer::REMEDY_US_MAX;
+use crate::submitters::NOWHERE;
 use crate::world::{Event, World};
 
 /// How many times the fair number of requests a single outage may see, and how many more: luck, in short ones.
@@ -77,6 +78,8 @@ impl World {
         let round_trip = Duration::from_micros(self.plan.round_trip_us.1);
         let drain = Drain { steady: self.now, round_trip };
         let streams = &self.streams;
-        self.checker.faults_healed(self.now, drain, |draft| streams[draft.stream].place_of(draft.hash()));
+        self.checker.faults_healed(self.now, drain, |draft| {
+            draft.hash().map_or(NOWHERE, |hash| streams[draft.stream].place_of(hash))
+        });
     }
 }

@@ -47,9 +47,6 @@ pub struct ServiceShard {
     level: (f64, f64, Time),
 }
 
-/// The id of the shard that takes nothing, where there is one: that of the first.
-pub const DEAD_SHARD: &str = "shardId-000000000000";
-
 /// Records and bytes that a shard takes in a second.
 const TAKES: (f64, f64) = (1000.0, 1_048_576.0);
 

@@ -28,6 +28,7 @@ mod network;
 mod outage;
 mod profile;
 mod promise;
+mod refusal;
 mod report;
 mod rng;
 mod scenario;

@@ -51,13 +51,13 @@ pub struct Sending {
     pub fresh: bool,
     /// Its form.
     pub wire: Wire,
-    /// What is wrong with its signature, if anything is.
-    pub unsigned: Option<Kind>,
+    /// What is wrong with its signature, with a record in it or with its size, if anything is.
+    pub refused: Option<Kind>,
 }
 
 /// Draws the fate of a request.
 pub fn draw_fate(sending: &Sending, plan: &Scenario, faults: &mut Faults) -> Fate {
-    let Sending { now, fresh, wire, unsigned } = *sending;
+    let Sending { now, fresh, wire, refused } = *sending;
     let mut fault = draw_fault(now, fresh, plan, faults);
     let lost = matches!(
         fault,
@@ -71,11 +71,11 @@ pub fn draw_fate(sending: &Sending, plan: &Scenario, faults: &mut Faults) -> Fat
         )
     );
     let judged = !lost && !plan.outage.is_some_and(|outage| outage.covers(now));
-    if let Some(kind) = unsigned.filter(|_| judged) {
+    if let Some(kind) = refused.filter(|_| judged) {
         faults.note(kind);
         fault = Some(kind);
     }
-    if judged && wire == Wire::Cbor && plan.refuses_cbor {
+    if judged && fault != Some(Kind::TooLarge) && wire == Wire::Cbor && plan.refuses_cbor {
         faults.note(Kind::FormRefused);
         fault = Some(Kind::FormRefused);
     }
@@ -110,6 +110,8 @@ pub fn draw_fate(sending: &Sending, plan: &Scenario, faults: &mut Faults) -> Fat
             | Kind::ClockSkewed
             | Kind::FormRefused
             | Kind::NotFound
+            | Kind::Poisoned
+            | Kind::TooLarge
             | Kind::Validation,
         ) => (None, at(normal)),
         _ => (Some(at(there.min(normal))), at(normal)),
@@ -161,8 +163,20 @@ pub fn shuffle(told: &mut [Told], rng: &mut Rng) -> bool {
     true
 }
 
-/// What the core hears at the end of `fate`; `told` is what the service said if it was applied by then.
-pub fn end_of(fate: &Fate, wire: Wire, mut told: Vec<Told>, faults: &mut Faults) -> End {
+/// What the service says of poison records, by place: it names one, all, or none of them.
+fn blame(poisoned: &[usize], rng: &mut Rng) -> String {
+    let named = match rng.index(3) {
+        0 => &poisoned[..0],
+        1 => &poisoned[..1],
+        _ => poisoned,
+    };
+    let names = named.iter().map(|place| format!("Value at 'records.{}.member.data' failed. ", place + 1));
+    format!("{} validation errors detected. {}", poisoned.len(), names.collect::<String>())
+}
+
+/// What the core hears at the end of `fate`; `told` is what the service said if it was applied by then, `poisoned` are the
+/// places of poison records.
+pub fn end_of(fate: &Fate, wire: Wire, (mut told, poisoned): (Vec<Told>, &[usize]), faults: &mut Faults) -> End {
     let failure = |code, bytes_sent| End::Failure(TransportFailure { code, message: "simulated".into(), bytes_sent });
     // An error under CBOR may come back as JSON.
     let form = if faults.rng().chance(3000) { Wire::Json } else { wire };
@@ -203,6 +217,11 @@ pub fn end_of(fate: &Fate, wire: Wire, mut told: Vec<Told>, faults: &mut Faults)
         },
         Some(Kind::NotFound) => refused(400, "ResourceNotFoundException"),
         Some(Kind::Validation) => refused(400, "ValidationException"),
+        Some(Kind::Poisoned) => {
+            let code = faults.rng().pick(&["ValidationException", "InvalidArgumentException"]);
+            End::Answer(400, None, wire::write_error(form, code, &blame(poisoned, faults.rng())))
+        }
+        Some(Kind::TooLarge) => End::Answer(413, None, b"<html>Request Entity Too Large</html>".to_vec()),
         Some(Kind::WrongCount) => {
             if faults.rng().chance(5000) || told.len() == 500 {
                 told.pop();

@@ -77,6 +77,10 @@ pub struct Temper {
     pub auto: u32,
     /// Seeds of 10 000 in which credentials expire, and in which a clock jumps.
     pub signer: u32,
+    /// Seeds of 10 000 in which some records poison their requests.
+    pub poison: u32,
+    /// Seeds of 10 000 in which the endpoint takes no large request.
+    pub body_limit: u32,
 }
 
 const NEVER: Climate = Climate { quiet: 10_000, usual: (0, 10), worst: (0, 10) };
@@ -100,6 +104,8 @@ const CALM: Temper = Temper {
     outage: 0,
     auto: 0,
     signer: 0,
+    poison: 0,
+    body_limit: 0,
 };
 
 const STORM: Temper = Temper {
@@ -110,6 +116,8 @@ const STORM: Temper = Temper {
     outage: 1000,
     auto: 2000,
     signer: 3000,
+    poison: 2500,
+    body_limit: 2500,
     ..CALM
 };
 

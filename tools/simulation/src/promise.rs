@@ -2,8 +2,8 @@
 //!
 //! | | looked at |
 //! |---|---|
-//! | I1 to I7, I13, I18, I19 | puts and outcomes: `checker`, `drain`, `ending` |
-//! | I8 to I12, I16, I17, E2 | every request as it leaves: `inspect`, `outage` |
+//! | I1 to I7, I13, I18 to I22 | puts and outcomes: `checker`, `drain`, `ending` |
+//! | I8 to I12, I16, I17, I20, I21, E2 | every request as it leaves: `inspect`, `outage`, `refusal` |
 //! | I2, I3, I4, I15 | at last, every shard as a consumer reads it: `verdict` |
 //!
 //! Each counts how often it was checked. One that a long run of all profiles never had occasion to check makes the run
@@ -47,8 +47,11 @@ promises! {
     I17 "an outage is met with at most 1.2 times the requests of one backoff chain a core and stream",
     I18 "once faults have healed the backlog is delivered, within what rates and backoffs allow",
     I19 "what cores count is what was put, sent and settled",
+    I20 "only a poison record, and what shares its Kinesis record, fails for it; at most 20 requests more are refused",
+    I21 "a request that an endpoint calls too large is halved, not given up, and not again and again",
+    I22 "a failure hands back what was put, if it is to",
     E1 "when all is settled no core keeps a record",
-    E2 "a core sends records of its own shards only, and of no stream without a map",
+    E2 "a core sends records of its own shards only, and without a map singly, when that is allowed",
 }
 
 /// How often each promise was checked.

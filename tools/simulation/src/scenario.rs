@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use kpl::config::{Config, RateLimit, StreamOptions, WireFormat};
-use kpl::limits::drain_tick;
+use kpl::config::{Config, OuterPartitionKey, RateLimit, ShardMapPolicy, StreamOptions, WireFormat};
+use kpl::limits::{PARTITION_KEY_BYTES_MAX, drain_tick};
 use kpl::time::Time;
 
 use crate::outage::{Outage, OutageKind};
@@ -79,6 +79,10 @@ pub struct Scenario {
     pub dead_shard: bool,
     /// Whether the service enforces what a shard takes.
     pub capacity: bool,
+    /// Records of 10 000 that poison their requests.
+    pub poison: u32,
+    /// The largest body that the endpoint takes.
+    pub body_max: Option<usize>,
     /// When no request gets through.
     pub outage: Option<Outage>,
     /// Messages that a mesh ring holds.
@@ -138,6 +142,10 @@ impl Scenario {
         let closes = heals.is_none() && rng.chance(3000);
         let close = closes.then(|| (moment(rng), rng.micros(0, 5_000_000)));
         let capacity = rng.chance(temper.capacity);
+        let poison = if rng.chance(temper.poison) { rng.pick(&[20, 100, 500]) } else { 0 };
+        // The largest record is taken in either form.
+        let least = config.max_record_size / 3 * 4 + 2_000;
+        let body_max = rng.chance(temper.body_limit).then(|| least + rng.pick(&[0, 5_000, 100_000]));
         let tick = streams.iter().map(|stream| drain_tick(stream.config.record_max_buffered_time)).min();
         let refuses_cbor = config.wire == WireFormat::Auto && rng.chance(temper.form);
         Scenario {
@@ -158,6 +166,8 @@ impl Scenario {
             refuses_cbor,
             dead_shard,
             capacity,
+            poison,
+            body_max,
             outage,
             mesh_capacity: rng.pick(temper.mesh),
             ring_bytes: config.max_record_size * 2 + rng.pick(temper.ring_bytes),
@@ -192,6 +202,15 @@ fn draw_outage(rng: &mut Rng, span: Duration) -> Outage {
     Outage { begin, end: begin + rng.micros(100_000, longest_us), kind }
 }
 
+const SHARD_MAPS: [ShardMapPolicy; 6] = [
+    ShardMapPolicy::Degrade { after: Duration::ZERO },
+    ShardMapPolicy::Degrade { after: Duration::from_millis(300) },
+    ShardMapPolicy::Degrade { after: Duration::from_secs(5) },
+    ShardMapPolicy::Required,
+    ShardMapPolicy::Required,
+    ShardMapPolicy::Unknown,
+];
+
 const RATE_LIMITS: [RateLimit; 6] = [
     RateLimit::Off,
     RateLimit::Off,
@@ -206,8 +225,10 @@ const TTLS_HEALED_MS: [u64; 2] = [60_000, 180_000];
 
 fn draw_config(rng: &mut Rng, temper: &Temper, quiet: bool, heals: bool) -> Config {
     let max_record_size = rng.pick(&[4_096, 65_536, 300_000, 1_048_576]) as usize;
+    let outer_partition_key = rng.pick(&[OuterPartitionKey::A, OuterPartitionKey::A, OuterPartitionKey::FirstMember]);
+    let outer = if outer_partition_key == OuterPartitionKey::A { 1 } else { PARTITION_KEY_BYTES_MAX };
     let aggregation_max_size =
-        rng.pick(&[64, 200, 1_000, 4_095, 51_200, 262_000]).min(max_record_size as u64 - 1) as usize;
+        rng.pick(&[64, 200, 1_000, 4_095, 51_200, 262_000]).min((max_record_size - outer) as u64) as usize;
     let request = rng.pick(&[0, 2_000, 60_000, 5 << 20]) as usize;
     let budget_bytes = rng.pick(temper.budget_bytes) as usize;
     let linger = rng.pick(&[1, 5, 20, 100, 500]);
@@ -220,7 +241,7 @@ fn draw_config(rng: &mut Rng, temper: &Temper, quiet: bool, heals: bool) -> Conf
         aggregation_max_count: rng.pick(&[1, 2, 10, 1000, u64::from(u32::MAX)]) as usize,
         aggregation_max_size,
         collection_max_count: rng.pick(&[1, 3, 20, 500, 500]) as usize,
-        collection_max_size: (aggregation_max_size + 1 + request).min(10 << 20),
+        collection_max_size: (aggregation_max_size + outer + request).min(10 << 20),
         record_max_buffered_time: Duration::from_millis(linger),
         record_ttl: Duration::from_millis(ttl),
         rate_limit: if quiet && rng.chance(7000) { RateLimit::Off } else { rng.pick(&RATE_LIMITS) },
@@ -235,6 +256,9 @@ fn draw_config(rng: &mut Rng, temper: &Temper, quiet: bool, heals: bool) -> Conf
         max_outstanding_bytes: (max_record_size * 4 / 3 + 4 + budget_bytes).max(1),
         retry_base_delay: Duration::from_millis(rng.pick(&[1, 50, 200])),
         auth_grace: Duration::from_millis(rng.pick(&[0, 1_000, 5_000])),
+        shard_map: rng.pick(&SHARD_MAPS),
+        outer_partition_key,
+        keep_failed_records: rng.chance(3000),
         wire: rng.pick(&[WireFormat::Auto, WireFormat::Auto, WireFormat::Cbor, WireFormat::Json]),
         ..Config::default()
     };

@@ -16,14 +16,19 @@ pub struct Draft {
     pub key: String,
     /// Explicit hash key.
     pub explicit: Option<u128>,
+    /// Whether its core is to draw its hash key.
+    pub unkeyed: bool,
     /// Data.
     pub data: Vec<u8>,
+    /// Whether the service calls every request invalid that it is in.
+    pub poison: bool,
 }
 
 impl Draft {
-    /// The hash key that places it.
-    pub fn hash(&self) -> u128 {
-        self.explicit.unwrap_or_else(|| consumer::md5_hash(&self.key))
+    /// The hash key that places it, unless that is its core's to draw.
+    pub fn hash(&self) -> Option<u128> {
+        let known = || self.explicit.unwrap_or_else(|| consumer::md5_hash(&self.key));
+        (!self.unkeyed).then(known)
     }
 
     /// Data and partition key.
@@ -37,11 +42,16 @@ pub struct Source {
     rng: Rng,
     keys: u64,
     explicit: u32,
+    unkeyed: u32,
+    poison: u32,
     magic: u32,
     large: u32,
     typical: u64,
     limits: [usize; 2],
 }
+
+/// The partition key that consumers see of a record without one.
+pub const UNKEYED: &str = "a";
 
 /// Where a number stands in data: behind what may be an aggregate's magic.
 const NUMBER_AT: usize = 4;
@@ -52,6 +62,9 @@ impl Source {
         Source {
             keys: rng.pick(&[1, 5, 100, 1 << 40]),
             explicit: rng.pick(&[0, 0, 1_000, 5_000, 10_000]),
+            // In an outage it is watched which core has something to send, which could not be told of these.
+            unkeyed: if scenario.outage.is_some() { 0 } else { rng.pick(&[0, 0, 2_000, 10_000]) },
+            poison: scenario.poison,
             magic: rng.pick(&[0, 0, 100, 2_000]),
             large: rng.pick(&[0, 20, 200]),
             typical: rng.pick(&[16, 100, 100, 1_000, 4_000]),
@@ -104,7 +117,12 @@ impl Source {
             }
         }
         data.truncate(most - key.len());
-        Draft { stream, key, explicit, data }
+        let unkeyed = explicit.is_none() && !key.contains('#') && rng.chance(self.unkeyed);
+        if unkeyed {
+            key.truncate(0);
+            key.push_str(UNKEYED);
+        }
+        Draft { stream, key, explicit, unkeyed, data, poison: rng.chance(self.poison) }
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use kpl::codec::{frame_len, write_frame};
+use kpl::config::ShardMapPolicy;
 use kpl::engine::Ticket;
 use kpl::outcome::Settlement;
 use kpl::record::{HashKey, Record, StreamId};
@@ -51,6 +52,9 @@ struct Desk {
     slots: Slots<Arc<Settlement>>,
     purse: Purse,
 }
+
+/// The place of a record whose shard is drawn by its core.
+pub const NOWHERE: usize = usize::MAX;
 
 /// After that nobody puts any more: with a small budget and many faults some would never come to an end.
 const PUTS_END: Time = Time::from_nanos(1_000_000_000_000);
@@ -144,7 +148,8 @@ impl World {
     /// Puts one record. Answers whether it was taken.
     fn put_one(&mut self, index: usize) -> bool {
         let submitter = &mut self.submitters[index];
-        if submitter.leaves_after == Some(0) {
+        // A stalled core may not have heard of any stream yet.
+        if submitter.leaves_after == Some(0) || self.open_streams == 0 {
             return false;
         }
         if submitter.pending.is_none() && submitter.left > 0 {
@@ -155,7 +160,7 @@ impl World {
         let (Some((number, draft)), Some(desk)) = (submitter.pending.take(), &mut submitter.desk) else {
             return false;
         };
-        let plain = Record::new(&draft.key, &draft.data);
+        let plain = if draft.unkeyed { Record::unkeyed(&draft.data) } else { Record::new(&draft.key, &draft.data) };
         let record = draft.explicit.map_or(plain, |explicit| plain.with_explicit_hash_key(HashKey(explicit)));
         let len = frame_len(&record);
         if submitter.ring_bytes + len > self.plan.ring_bytes || desk.purse.try_take(draft.size()).is_err() {
@@ -167,7 +172,7 @@ impl World {
         let (ticket, handle) = desk.slots.take();
         let (size, stream) = (draft.size(), draft.stream);
         self.trace.say(self.now, format_args!("put {number} by {index}: stream {stream}, {size} bytes"));
-        let destination = self.destination(&draft);
+        let destination = self.destination(&draft, self.submitters[index].home);
         self.checker.accept(number, draft, (index, destination), self.now, handle);
         let submitter = &mut self.submitters[index];
         submitter.ring.push_back((ticket, frame));
@@ -182,19 +187,21 @@ impl World {
         true
     }
 
-    /// Where a record belongs, by the service's shards and the latest map.
-    fn destination(&self, draft: &Draft) -> Destination {
-        let (stream, hash) = (draft.stream, draft.hash());
-        let map = self.listings[stream].map.as_ref();
-        let owner = map.map_or(0, |map| map.shard(map.predict(HashKey(hash))).owner.index());
-        Destination { place: self.streams[stream].place_of(hash), owner }
+    /// Where a record belongs, by the service's shards and the latest map; to its home core, as far as is known.
+    fn destination(&self, draft: &Draft, home: usize) -> Destination {
+        let Some(hash) = draft.hash() else { return Destination { place: NOWHERE, owner: home } };
+        let map = self.listings[draft.stream].map.as_ref();
+        let owner = map.map_or(home, |map| map.shard(map.predict(HashKey(hash))).owner.index());
+        Destination { place: self.streams[draft.stream].place_of(hash), owner }
     }
 
     /// I15, where it can be told from outside what has reached a shard: on one core, under one map, between two cycles.
     fn check_backlog(&mut self) {
         let config = &self.plan.config;
         let Some(percent) = config.shard_backlog_max else { return };
-        if !(self.plan.judges_lateness() && self.plan.dead_shard && self.plan.cores == 1) {
+        // Without a map a core does not know which of its ranges are one shard.
+        let mapped = config.shard_map != ShardMapPolicy::Unknown;
+        if !(self.plan.judges_lateness() && self.plan.dead_shard && self.plan.cores == 1 && mapped) {
             return;
         }
         let in_rings: u64 = self.submitters.iter().map(|submitter| submitter.pushed - submitter.popped).sum();

@@ -39,6 +39,8 @@ pub struct Request {
     told: Vec<Told>,
     /// Whether the service placed its entries by chance.
     auto: bool,
+    /// Places of poison records.
+    poisoned: Vec<usize>,
 }
 
 /// What was sent.
@@ -69,16 +71,18 @@ impl World {
         if self.plan.outage.is_some_and(|outage| outage.covers(now)) {
             self.checker.watch.sent += 1;
         }
-        let unsigned = self.signer.fault_of(core);
-        let sending = Sending { now, fresh, wire: transmit.wire, unsigned };
+        let poisoned = self.poisoned(stream, &entries);
+        let refused = self.refusal_of(core, transmit.body.len(), &poisoned);
+        let sending = Sending { now, fresh, wire: transmit.wire, refused };
         let fate = draw_fate(&sending, &self.plan, &mut self.faults);
+        self.note_refusal((core, stream), fate.fault, &entries, &poisoned);
         let index = self.requests.len();
         let (kinesis, user) = (transmit.kinesis_records, transmit.user_records);
         self.trace.say(now, format_args!("core {core} sends request {index}: {kinesis} of {user} records, {fate:?}"));
         self.count(&transmit, &entries);
         let (id, wire) = (transmit.request, transmit.wire);
         let entries = Rc::new(entries);
-        self.requests.push(Request { core, id, stream, wire, entries, fate, told: Vec::new(), auto: false });
+        self.requests.push(Request { core, id, stream, wire, entries, fate, told: Vec::new(), auto: false, poisoned });
         if let Some(applied) = fate.applied {
             self.schedule(applied, Event::Arrive(index));
         }
@@ -89,7 +93,9 @@ impl World {
         let lateness = self.plan.judges_lateness();
         let lateness = lateness.then_some(if self.plan.dead_shard { Promise::I16 } else { Promise::I12 });
         let busy = self.nodes[core].last_busy(self.now);
-        Departure { now: self.now, core, stream: transmit.stream.index(), busy, lateness }
+        let stream = transmit.stream.index();
+        let dead = (self.plan.dead_shard && stream == 0).then(|| self.streams[0].shards[0].range);
+        Departure { now: self.now, core, stream, busy, lateness, dead, is_unmapped: transmit.is_unmapped }
     }
 
     /// I19: what the engine says of a request is what is in it.
@@ -134,7 +140,8 @@ impl World {
                 }
             }
         }
-        let end = end_of(&request.fate, wire, told, &mut self.faults);
+        let poisoned = std::mem::take(&mut request.poisoned);
+        let end = end_of(&request.fate, wire, (told, &poisoned), &mut self.faults);
         // What it held is the service's now, or nobody's.
         if request.fate.applied.is_none_or(|applied| applied <= self.now) {
             request.entries = Rc::default();
@@ -155,11 +162,9 @@ impl World {
 }
 
 /// The numbers of the records in an entry, as far as they can be told.
-fn members_of(entry: &Entry, aggregates: bool) -> Vec<Option<u64>> {
+pub fn members_of(entry: &Entry, aggregates: bool) -> Vec<Option<u64>> {
     match consumer::members(&entry.data) {
-        Some(members) if aggregates && entry.key == "a" => {
-            members.iter().map(|member| number_of(member.key, member.data)).collect()
-        }
+        Some(members) if aggregates => members.iter().map(|member| number_of(member.key, member.data)).collect(),
         _ => vec![number_of(&entry.key, &entry.data)],
     }
 }

@@ -11,6 +11,7 @@ use crate::checker::{Checker, ambiguous_attempts};
 use crate::consumer::{self, Seen};
 use crate::kinesis::{ServiceShard, ServiceStream, Stored, sequence_text};
 use crate::promise::Promise;
+use crate::refusal::check_failure;
 use crate::source::number_of;
 
 /// Where a consumer sees a record: stream, shard id, sequence number, place in its aggregate.
@@ -101,6 +102,7 @@ fn judge_one(number: u64, places: &[Place], checker: &mut Checker) {
             });
         }
         Err(failure) => {
+            check_failure(number, &failure, checker);
             let explained = seen <= ambiguous && failure.may_be_stored() == (ambiguous > 0);
             checker
                 .holds(Promise::I3, explained, || format!("record {number} is there {seen} times, but: {failure:?}"));

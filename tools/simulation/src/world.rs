@@ -14,6 +14,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kpl::config::ShardMapPolicy;
 use kpl::engine::{Core, Message, ShardMap};
 use kpl::record::{CoreId, StreamId};
 use kpl::ring::{Budget, Ledger};
@@ -27,6 +28,7 @@ use crate::kinesis::ServiceStream;
 use crate::outage::Requests;
 use crate::profile::Profile;
 use crate::promise::Promise;
+use crate::refusal::Refusals;
 use crate::report::Report;
 use crate::rng::Rng;
 use crate::scenario::{SETTLED_IN, Scenario};
@@ -133,6 +135,7 @@ pub struct World {
     pub(crate) streams: Vec<ServiceStream>,
     pub(crate) listings: Vec<Listing>,
     pub(crate) signer: Signer,
+    pub(crate) refusals: Refusals,
     pub(crate) inspector: Inspector,
     pub(crate) checker: Checker,
     pub(crate) trace: Trace,
@@ -163,7 +166,11 @@ impl World {
     pub fn new(seed: u64, profile: Profile, canary: Option<Canary>, trace: Trace) -> World {
         let mut rng = profile.rng(seed);
         let plan = Scenario::draw(profile, &mut rng.fork());
-        let faults = Faults::draw(rng.fork(), &profile.temper().climate, plan.quiet, canary);
+        let mut faults = Faults::draw(rng.fork(), &profile.temper().climate, plan.quiet, canary);
+        if plan.poison > 0 {
+            // Who is called invalid is so, or nobody could tell who may fail.
+            faults.forbid(Kind::Validation);
+        }
         let outage_chance = rng.fork();
         let config = &plan.config;
         let budget = Budget::new(config.max_outstanding_records, config.max_outstanding_bytes, plan.submitters.len());
@@ -178,6 +185,8 @@ impl World {
         let mut streams: Vec<ServiceStream> =
             plan.streams.iter().map(|stream| ServiceStream::new(stream.shards, plan.capacity)).collect();
         streams[0].dead_shard = plan.dead_shard;
+        let mut checker = Checker::new(configs, plan.patience());
+        (checker.poison, checker.body_limited) = (plan.poison > 0, plan.body_max.is_some());
         World {
             now: Time::ZERO,
             events: BinaryHeap::new(),
@@ -193,8 +202,9 @@ impl World {
             streams,
             listings: plan.streams.iter().map(|_| Listing::default()).collect(),
             signer: Signer::new(cores),
+            refusals: Refusals::default(),
             inspector: Inspector::default(),
-            checker: Checker::new(configs, plan.patience()),
+            checker,
             trace,
             traffic: Traffic::default(),
             in_outages: Requests::default(),
@@ -319,8 +329,11 @@ impl World {
         }
         self.trace.say(self.now, format_args!("stream {stream} is opened"));
         (0..self.nodes.len()).for_each(|core| self.tell(core, Input::Stream(stream)));
+        // Where shards are never listed nobody asks.
         self.listings[stream].under_way = true;
-        self.schedule(self.now + self.plan.streams[stream].first_map, Event::List(stream));
+        if self.plan.config.shard_map != ShardMapPolicy::Unknown {
+            self.schedule(self.now + self.plan.streams[stream].first_map, Event::List(stream));
+        }
         let wait = if self.plan.judges_lateness() && self.now > Time::ZERO { SETTLED_IN } else { Duration::ZERO };
         self.schedule(self.now + wait, Event::UseStream(stream));
     }
