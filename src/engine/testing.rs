@@ -1,4 +1,4 @@
-//! What the tests of the stages put into them: records with tickets, sealed batches, and numbers that look random.
+//! What the tests of the stages put into them: records with tickets, batches, and numbers that look random.
 
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -94,7 +94,7 @@ impl Source {
         self.slots.completions().expect("asked for once")
     }
 
-    /// A sealed batch of these records.
+    /// An open batch of these records.
     pub fn batch(&mut self, puts: &[Put], pool: &mut Pool) -> (Box<Batch>, Vec<Outcome>) {
         let mut batch = pool.take();
         let mut outcomes = Vec::new();
@@ -103,7 +103,6 @@ impl Source {
             assert!(batch.try_append(record, &bounds()).is_ok());
             outcomes.push(outcome);
         }
-        pool.seal(&mut batch);
         (batch, outcomes)
     }
 }

@@ -239,12 +239,12 @@ fn the_environments_proxy_is_used_but_for_whom_it_exempts() {
 #[test]
 fn the_environment_chooses_among_awss_endpoints_and_the_proxy_that_leads_there() {
     const TEST: &str = "face::proxy::the_environment_chooses_among_awss_endpoints_and_the_proxy_that_leads_there";
-    if let Some(region) = as_child(TEST) {
-        let build = kpl::Producer::builder().region(region).credentials(credentials("test", "test"));
+    if let Some(words) = as_child(TEST) {
+        let build = kpl::Producer::builder().region("us-east-1").credentials(credentials("test", "test"));
         let producer = build.runtime(crate::RUNTIME).record_ttl(Duration::from_secs(2)).build().expect("a producer");
         let stream = producer.stream("s").expect("a stream");
-        let failure = failed(producer.put(&stream, Record::new("k", "d")).expect("a put"));
-        assert!(failure.to_string().contains("Proxy: proxy 127.0.0.1:"), "{failure}");
+        let failure = failed(producer.put(&stream, Record::new("k", "d")).expect("a put")).to_string();
+        assert!(failure.contains(&words) && !failure.contains("hush"), "{failure}");
         return;
     }
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
@@ -253,9 +253,13 @@ fn the_environment_chooses_among_awss_endpoints_and_the_proxy_that_leads_there()
         ("AWS_USE_DUALSTACK_ENDPOINT", "CONNECT kinesis.us-east-1.api.aws:443 HTTP/1.1"),
     ] {
         let relay = Relay::start(nowhere, saying("HTTP/1.1 403 Forbidden\r\n\r\n"));
-        let proxy = relay.url("");
-        assert!(run_child(TEST, "us-east-1", &[("HTTPS_PROXY", &proxy), (variable, "true")]).success(), "{variable}");
+        let variables = [("HTTPS_PROXY", &*relay.url("me:hush")), (variable, "true")];
+        assert!(run_child(TEST, "Proxy: proxy 127.0.0.1:", &variables).success(), "{variable}");
         let targets = targets(&relay);
         assert!(!targets.is_empty() && targets.iter().all(|found| found == target), "{targets:?}");
     }
+    // Nobody is led past what cannot be a proxy.
+    let variables = [("HTTPS_PROXY", "https://me:hush@127.0.0.1:1")];
+    let words = "HTTPS_PROXY is \"https://***@127.0.0.1:1\", but must be http://";
+    assert!(run_child(TEST, words, &variables).success());
 }

@@ -146,7 +146,7 @@ impl Ledger {
             let goes_raw = |wrapped| wrapped + plan.outer_key(&key).len() > config.max_record_size;
             let taken_for_one = config.aggregation_enabled && !wrapped_size(&record).is_none_or(goes_raw);
             assert!(!taken_for_one, "record {number} would be taken for an aggregate");
-            return Entry { key, data, explicit, members: vec![number], is_aggregate: false };
+            return Entry { key, data, explicit, members: vec![number] };
         };
         assert_eq!((dropped, &*key), (0, plan.outer_key(&members[0].partition_key)));
         let numbers: Vec<usize> = members.iter().map(|member| number(&member.partition_key, &member.data)).collect();
@@ -159,7 +159,7 @@ impl Ledger {
         assert!(members.len() <= config.aggregation_max_count, "{} members", members.len());
         assert!(members.len() == 1 || data.len() <= config.aggregation_max_size, "{} bytes", data.len());
         assert!(config.aggregation_enabled, "nothing is aggregated");
-        Entry { key, data, explicit, members: numbers, is_aggregate: true }
+        Entry { key, data, explicit, members: numbers }
     }
 
     fn check_sent(&mut self, number: usize, key: &str, data: &[u8], hash: Option<HashKey>) {

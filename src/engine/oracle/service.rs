@@ -83,7 +83,6 @@ pub struct Entry {
     pub explicit: HashKey,
     /// The records in it, by number.
     pub members: Vec<usize>,
-    pub is_aggregate: bool,
 }
 
 impl Entry {
