@@ -8,7 +8,7 @@ use super::ledger::{ARRIVAL_UNIT, Ledger, data, key};
 use super::service::{Answer, Entry, Fate, Service, read};
 use super::{Op, Plan};
 use crate::codec::Framed;
-use crate::config::RateLimit;
+use crate::config::{RateLimit, ShardMapPolicy};
 use crate::engine::{ConnectionId, Core, Message, Released, RequestId, ShardInfo, ShardMap, Ticket, Transmit};
 use crate::limits::{CONNECTION_WAIT, OUTER_PARTITION_KEY};
 use crate::outcome::{ErrorCode, Settlement};
@@ -70,8 +70,6 @@ pub struct World {
     flushes: Vec<Flush>,
     /// Since when every core knows the only map that there ever was.
     settled_at: Option<Time>,
-    /// Something was sent before there was a map.
-    unmapped: bool,
     /// By core: half of the smallest request of several entries that was too large.
     bytes_max: Vec<usize>,
     /// Nothing has gone wrong yet.
@@ -113,7 +111,6 @@ impl World {
             put_bytes: 0,
             flushes: Vec::new(),
             settled_at: None,
-            unmapped: false,
             bytes_max: vec![usize::MAX; cores],
             calm,
             plan,
@@ -395,11 +392,11 @@ impl World {
         let known = self.told[at][stream as usize];
         let map = known.checked_sub(1).map(|index| Arc::clone(&self.maps[index]));
         assert_eq!(transmit.is_unmapped, map.is_none());
-        self.unmapped |= map.is_none();
         self.ledger.request(&self.plan, self.now, (at, stream), map.as_deref(), &entries);
         let bytes: usize = entries.iter().map(Entry::size).sum();
         assert!(entries.len() == 1 || bytes <= self.bytes_max[at], "{bytes} bytes were too large already");
-        if let Some(map) = map.as_deref().filter(|_| self.maps.len() == 1 && !self.unmapped) {
+        let one_map = self.maps.len() == 1 && self.plan.config.shard_map == ShardMapPolicy::Required;
+        if let Some(map) = map.as_deref().filter(|_| one_map) {
             self.ledger.in_order(map, &entries);
         }
         let user_records: usize = entries.iter().map(|entry| entry.members.len()).sum();
