@@ -55,3 +55,6 @@ impl Aggregator {
         Some(batch)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -144,6 +144,8 @@ pub struct Batch {
     pub arrivals: Arrivals,
     /// Bytes of data and partition key of all members.
     pub record_bytes: u64,
+    /// Bytes of their data alone.
+    pub data: DataBytes,
     /// Attempts of members from earlier batches, by place (B3).
     pub prior: Vec<(u32, Arc<[Attempt]>)>,
     /// Attempts of this batch.
@@ -174,6 +176,31 @@ pub struct Batch {
     pub suspicion: Option<Suspicion>,
 }
 
+/// Bytes of data of several records.
+#[derive(Clone, Copy, Debug)]
+pub struct DataBytes {
+    /// Of all.
+    pub bytes: u64,
+    /// Of the one that has least.
+    pub least: u32,
+    /// Of the one that has most.
+    pub most: u32,
+}
+
+impl Default for DataBytes {
+    fn default() -> DataBytes {
+        DataBytes { bytes: 0, least: u32::MAX, most: 0 }
+    }
+}
+
+impl DataBytes {
+    fn add(&mut self, bytes: u32) {
+        self.bytes += u64::from(bytes);
+        self.least = self.least.min(bytes);
+        self.most = self.most.max(bytes);
+    }
+}
+
 impl Batch {
     fn empty() -> Batch {
         Batch {
@@ -181,6 +208,7 @@ impl Batch {
             tickets: Vec::new(),
             arrivals: Arrivals::default(),
             record_bytes: 0,
+            data: DataBytes::default(),
             prior: Vec::new(),
             attempts: Vec::new(),
             explicit: false,
@@ -247,12 +275,14 @@ impl Batch {
         if let Some(prior) = record.prior {
             self.prior.push((self.tickets.len() as u32, prior));
         }
+        let data_bytes = record.data.len() as u32; // limits::RECORD_BYTES_MAX
         let Member { ticket, arrival, size, generation } = record.member;
         // From the true arrival; what is kept of it is coarser.
         self.deadline = self.deadline.min(arrival + bounds.buffered_time);
         self.expiration = self.expiration.min(arrival + bounds.ttl);
         self.arrivals.push(arrival, generation);
         self.record_bytes += u64::from(size);
+        self.data.add(data_bytes);
         self.tickets.push(ticket);
         Ok(())
     }
@@ -268,6 +298,11 @@ impl Batch {
             return self.body.size() + self.outer_partition_key().len();
         }
         self.record_bytes as usize
+    }
+
+    /// Bytes of the Kinesis record's data.
+    pub fn payload_bytes(&self) -> u64 {
+        if self.is_aggregate() { self.body.size() as u64 } else { self.data.bytes }
     }
 
     /// The partition key that it has as an aggregate.
@@ -416,3 +451,6 @@ impl Pool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
