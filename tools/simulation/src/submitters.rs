@@ -128,7 +128,7 @@ impl World {
             }
         }
         let submitter = &mut self.submitters[index];
-        if self.now > PUTS_END && !self.steady {
+        if self.now > PUTS_END {
             (submitter.left, submitter.pending) = (0, None);
         }
         if submitter.leaves_after == Some(0) && submitter.desk.is_some() {
