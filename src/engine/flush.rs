@@ -244,3 +244,6 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
