@@ -42,7 +42,8 @@ pub struct Submitter {
     desk: Option<Desk>,
     source: Source,
     rng: Rng,
-    left: usize,
+    /// Records that it will put.
+    pub left: usize,
     leaves_after: Option<usize>,
     pending: Option<(u64, Draft)>,
 }
