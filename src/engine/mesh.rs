@@ -52,7 +52,7 @@ pub enum Message {
         /// Records of the generation settled by this core, ever.
         settled: u64,
     },
-    /// The sender is closed and will say nothing more.
+    /// The sender is closed: it passes no more records on, and answers flushes only.
     Closed,
 }
 
