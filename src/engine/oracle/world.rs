@@ -183,7 +183,7 @@ impl World {
             return;
         }
         let key = key(number, len, draw);
-        let magic = draw % 11 == 0;
+        let magic = draw.is_multiple_of(11);
         let room = self.plan.config.max_record_size.saturating_sub(key.len() + 4 * usize::from(magic));
         if room < 4 {
             return;
@@ -200,7 +200,7 @@ impl World {
         put.arrival = self.now;
         put.leave_by = self.now + self.plan.config.record_max_buffered_time;
         self.put_bytes += put.size();
-        if self.plan.detaches && draw % 3 == 0 {
+        if self.plan.detaches && draw.is_multiple_of(3) {
             self.rings[home].push_back((self.slots.take_lone(), number));
             return self.ledger.put(put, None);
         }
@@ -437,15 +437,20 @@ impl World {
 
     fn pass(&mut self, time: Duration, leaps: bool) {
         let until = self.now + time;
-        let mut wakes = 0;
-        while !leaps {
-            self.rest();
-            let Some(next) = self.next_timeout().filter(|next| *next <= until) else { break };
-            self.now = next;
-            wakes += 1;
-            assert!(wakes <= CYCLES_MAX, "the cores wake for nothing");
+        if !leaps {
+            self.step(until);
         }
         self.now = until;
+    }
+
+    /// Wakes whenever a core wants to be woken.
+    fn step(&mut self, until: Time) {
+        for _ in 0..CYCLES_MAX {
+            self.rest();
+            let Some(next) = self.next_timeout().filter(|next| *next <= until) else { return };
+            self.now = next;
+        }
+        panic!("the cores wake for nothing");
     }
 
     fn take_outcomes(&mut self) {
