@@ -38,6 +38,8 @@ pub struct Accepted {
     pub sent: usize,
     /// Whether an answer may have told of it what belongs to another: its results were in another order.
     pub misnamed: bool,
+    /// Whether it was wrapped, and placed by chance when its core knew no shards to judge that by.
+    pub unjudgeable: bool,
     /// Whether a request was refused for a poison record that it may have to fail with, and how many for its own
     /// Kinesis record.
     pub tainted: bool,
@@ -186,6 +188,7 @@ impl Checker {
             owner,
             sent: 0,
             misnamed: false,
+            unjudgeable: false,
             tainted: false,
             refused: 0,
             due: None,

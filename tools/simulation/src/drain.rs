@@ -28,6 +28,8 @@ pub struct Drain {
     pub steady: Time,
     /// The longest round trip.
     pub round_trip: Duration,
+    /// Whether the endpoint refuses large requests: halved often enough, each holds one record.
+    pub body_limited: bool,
 }
 
 /// The least share of a limiter, and what it grows by in a second.
@@ -45,6 +47,7 @@ impl Drain {
         let shard_bytes = shard.1 + shard.0 * MEMBER_OVERHEAD;
         // Two requests in a row hold more than one can, or else they would be one.
         let full = records / config.collection_max_count + 2 * bytes / config.collection_max_size;
+        let full = if self.body_limited { records } else { full };
         let requests = full + 2 * shard_bytes / REQUEST_BYTES_PER_SHARD_MAX + 3;
         let network = self.round_trip * requests as u32;
         let tokens = self.grants(now, config, shard.0 + 1, shard_bytes + config.max_record_size);
@@ -85,7 +88,7 @@ mod tests {
     fn a_limiter_that_was_throttled_to_the_floor_grants_by_its_growing_share() {
         let config = Config { rate_limit: RateLimit::Percent(100), ..Config::default() };
         let second = |second| Time::ZERO + Duration::from_secs(second);
-        let drain = Drain { steady: second(10), round_trip: Duration::ZERO };
+        let drain = Drain { steady: second(10), round_trip: Duration::ZERO, body_limited: false };
         let granted = |now, records| drain.grants(now, &config, records, 0).as_secs_f64();
         // Twice the area below a line from 1 % that grows by 5 % a second: after 4 s it is 0.44 full seconds.
         assert!((granted(second(10), 440) - 4.0).abs() < 0.01, "{}", granted(second(10), 440));

@@ -82,7 +82,7 @@ impl World {
             return;
         }
         let round_trip = Duration::from_micros(self.plan.round_trip_us.1);
-        let drain = Drain { steady: self.now, round_trip };
+        let drain = Drain { steady: self.now, round_trip, body_limited: self.plan.body_max.is_some() };
         let streams = &self.streams;
         self.checker.faults_healed(self.now, drain, |draft| {
             draft.hash().map_or(NOWHERE, |hash| streams[draft.stream].place_of(hash))

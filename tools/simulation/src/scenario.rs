@@ -107,7 +107,8 @@ impl Scenario {
         let quiet = rng.chance(temper.climate.quiet);
         // Nothing heals where nothing is broken.
         let heals = (!quiet || temper.outage > 0) && rng.chance(5000);
-        let config = draw_config(rng, temper, quiet, heals);
+        let body_limited = rng.chance(temper.body_limit);
+        let config = draw_config(rng, temper, (quiet, heals, body_limited));
         let cores = rng.pick(temper.cores);
         let pause_us = rng.pick(temper.pauses_us);
         let puts = rng.pick(temper.puts) as usize;
@@ -145,7 +146,7 @@ impl Scenario {
         let poison = if rng.chance(temper.poison) { rng.pick(&[20, 100, 500]) } else { 0 };
         // The largest record is taken in either form.
         let least = config.max_record_size / 3 * 4 + 2_000;
-        let body_max = rng.chance(temper.body_limit).then(|| least + rng.pick(&[0, 5_000, 100_000]));
+        let body_max = body_limited.then(|| least + rng.pick(&[0, 5_000, 100_000]));
         let tick = streams.iter().map(|stream| drain_tick(stream.config.record_max_buffered_time)).min();
         let refuses_cbor = config.wire == WireFormat::Auto && rng.chance(temper.form);
         Scenario {
@@ -223,13 +224,15 @@ const RATE_LIMITS: [RateLimit; 6] = [
 /// Milliseconds that a record lives in seeds whose faults heal: so long that what waited is delivered.
 const TTLS_HEALED_MS: [u64; 2] = [60_000, 180_000];
 
-fn draw_config(rng: &mut Rng, temper: &Temper, quiet: bool, heals: bool) -> Config {
-    let max_record_size = rng.pick(&[4_096, 65_536, 300_000, 1_048_576]) as usize;
+fn draw_config(rng: &mut Rng, temper: &Temper, (quiet, heals, body_limited): (bool, bool, bool)) -> Config {
+    // A request is to be larger than its largest record where that matters.
+    let sizes: &[u64] = if body_limited { &[4_096, 65_536] } else { &[4_096, 65_536, 300_000, 1_048_576] };
+    let max_record_size = rng.pick(sizes) as usize;
     let outer_partition_key = rng.pick(&[OuterPartitionKey::A, OuterPartitionKey::A, OuterPartitionKey::FirstMember]);
     let outer = if outer_partition_key == OuterPartitionKey::A { 1 } else { PARTITION_KEY_BYTES_MAX };
     let aggregation_max_size =
         rng.pick(&[64, 200, 1_000, 4_095, 51_200, 262_000]).min((max_record_size - outer) as u64) as usize;
-    let request = rng.pick(&[0, 2_000, 60_000, 5 << 20]) as usize;
+    let request = if body_limited { 5 << 20 } else { rng.pick(&[0, 2_000, 60_000, 5 << 20]) as usize };
     let budget_bytes = rng.pick(temper.budget_bytes) as usize;
     let linger = rng.pick(&[1, 5, 20, 100, 500]);
     let ttl = rng.pick(if heals { &TTLS_HEALED_MS } else { temper.ttls_ms }).max(linger + 1);

@@ -39,6 +39,8 @@ pub struct Request {
     told: Vec<Told>,
     /// Whether the service placed its entries by chance.
     auto: bool,
+    /// Whether its core knew no shards when it sent it.
+    is_unmapped: bool,
     /// Places of poison records.
     poisoned: Vec<usize>,
 }
@@ -82,7 +84,18 @@ impl World {
         self.count(&transmit, &entries);
         let (id, wire) = (transmit.request, transmit.wire);
         let entries = Rc::new(entries);
-        self.requests.push(Request { core, id, stream, wire, entries, fate, told: Vec::new(), auto: false, poisoned });
+        self.requests.push(Request {
+            core,
+            id,
+            stream,
+            wire,
+            entries,
+            fate,
+            told: Vec::new(),
+            auto: false,
+            is_unmapped: transmit.is_unmapped,
+            poisoned,
+        });
         if let Some(applied) = fate.applied {
             self.schedule(applied, Event::Arrive(index));
         }
@@ -121,6 +134,15 @@ impl World {
             stream.put_records(self.now, &entries, &mut self.faults);
         }
         request.auto = stream.auto.is_some();
+        let aggregates = self.checker.configs[request.stream].aggregation_enabled;
+        if request.auto && request.is_unmapped {
+            let wrapped = entries.iter().filter(|entry| consumer::members(&entry.data).is_some());
+            for number in wrapped.flat_map(|entry| members_of(entry, aggregates)).flatten() {
+                if let Some(record) = self.checker.records.get_mut(&number) {
+                    record.unjudgeable = aggregates;
+                }
+            }
+        }
         request.told = stream.put_records(self.now, &entries, &mut self.faults);
         self.trace.say(self.now, format_args!("request {index} is applied"));
     }
