@@ -14,6 +14,7 @@
 //! A1: there are as many records in the runs as were pushed.
 
 use super::batch::Generation;
+use super::planted::{Mistake, planted};
 use crate::limits::DURATION_MAX;
 use crate::time::Time;
 
@@ -48,7 +49,9 @@ impl Arrivals {
         self.oldest = Some(self.oldest.map_or(arrival, |oldest| oldest.min(arrival)));
         let unit = unit(arrival) as u32;
         match self.runs.last_mut() {
-            Some(run) if run.unit == unit && run.generation() == generation => run.records += 2,
+            Some(run) if run.unit == unit && (run.generation() == generation || planted(Mistake::GenerationsMixed)) => {
+                run.records += 2;
+            }
             _ => self.runs.push(Run { unit, records: 2 | generation.index() as u32 }),
         }
     }

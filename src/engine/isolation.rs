@@ -20,6 +20,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::planted::{Mistake, planted};
 use crate::limits::ISOLATION_REQUESTS_MAX;
 use crate::outcome::ErrorCode;
 
@@ -88,7 +89,7 @@ impl Isolation {
                 return Finding::Hopeless;
             }
         }
-        if count == 1 {
+        if count == 1 && !planted(Mistake::IsolationNamesNone) {
             return Finding::Poison;
         }
         match known {
@@ -137,7 +138,8 @@ impl Inquiry {
     /// Whether every part of the first request was refused for the same `reason`.
     fn is_at_fault(&self, reason: &Refusal) -> bool {
         let alike = |verdict: &Verdict| matches!(verdict, Verdict::Refused(other) if other == reason);
-        self.groups[..self.first_parts].iter().all(alike)
+        let parts = &self.groups[..self.first_parts];
+        if planted(Mistake::IsolationCondemns) { parts.iter().any(alike) } else { parts.iter().all(alike) }
     }
 
     fn split(&mut self, count: usize, reason: &Refusal) -> Finding {

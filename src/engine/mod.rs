@@ -54,6 +54,7 @@ mod limiter;
 mod mesh;
 mod outage;
 mod parcel;
+mod planted;
 mod retrier;
 mod router;
 mod sender;
@@ -72,6 +73,8 @@ pub use batch::Ticket;
 pub use flush::FlushToken;
 pub use limiter::Limiter;
 pub use mesh::Message;
+#[cfg(feature = "planted")]
+pub use planted::{Mistake, plant};
 pub use retrier::{Remedy, TransportFailure};
 pub use sender::{ConnectionId, RequestId, Transmit};
 pub use settler::{Released, Unheard};
@@ -86,6 +89,7 @@ use batch::{Batch, Pool};
 use chance::Chance;
 use flush::{COORDINATOR, Coordinator, Report};
 use mesh::Mesh;
+use planted::planted;
 use retrier::{FormDoubt, Trouble, form_doubt, remedy};
 use sender::{Pull, Sender};
 use settler::Settler;
@@ -245,7 +249,7 @@ impl Core {
             Ok(entries) => {
                 self.wire.taken(request.wire);
                 match entries.len() {
-                    answered if answered != sent => RequestEnd::Failed(Trouble::CountMismatch { sent, answered }),
+                    answered if answered != sent && !planted(planted::Mistake::CountMismatchTaken) => RequestEnd::Failed(Trouble::CountMismatch { sent, answered }),
                     _ => RequestEnd::Answered(entries),
                 }
             }
@@ -308,7 +312,8 @@ impl Core {
             return;
         }
         self.closed = true;
-        for request in self.sender.abandon() {
+        let abandoned = if planted(planted::Mistake::CloseForgetsRequests) { Vec::new() } else { self.sender.abandon() };
+        for request in abandoned {
             if let Some((stream, common)) = self.stream(request.stream) {
                 stream.close_in_flight(now, request.began, request.batches, common);
             }

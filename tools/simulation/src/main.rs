@@ -17,6 +17,8 @@ mod faults;
 mod inspect;
 mod kinesis;
 mod network;
+#[cfg(test)]
+mod planted;
 mod report;
 mod rng;
 mod scenario;
