@@ -1,18 +1,20 @@
 //! The builder: one setter for each field of [`Config`].
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 
 use crate::callbacks::{DetachedFailure, Handler};
 use crate::config::{
-    Config, IdleStrategy, OuterPartitionKey, Pinning, RateLimit, RuntimeChoice, ShardMapPolicy, StaticCredentials,
-    TlsRoots, WireFormat,
+    Config, IdleStrategy, MetricsGranularity, MetricsLevel, OuterPartitionKey, Pinning, ProxyChoice, RateLimit,
+    RuntimeChoice, ShardMapPolicy, StaticCredentials, TlsRoots, WireFormat,
 };
 use crate::error::StartError;
+use crate::metrics::MetricsSink;
 use crate::producer::{GivenProvider, Producer};
+use crate::shared::SharedSink;
 
 /// Builds a producer. What is not set has its default; what is wrong is reported by [`ProducerBuilder::build`], all of
 /// it at once.
@@ -21,6 +23,7 @@ pub struct ProducerBuilder {
     config: Config,
     provider: Option<GivenProvider>,
     handler: Option<Handler>,
+    sink: Option<SharedSink>,
 }
 
 impl fmt::Debug for ProducerBuilder {
@@ -31,6 +34,7 @@ impl fmt::Debug for ProducerBuilder {
             .field("config", &self.config)
             .field("provider", &provider)
             .field("has_handler", &self.handler.is_some())
+            .field("has_sink", &self.sink.is_some())
             .finish()
     }
 }
@@ -51,7 +55,7 @@ macro_rules! setters {
 impl ProducerBuilder {
     /// Starts from a configuration.
     pub fn config(config: Config) -> ProducerBuilder {
-        ProducerBuilder { config, provider: None, handler: None }
+        ProducerBuilder { config, ..ProducerBuilder::default() }
     }
 
     /// Checks the configuration and starts the producer.
@@ -59,7 +63,7 @@ impl ProducerBuilder {
     /// # Errors
     /// Every fault of the configuration at once, or a thread that could not be started.
     pub fn build(self) -> Result<Producer, StartError> {
-        Producer::start_with(self.config, self.provider, self.handler)
+        Producer::start_with(self.config, self.provider, self.handler, self.sink)
     }
 
     /// Whom to ask for credentials, in the place of AWS's chain: any provider of AWS's SDK, or one of your own.
@@ -86,11 +90,34 @@ impl ProducerBuilder {
         self
     }
 
+    /// Where the KPL's metrics go, every `metrics_interval` and once at the close. It is called on a thread of its own
+    /// that exists only if there is a sink. A snapshot that it does not take, by an error or a panic, is merged with the
+    /// next; a close waits for the last one, within its timeout. See [`EmbeddedMetrics`](crate::EmbeddedMetrics) for a
+    /// sink that is there. Without one, [`Producer::metrics`] tells them all the same.
+    #[must_use]
+    pub fn metrics_sink(mut self, sink: impl MetricsSink + 'static) -> ProducerBuilder {
+        self.sink = Some(Arc::new(Mutex::new(sink)));
+        self
+    }
+
+    /// One more dimension on all metrics.
+    #[must_use]
+    pub fn metrics_dimension(mut self, name: impl Into<String>, value: impl Into<String>) -> ProducerBuilder {
+        self.config.metrics_dimensions.push((name.into(), value.into()));
+        self
+    }
+
     setters! {
         /// AWS region; by default the one that AWS's chain finds.
         region: impl Into<String> = Some(region.into());
         /// URL of the endpoint; by default AWS's for the region.
         endpoint_url: impl Into<String> = Some(endpoint_url.into());
+        /// Whether AWS's FIPS endpoint is written to; by default as AWS's environment variable or profile says.
+        use_fips: bool = Some(use_fips);
+        /// Whether AWS's dual-stack endpoint is written to; by default as AWS's environment variable or profile says.
+        use_dual_stack: bool = Some(use_dual_stack);
+        /// The HTTP proxy on the way to the endpoint; by default the environment's, see [`ProxyChoice`].
+        proxy: ProxyChoice = proxy;
         /// Credentials; by default AWS's chain.
         credentials: StaticCredentials = Some(credentials);
         /// Whether records are aggregated.
@@ -159,6 +186,14 @@ impl ProducerBuilder {
         tls_roots: TlsRoots = tls_roots;
         /// **Dangerous.** Takes any certificate from anybody; see [`Config::danger_accept_invalid_certificates`].
         danger_accept_invalid_certificates: bool = danger_accept_invalid_certificates;
+        /// Which of the KPL's metrics are gathered; by default all.
+        metrics_level: MetricsLevel = metrics_level;
+        /// How finely they are told apart; by default by shard.
+        metrics_granularity: MetricsGranularity = metrics_granularity;
+        /// The namespace that they are told under; by default the KPL's, `KinesisProducerLibrary`.
+        metrics_namespace: impl Into<String> = metrics_namespace.into();
+        /// How often the sink of metrics is called; by default every 60 s.
+        metrics_interval: Duration = metrics_interval;
         /// Seed of jitter. Two producers with one seed back off alike; by default it is drawn at the start.
         seed: u64 = Some(seed);
     }

@@ -126,6 +126,30 @@ pub enum IdleStrategy {
     Spin,
 }
 
+/// Which of the KPL's metrics are gathered and told. The table of metrics is at [`Metric`](crate::metrics::Metric).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum MetricsLevel {
+    /// None: nothing is gathered, snapshots are empty, and a sink is never called.
+    None,
+    /// Those that tell whether records arrive: rates of success, errors, expirations, buffering times.
+    Summary,
+    /// All.
+    #[default]
+    Detailed,
+}
+
+/// How finely metrics are told apart. What is known by shard is told by stream and in all as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum MetricsGranularity {
+    /// Of the producer, in all.
+    Global,
+    /// And by stream.
+    Stream,
+    /// And by shard, of streams with at most 100 open shards.
+    #[default]
+    Shard,
+}
+
 /// Credentials that were given, in the place of the default chain. `Debug` shows no secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StaticCredentials {
@@ -166,6 +190,46 @@ impl fmt::Debug for TlsRoots {
     }
 }
 
+/// Which HTTP proxy stands between the producer and its endpoint. `Debug` shows no user name and no password.
+///
+/// A TLS endpoint is reached through a tunnel (`CONNECT`), with TLS inside it; of one in the clear the proxy reads and
+/// forwards every request. The endpoint's name is the proxy's to resolve. AWS's credential chain uses none.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub enum ProxyChoice {
+    /// What the environment says when the producer is built: for a TLS endpoint `HTTPS_PROXY` or `https_proxy`, for one
+    /// in the clear `http_proxy` alone (a web server sets `HTTP_PROXY` as its client wishes), for both `ALL_PROXY` or
+    /// `all_proxy`; the first that is not empty. `NO_PROXY` or `no_proxy` exempts hosts: names with all below them,
+    /// addresses, networks (`10.0.0.0/8`), each of these but networks with a port if it likes, or `*`. Loopback
+    /// addresses and `localhost` are exempt.
+    #[default]
+    Environment,
+    /// None.
+    Off,
+    /// This one, for every endpoint, on loopback too: `http://[USER:PASSWORD@]HOST[:PORT]`, port 80 if there is none.
+    /// What is no sign of a URL is percent-encoded. `NO_PROXY` is not looked at.
+    Url(String),
+}
+
+impl fmt::Debug for ProxyChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProxyChoice::Environment => f.write_str("Environment"),
+            ProxyChoice::Off => f.write_str("Off"),
+            ProxyChoice::Url(url) => write!(f, "Url({:?})", without_user(url)),
+        }
+    }
+}
+
+/// A URL as it may be shown: with `***` for the user's name and password, also where it is no URL.
+pub(crate) fn without_user(url: &str) -> String {
+    let Some((before, host)) = url.rsplit_once('@') else { return url.to_owned() };
+    let scheme = before.split_once("://").map(|(scheme, _)| scheme);
+    match scheme.filter(|scheme| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
+        Some(scheme) => format!("{scheme}://***@{host}"),
+        None => format!("***@{host}"),
+    }
+}
+
 /// The whole configuration of a producer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -173,6 +237,14 @@ pub struct Config {
     pub region: Option<String>,
     /// URL of the endpoint; by default AWS's for the region.
     pub endpoint_url: Option<String>,
+    /// Whether AWS's FIPS endpoint is written to; by default as `AWS_USE_FIPS_ENDPOINT` or the profile's
+    /// `use_fips_endpoint` says. This library's own cryptography is not validated.
+    pub use_fips: Option<bool>,
+    /// Whether AWS's dual-stack endpoint, which has IPv6 addresses too, is written to; by default as
+    /// `AWS_USE_DUALSTACK_ENDPOINT` or the profile's `use_dualstack_endpoint` says.
+    pub use_dual_stack: Option<bool>,
+    /// The HTTP proxy on the way to the endpoint, for records and for shard lists alike.
+    pub proxy: ProxyChoice,
     /// Credentials; by default AWS's chain.
     pub credentials: Option<StaticCredentials>,
     /// Whether records are aggregated.
@@ -246,6 +318,16 @@ pub struct Config {
     /// **Dangerous.** Takes any certificate from anybody, so that whoever is on the way can read and change records,
     /// and gets session tokens. For test endpoints only; the producer warns of it in the log when it starts.
     pub danger_accept_invalid_certificates: bool,
+    /// Which metrics are gathered.
+    pub metrics_level: MetricsLevel,
+    /// How finely they are told apart.
+    pub metrics_granularity: MetricsGranularity,
+    /// The namespace that they are told under: 1 to 255 of CloudWatch's characters, not beginning with `:` or `AWS/`.
+    pub metrics_namespace: String,
+    /// How often a sink of metrics is called; without one it is of no meaning.
+    pub metrics_interval: Duration,
+    /// Further dimensions of all metrics, names and values, at most 27: beside the KPL's three they are CloudWatch's 30.
+    pub metrics_dimensions: Vec<(String, String)>,
     /// Seed of jitter. Two producers with one seed back off alike; by default it is drawn at the start.
     pub seed: Option<u64>,
 }
@@ -255,6 +337,9 @@ impl Default for Config {
         Config {
             region: None,
             endpoint_url: None,
+            use_fips: None,
+            use_dual_stack: None,
+            proxy: ProxyChoice::Environment,
             credentials: None,
             aggregation_enabled: true,
             aggregation_max_count: limits::AGGREGATION_COUNT_DEFAULT,
@@ -289,6 +374,11 @@ impl Default for Config {
             wire: WireFormat::Auto,
             tls_roots: TlsRoots::Platform,
             danger_accept_invalid_certificates: false,
+            metrics_level: MetricsLevel::Detailed,
+            metrics_granularity: MetricsGranularity::Shard,
+            metrics_namespace: limits::METRICS_NAMESPACE_DEFAULT.to_owned(),
+            metrics_interval: limits::METRICS_INTERVAL_DEFAULT,
+            metrics_dimensions: Vec::new(),
             seed: None,
         }
     }
@@ -338,5 +428,20 @@ mod tests {
         };
         let text = format!("{credentials:?}");
         assert!(text.contains("AKID") && !text.contains("hush") && !text.contains("token"), "{text}");
+    }
+
+    #[test]
+    fn debug_shows_no_password_of_a_proxy() {
+        for (url, shown) in [
+            ("http://proxy:3128", "http://proxy:3128"),
+            ("http://me:hush@proxy:3128", "http://***@proxy:3128"),
+            ("me:hush@proxy", "***@proxy"),
+            ("http://me:hu/s@h@proxy", "http://***@proxy"),
+            ("http://me:hush://@proxy", "http://***@proxy"),
+            ("me:hush://@proxy", "***@proxy"),
+            ("hush@", "***@"),
+        ] {
+            assert_eq!(format!("{:?}", ProxyChoice::Url(url.into())), format!("Url({shown:?})"));
+        }
     }
 }

@@ -62,6 +62,8 @@ pub mod engine;
 #[cfg(feature = "aws")]
 mod fork;
 #[cfg(feature = "aws")]
+mod proxy;
+#[cfg(feature = "aws")]
 mod trust;
 
 #[cfg(feature = "aws")]
@@ -87,12 +89,13 @@ mod submitter;
 mod waiting;
 
 pub use config::{
-    Config, CoreRuntime, IdleStrategy, OuterPartitionKey, Pinning, RateLimit, RuntimeChoice, ShardMapPolicy,
-    StaticCredentials, StreamOptions, TlsRoots, WireFormat,
+    Config, CoreRuntime, IdleStrategy, MetricsGranularity, MetricsLevel, OuterPartitionKey, Pinning, ProxyChoice,
+    RateLimit, RuntimeChoice, ShardMapPolicy, StaticCredentials, StreamOptions, TlsRoots, WireFormat,
 };
 pub use error::{
     ConfigError, ConfigFault, FlushError, PutError, PutErrorReason, StartError, StreamError, SubmitterError,
 };
+pub use metrics::{EmbeddedMetrics, Metric, MetricSample, MetricsSink, MetricsSnapshot, SinkError};
 pub use outcome::{Attempt, AttemptResult, Counts, Delivered, ErrorCode, Failure, Health};
 pub use record::{HashKey, Placement, Record};
 

@@ -139,6 +139,28 @@ pub const SPIN_MAX: Duration = Duration::from_secs(1);
 /// at the rings, and an answer that is seen so much later is still early beside the network's time.
 pub const SPIN_SLICE: Duration = Duration::from_micros(50);
 
+/// `metrics_namespace`. KPL.
+pub const METRICS_NAMESPACE_DEFAULT: &str = "KinesisProducerLibrary";
+/// `metrics_interval`. KPL.
+pub const METRICS_INTERVAL_DEFAULT: Duration = Duration::from_secs(60);
+/// How often the pending records are sampled while there is a sink of metrics. KPL.
+pub const METRICS_SAMPLE_EVERY: Duration = Duration::from_millis(200);
+/// Open shards of a stream whose metrics are told by shard. Ours: each is some ten metrics of CloudWatch,
+/// which bills them.
+pub const METRICS_SHARDS_MAX: usize = 100;
+/// Error codes that are told apart in one place. Ours: a code is whatever the endpoint says.
+pub const METRICS_CODES_MAX: usize = 50;
+/// Dimensions of a metric. CloudWatch.
+pub const METRICS_DIMENSIONS_MAX: usize = 30;
+/// Of these, the KPL's own: error code, stream, shard.
+pub const METRICS_DIMENSIONS_OWN: [&str; 3] = ["ErrorCode", "StreamName", "ShardId"];
+/// Characters of a namespace and of a dimension's name. CloudWatch.
+pub const METRICS_NAME_MAX: usize = 255;
+/// Characters of a dimension's value. CloudWatch.
+pub const METRICS_DIMENSION_VALUE_MAX: usize = 1024;
+/// Values of one metric in a line of the embedded metric format. CloudWatch.
+pub const METRICS_VALUES_MAX: usize = 100;
+
 /// How long a question to a core may take. Ours: a turn is far shorter.
 pub const COMMAND_WAIT: Duration = Duration::from_millis(500);
 /// How often a close after a core's failure looks whether the other cores' records have their outcomes. Ours.

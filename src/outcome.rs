@@ -20,6 +20,7 @@
 //! | `StreamUnavailable` | the stream's shards could not be listed | no | no |
 //! | `Credentials` | no credentials, region or endpoint could be had | no | yes |
 //! | `Dns`, `Connect`, `Tls` | no connection came about | no | yes |
+//! | `Proxy` | no connection came about, or a request was not taken, for the proxy's sake | no | yes |
 //! | `Reset` | the connection ended during the request | if bytes had been sent | yes |
 //! | `Timeout` | no answer within `request_timeout` | yes | yes |
 //! | `Unreadable Answer` | the answer is not one of the protocol | yes | yes |
@@ -62,6 +63,8 @@ pub enum ErrorCode {
     Connect,
     /// No TLS session with the endpoint.
     Tls,
+    /// The proxy cannot be reached, or refuses.
+    Proxy,
     /// The connection ended before the answer.
     Reset,
     /// No answer in time.
@@ -89,6 +92,7 @@ impl ErrorCode {
             ErrorCode::Dns => "Dns",
             ErrorCode::Connect => "Connect",
             ErrorCode::Tls => "Tls",
+            ErrorCode::Proxy => "Proxy",
             ErrorCode::Reset => "Reset",
             ErrorCode::Timeout => "Timeout",
             ErrorCode::UnreadableAnswer => "Unreadable Answer",

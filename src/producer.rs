@@ -21,8 +21,9 @@ use crate::control::service;
 use crate::error::{ConfigError, ConfigFault, FlushError, PutError, StartError, StreamError, SubmitterError};
 use crate::fork::Origin;
 use crate::limits::{CORES_END_WAIT, MESH_RING_MESSAGES, POOL_SUBMITTERS, STREAMS_MAX};
-use crate::metrics::Counters;
+use crate::metrics::{Counters, MetricsSnapshot};
 use crate::outcome::{Counts, Health};
+use crate::proxy::Proxies;
 use crate::record::{CoreId, Record, StreamId, StreamName};
 use crate::reply::{ByOutcome, Detached};
 use crate::ring::{self, Budget};
@@ -32,7 +33,7 @@ use crate::runtime::core::Seat;
 use crate::runtime::mesh::MeshRings;
 use crate::runtime::signals::block_sigpipe;
 use crate::runtime::thread::start_core;
-use crate::shared::{End, Ends, FlushCell, Shared, StreamState, lock};
+use crate::shared::{End, Ends, FlushCell, Shared, SharedSink, StreamState, lock};
 use crate::stream::Stream;
 use crate::submitter::{Submitter, Use};
 use crate::trust;
@@ -69,16 +70,17 @@ impl Producer {
     /// # Errors
     /// Every fault of the configuration at once, a thread that could not be started, or a runtime that was refused.
     pub fn start(config: Config) -> Result<Producer, StartError> {
-        Producer::start_with(config, None, None)
+        Producer::start_with(config, None, None, None)
     }
 
-    /// The same, with a provider of credentials, and how messages call it, and with a handler of failures.
+    /// The same, with a provider of credentials, and how messages call it, a handler of failures, and a sink of metrics.
     pub(crate) fn start_with(
         config: Config,
         provider: Option<GivenProvider>,
         handler: Option<Handler>,
+        sink: Option<SharedSink>,
     ) -> Result<Producer, StartError> {
-        let Checked { tls, plan } = check(&config, provider.is_some()).map_err(StartError::Config)?;
+        let Checked { tls, proxies, plan } = check(&config, provider.is_some()).map_err(StartError::Config)?;
         let source = match (provider, &config.credentials) {
             (Some((provider, name)), _) => CredentialSource::given(provider, name),
             (None, Some(given)) => CredentialSource::fixed(given),
@@ -127,11 +129,17 @@ impl Producer {
             .spawn(move || {
                 block_sigpipe();
                 let publish = Box::new(move |notice| notices.on_notice(notice));
-                if let Err(error) = service::run(config, source, tls, (orders, order_inbox), publish) {
+                if let Err(error) = service::run(config, source, tls, proxies, (orders, order_inbox), publish) {
                     tracing::error!(%error, "the control thread could not start; shards will not be found");
                 }
             })
             .map_err(|error| abort(&shared, StartError::Thread { reason: error.to_string() }))?;
+        if let Some(sink) = sink {
+            shared.start_uploads(sink).map_err(|error| {
+                shared.order(service::Order::Stop);
+                abort(&shared, StartError::Thread { reason: error.to_string() })
+            })?;
+        }
         Ok(Producer(Arc::new(Inner { shared, runtime, pool: Pool::default() })))
     }
 
@@ -173,7 +181,10 @@ impl Producer {
         }
         streams.push(Arc::clone(&state));
         // Under the lock, so that cores learn of streams in the order of their numbers, and before anybody can put.
-        shared.command_all(|| Command::Stream { id, name: name.clone(), config: Box::new(config.clone()) });
+        shared.command_all(|| {
+            let tallies = Arc::clone(&state.tallies);
+            Command::Stream { id, name: name.clone(), config: Box::new(config.clone()), tallies }
+        });
         drop(streams);
         shared.order(service::Order::Stream(id, name));
         Ok(Stream(state))
@@ -299,6 +310,12 @@ impl Producer {
         self.0.shared.counters()
     }
 
+    /// The KPL's metrics, since the producer was built. Asks the cores, and so takes up to a turn. Empty with
+    /// [`MetricsLevel::None`](crate::MetricsLevel::None).
+    pub fn metrics(&self) -> MetricsSnapshot {
+        self.0.shared.metrics()
+    }
+
     /// The configuration in force.
     pub fn config(&self) -> &Config {
         &self.0.shared.config
@@ -352,6 +369,7 @@ impl Drop for CloseOnDrop {
 struct Checked {
     /// How TLS is spoken; nothing if the endpoint is in the clear.
     tls: Option<Arc<ClientConfig>>,
+    proxies: Arc<Proxies>,
     plan: Plan,
 }
 
@@ -363,14 +381,18 @@ fn check(config: &Config, has_provider: bool) -> Result<Checked, ConfigError> {
         faults.push(ConfigFault { field, value, bound: "one or the other".to_owned() });
     }
     let tls = trust::client_config(config);
+    let proxies = Proxies::new(config);
     // The lot is not the jitter's seed: that may be given, and then alike in many containers.
     let plan = Plan::new(config, Machine::read(), service::random());
-    match (tls, plan) {
-        (Ok(tls), Ok(plan)) if faults.is_empty() => return Ok(Checked { tls, plan }),
-        (tls, plan) => {
+    match (tls, proxies, plan) {
+        (Ok(tls), Ok(proxies), Ok(plan)) if faults.is_empty() => {
+            return Ok(Checked { tls, proxies: Arc::new(proxies), plan });
+        }
+        (tls, proxies, plan) => {
             // Of roots that are missing altogether, and of CPUs named twice, the first check has told.
             let told = |fault: &ConfigFault| faults.iter().any(|other| other.field == fault.field);
-            let more: Vec<_> = [tls.err(), plan.err()].into_iter().flatten().filter(|fault| !told(fault)).collect();
+            let more = [tls.err(), proxies.err(), plan.err()].into_iter().flatten();
+            let more: Vec<_> = more.filter(|fault| !told(fault)).collect();
             faults.extend(more);
         }
     }
@@ -429,6 +451,7 @@ fn begin_close(shared: &Arc<Shared>, timeout: Duration) -> Arc<Cell<Counts>> {
         tracing::error!(%error, "no thread to close on; what is outstanding fails as closed");
         shared.command_all(|| Command::Close);
         shared.order(service::Order::Stop);
+        shared.end_uploads(Duration::ZERO);
         cell.set(shared.counts());
     }
     cell
@@ -456,10 +479,14 @@ fn run_close(shared: &Shared, timeout: Duration) -> Counts {
     if !shared.callbacks.wait_until_told(told_by.max(Instant::now() + CALLBACKS_WAIT)) {
         tracing::error!("the handler of failures has not returned; it is not waited for any longer");
     }
+    let left = told_by.saturating_duration_since(Instant::now()).max(CALLBACKS_WAIT);
+    if !shared.end_uploads(left) {
+        tracing::error!("the sink of metrics has not returned; it is not waited for any longer");
+    }
     shared.counts()
 }
 
-/// How long a close that has used up its timeout waits for the handler of failures.
+/// How long a close that has used up its timeout waits for the handler of failures, and for the sink of metrics.
 const CALLBACKS_WAIT: Duration = Duration::from_millis(20);
 
 #[cfg(test)]

@@ -9,8 +9,11 @@
 //! It carries what the control thread publishes to the cores, as those two never meet. Nothing here is on a put's
 //! path but two words that are rarely written: the budget and a stream's `refused` flag.
 
+mod access;
 mod flushes;
+mod meter;
 mod news;
+mod uploads;
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -27,7 +30,7 @@ use crate::control::service::Order;
 use crate::error::{PutErrorReason, StreamError};
 use crate::fork::Origin;
 use crate::limits::{COMMAND_WAIT, OUTCOMES_POLL, OUTER_PARTITION_KEY};
-use crate::metrics::{CoreCounters, Counters, SubmitterCounters};
+use crate::metrics::{CoreCounters, Counters, StreamTally, SubmitterCounters};
 use crate::outcome::{Counts, ErrorCode, Settlement};
 use crate::record::{CoreId, Record, StreamId, StreamName};
 use crate::ring::{Budget, Doorbell, Flag, Ledger, Purse, WaitError};
@@ -39,6 +42,8 @@ use crate::waiting::Cell;
 
 pub(crate) use flushes::FlushCell;
 use flushes::Flushes;
+use meter::Meter;
+pub(crate) use uploads::SharedSink;
 
 /// Why a producer takes no more records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +76,8 @@ pub(crate) struct StreamState {
     refusal: Mutex<String>,
     /// Done once its first map is there; an error while it cannot be had.
     pub(crate) readiness: Cell<Result<(), StreamError>>,
+    /// What each core has to do with its records, by [`CoreId`].
+    pub(crate) tallies: Arc<[StreamTally]>,
 }
 
 impl StreamState {
@@ -85,6 +92,7 @@ impl StreamState {
             refused: Flag::default(),
             refusal: Mutex::default(),
             readiness: Cell::default(),
+            tallies: producer.commands.iter().map(|_| StreamTally::default()).collect(),
         }
     }
 
@@ -146,6 +154,7 @@ pub(crate) struct Shared {
     pub(crate) streams: Mutex<Vec<Arc<StreamState>>>,
     pub(crate) end: OnceLock<End>,
     flushes: Mutex<Flushes>,
+    meter: Meter,
     /// Cores that run.
     alive: Mutex<usize>,
     /// Notified when a core ends.
@@ -183,6 +192,7 @@ impl Shared {
     pub(crate) fn new(config: Config, tls: Option<Arc<ClientConfig>>, ends: Ends, origin: Origin) -> Shared {
         let cores = ends.commands.len();
         let barrier = process_barrier();
+        let meter = Meter::new(&config);
         let doorbell = || Arc::new(barrier.map_or_else(Doorbell::new, Doorbell::with_barrier));
         Shared {
             wire: Mutex::new(config.wire),
@@ -202,6 +212,7 @@ impl Shared {
             streams: Mutex::default(),
             end: OnceLock::new(),
             flushes: Mutex::default(),
+            meter,
             alive: Mutex::new(cores),
             core_ended: Condvar::new(),
             last_error: Mutex::default(),
@@ -409,6 +420,6 @@ impl Shared {
 }
 
 /// Locks; a panic elsewhere while the lock was held does not matter, as every critical section here is a plain update.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

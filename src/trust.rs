@@ -94,6 +94,11 @@ fn platform() -> RootCertStore {
     roots
 }
 
+/// The message of every failure.
+pub(crate) fn no_tls(host: &str, reason: &str) -> String {
+    format!("no TLS with {host}: {reason}")
+}
+
 /// Why no TLS came about, in words that tell what to look at.
 pub(crate) fn reason(error: &TlsError) -> String {
     use CertificateError as Bad;

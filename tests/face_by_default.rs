@@ -3,6 +3,8 @@
 use kpl::RuntimeChoice;
 
 mod face;
+mod process;
+mod relay;
 
 /// What every producer of the tests is to run on.
 const RUNTIME: RuntimeChoice = RuntimeChoice::Auto;

@@ -115,7 +115,7 @@ fn where_too_little_memory_may_be_locked_the_producer_works_on_tokio() {
         assert!(reason.contains("RLIMIT_MEMLOCK is 65536 bytes") && reason.contains("524288"), "{reason}");
         return;
     }
-    assert!(run_child(test, &endpoint().url()).success());
+    assert!(run_child(test, &endpoint().url(), &[]).success());
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn the_child_of_a_fork_gets_errors_and_the_parent_goes_on() {
         return;
     }
     let endpoint = endpoint();
-    assert!(run_child(test, &endpoint.url()).success());
+    assert!(run_child(test, &endpoint.url(), &[]).success());
     let mut stored: Vec<_> = endpoint.read_stream("orders").expect("a stream").into_iter().map(|r| r.data).collect();
     stored.sort_unstable();
     let each: [&[u8]; 4] = [b"after", b"before", b"by the child", b"in the air"];
@@ -159,6 +159,7 @@ fn fork_beside_a_producer(url: &str, choice: RuntimeChoice) {
                 assert_eq!(producer.flush().wait(), Err(FlushError::Forked));
                 assert_eq!(producer.flush_stream(&stream).wait(), Err(FlushError::Forked));
                 assert_eq!(waiting.wait().expect_err("the parent's").code(), &ErrorCode::CoreFailed);
+                assert!(producer.metrics().samples().is_empty());
                 assert_eq!(producer.close(LIMIT).wait().accepted, 0);
                 drop((submitter, stream, producer, lingering));
                 let own = builder(url, choice).build().expect("a producer of its own");
@@ -213,14 +214,14 @@ fn a_peer_that_closes_does_not_kill_a_host_that_left_sigpipe_alone() {
     }
     // The signal does kill who does not block it, or the rest shows nothing.
     use std::os::unix::process::ExitStatusExt;
-    assert_eq!(run_child(test, "a plain write").signal(), Some(libc::SIGPIPE));
+    assert_eq!(run_child(test, "a plain write", &[]).signal(), Some(libc::SIGPIPE));
     let mut config = EndpointConfig::emulator();
     config.script = Some(Box::new(|request| match request.operation {
         "PutRecords" if request.index % 2 == 0 => Action::CloseConnection,
         "PutRecords" => Action::ResetConnection,
         _ => Action::Pass,
     }));
-    assert!(run_child(test, &start(config).url()).success());
+    assert!(run_child(test, &start(config).url(), &[]).success());
 }
 
 /// Writes until the system says that nobody reads.
@@ -246,7 +247,7 @@ fn an_idle_core_gives_the_rings_of_submitters_back_that_are_gone() {
         CHOICES.iter().for_each(|choice| leave_an_idle_core(&url, *choice));
         return;
     }
-    assert!(run_child(test, &endpoint().url()).success());
+    assert!(run_child(test, &endpoint().url(), &[]).success());
 }
 
 fn leave_an_idle_core(url: &str, choice: RuntimeChoice) {
@@ -293,7 +294,7 @@ fn a_producer_has_two_threads() {
         }
         return;
     }
-    assert!(run_child(test, &endpoint().url()).success());
+    assert!(run_child(test, &endpoint().url(), &[]).success());
 }
 
 /// A thread of this process.

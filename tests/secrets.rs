@@ -12,13 +12,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use endpoint::{Action, Credentials as Key, Endpoint, EndpointConfig, TlsOptions};
 use kpl::credentials::{Credentials, CredentialsError, ProvideCredentials, future};
-use kpl::{Producer, ProducerBuilder, Record, StaticCredentials, TlsRoots, WireFormat};
+use kpl::{Producer, ProducerBuilder, ProxyChoice, Record, StaticCredentials, TlsRoots, WireFormat};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
 use tracing::{Event, Metadata, Subscriber};
 
+use self::relay::{Manner, Relay};
+
+mod relay;
+
 const SECRET: &str = "wJalrXUtnFEMIsecretK7MDENGbPxRfiCY";
 const TOKEN: &str = "FwoGZXIvYXdzEtokenBYaDHx7pL2Yc9qkR";
+/// Of a proxy.
+const PASSWORD: &str = "zq7Hpassw0rdTm4Xe9";
+/// What the proxy is sent, for `me` and that.
+const AUTHORIZATION: &str = "bWU6enE3SHBhc3N3MHJkVG00WGU5";
 
 /// Whose lines these are that begin so: AWS's SDK, which lists shards. At this level it logs the service's answers whole,
 /// and the service repeats a session token where it refuses a signature. That is out of this library's hands.
@@ -92,7 +100,8 @@ fn listen() {
 /// Where a secret stands in `text`, with what is around it.
 fn leak(text: &str) -> Option<&str> {
     // Half a token is half a token.
-    let known = [SECRET, TOKEN, &SECRET[..12], &TOKEN[..12]].into_iter().filter_map(|secret| text.find(secret)).min();
+    let secrets = [SECRET, TOKEN, PASSWORD, AUTHORIZATION, &SECRET[..12], &TOKEN[..12], &PASSWORD[..12]];
+    let known = secrets.into_iter().filter_map(|secret| text.find(secret)).min();
     let signature =
         text.match_indices("ignature=").map(|(at, name)| at + name.len()).find(|at| is_hexadecimal(&text[*at..]));
     let at = known.into_iter().chain(signature).min()?;
@@ -173,13 +182,44 @@ impl ProvideCredentials for Vault {
 
 #[test]
 fn the_watch_finds_what_is_planted() {
-    for text in [SECRET, TOKEN, &format!("x{}y", &TOKEN[..20]), &format!("Signature={}", "0f".repeat(32))] {
+    for text in [
+        SECRET,
+        TOKEN,
+        PASSWORD,
+        AUTHORIZATION,
+        &format!("x{}y", &TOKEN[..20]),
+        &format!("Signature={}", "0f".repeat(32)),
+    ] {
         assert!(leak(text).is_some(), "{text}");
     }
     assert_eq!(leak("Signature=*** x-amz-security-token:***"), None);
     listen();
     tracing::trace!(planted = "so it is", "a word");
     assert!(LOG.lock().unwrap_or_else(PoisonError::into_inner).contains("planted=\"so it is\""));
+}
+
+/// Proxies that take a user's password, refuse it, and repeat it as they refuse.
+fn look_at_proxies() {
+    for tls in [false, true] {
+        let options = tls.then(|| TlsOptions::new().expect("a chain"));
+        let roots = options.as_ref().map(|options| TlsRoots::Pem(options.ca_pem().as_bytes().to_vec()));
+        let endpoint = serve(|config| config.tls = options);
+        let echo = format!("HTTP/1.1 407 {PASSWORD}\r\ncontent-length: 28\r\n\r\n{AUTHORIZATION}");
+        for (demands, says, word) in [
+            (Some(format!("Basic {AUTHORIZATION}")), None, "Delivered {"),
+            (Some("another".to_owned()), None, "407 Proxy Authentication Required"),
+            (None, Some(echo), "407 Proxy Authentication Required"),
+        ] {
+            let relay = Relay::start(endpoint.address(), Manner::default());
+            relay.behave(Manner { demands, says });
+            let build = builder(&endpoint.url()).credentials(credentials(SECRET));
+            let build = build.proxy(ProxyChoice::Url(relay.url(&format!("me:{PASSWORD}"))));
+            let build = if let Some(roots) = &roots { build.tls_roots(roots.clone()) } else { build };
+            let said = look_at("a proxy", build);
+            assert!(said.contains(word), "{said}");
+            assert!(relay.heads().iter().all(|head| head.contains(AUTHORIZATION)), "it is the proxy's to know");
+        }
+    }
 }
 
 #[test]
@@ -237,6 +277,11 @@ fn no_secret_is_logged_shown_or_said() {
     let said = look_at("TLS that fails", build);
     assert!(said.contains("TLS") || said.contains("certificate"), "{said}");
 
+    look_at_proxies();
+
+    let proxy = ProxyChoice::Url(format!("https://me:{PASSWORD}@127.0.0.1"));
+    let error = builder(&endpoint.url()).proxy(proxy).build().expect_err("TLS to a proxy");
+    assert_clean("an error about a proxy", &format!("{error} {error:?}"));
     let both = builder(&endpoint.url()).credentials(credentials(SECRET));
     let both = both.credentials_provider(Vault { _secret: SECRET, gives: None, hangs: false });
     let error = both.max_record_size(0).build().expect_err("it is wrong twice");

@@ -178,7 +178,7 @@ fn count(counts: u64) {
 
 /// Whether the child lived: nothing if the kernel killed it for a call.
 fn lives(test: &str, url: &str, runtime: RuntimeChoice, style: Style, part: Part) -> bool {
-    let status = run_child(test, &format!("{url} {runtime:?} {style:?} {part:?}"));
+    let status = run_child(test, &format!("{url} {runtime:?} {style:?} {part:?}"), &[]);
     match (status.code(), status.signal()) {
         (Some(NO_CALL), None) => true,
         (None, Some(libc::SIGSYS)) => false,

@@ -29,7 +29,7 @@ const WORDS: [&str; 6] = ["limits", "time", "record", "outcome", "error", "confi
 const TOOLS: [&str; 3] = ["ring", "codec", "metrics"];
 const ENGINE: [&str; 1] = ["engine"];
 /// What both edges use: they never import each other.
-const EDGE_TOOLS: [&str; 2] = ["fork", "trust"];
+const EDGE_TOOLS: [&str; 3] = ["fork", "proxy", "trust"];
 const EDGES: [&str; 2] = ["runtime", "control"];
 const FACE: [&str; 8] = ["builder", "producer", "submitter", "reply", "stream", "shared", "callbacks", "waiting"];
 const STAGES: [&str; 7] = ["router", "aggregator", "limiter", "collector", "sender", "retrier", "settler"];

@@ -10,8 +10,8 @@ use crate::error::{ConfigError, ConfigFault};
 use crate::limits;
 
 impl Config {
-    /// Checks every field and every relation. Whether [`Config::tls_roots`] can be read, and [`Config::cpus`] and
-    /// [`Pinning::On`] be had, is checked when the producer is built.
+    /// Checks every field and every relation. Whether [`Config::tls_roots`] and [`Config::proxy`] can be read, and
+    /// [`Config::cpus`] and [`Pinning::On`] be had, is checked when the producer is built.
     ///
     /// # Errors
     /// All faults, not only the first.
@@ -22,6 +22,7 @@ impl Config {
         self.check_times(&mut check);
         self.check_resources(&mut check);
         self.check_tls(&mut check);
+        self.check_metrics(&mut check);
         if check.faults.is_empty() { Ok(()) } else { Err(ConfigError { faults: check.faults }) }
     }
 
@@ -36,6 +37,16 @@ impl Config {
             let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
             let well_formed = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
             check.that(well_formed, "endpoint_url", url, "http://HOST[:PORT] or https://HOST[:PORT]");
+        }
+        for (field, given) in
+            [("endpoint_url, use_fips", self.use_fips), ("endpoint_url, use_dual_stack", self.use_dual_stack)]
+        {
+            check.relation(
+                self.endpoint_url.is_none() || given != Some(true),
+                field,
+                format!("{:?} and true", self.endpoint_url.as_deref().unwrap_or_default()),
+                "one or the other: a URL says itself which endpoint it is",
+            );
         }
         if let Some(credentials) = &self.credentials {
             let id = &credentials.access_key_id;
@@ -111,6 +122,36 @@ impl Config {
         check.relation(some, "tls_roots", format!("{:?}", self.tls_roots), "one certificate at least");
     }
 
+    fn check_metrics(&self, check: &mut Check) {
+        let (namespace, most) = (&self.metrics_namespace, limits::METRICS_NAME_MAX);
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/#: ".contains(&byte);
+        let well_formed = (1..=most).contains(&namespace.len())
+            && namespace.bytes().all(allowed)
+            && !namespace.trim().is_empty()
+            && !namespace.starts_with([':'])
+            && !namespace.starts_with("AWS/");
+        let bound = format!("1 to {most} of a-z, A-Z, 0-9, . _ - / # : and blanks, not beginning with : or AWS/");
+        check.that(well_formed, "metrics_namespace", namespace, &bound);
+        let interval = self.metrics_interval;
+        check.duration("metrics_interval", interval, Duration::from_millis(1), limits::DURATION_MAX);
+        let dimensions = &self.metrics_dimensions;
+        let most = limits::METRICS_DIMENSIONS_MAX - limits::METRICS_DIMENSIONS_OWN.len();
+        let bound = format!("0 to {most} dimensions");
+        check.relation(dimensions.len() <= most, "metrics_dimensions", dimensions.len().to_string(), &bound);
+        for (place, (name, value)) in dimensions.iter().enumerate() {
+            let name_max = limits::METRICS_NAME_MAX;
+            let bound = format!("1 to {name_max} printable ASCII characters, not blanks alone, not beginning with :");
+            let well_formed = is_printable(name, name_max) && !name.starts_with(':');
+            check.that(well_formed, "metrics_dimensions (name)", name, &bound);
+            let value_max = limits::METRICS_DIMENSION_VALUE_MAX;
+            let bound = format!("1 to {value_max} printable ASCII characters, not blanks alone");
+            check.that(is_printable(value, value_max), "metrics_dimensions (value)", value, &bound);
+            let own = limits::METRICS_DIMENSIONS_OWN.contains(&name.as_str());
+            let twice = dimensions[..place].iter().any(|(other, _)| other == name);
+            check.that(!own && !twice, "metrics_dimensions (name)", name, "one that is not there yet");
+        }
+    }
+
     fn check_resources(&self, check: &mut Check) {
         check.range("max_connections_per_core", self.max_connections_per_core, 1, limits::CONNECTIONS_MAX);
         check.range("max_outstanding_records", self.max_outstanding_records, 1, limits::OUTSTANDING_RECORDS_MAX);
@@ -161,6 +202,12 @@ impl Config {
             "such that cores are pinned to what is named: Auto or On, or no CPUs",
         );
     }
+}
+
+/// Whether CloudWatch takes a text as a dimension's name or value.
+fn is_printable(text: &str, most: usize) -> bool {
+    let printable = text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    (1..=most).contains(&text.len()) && printable && !text.trim().is_empty()
 }
 
 /// Collects faults.
@@ -239,6 +286,27 @@ mod tests {
     }
 
     #[test]
+    fn a_url_cannot_be_had_together_with_an_endpoint_of_awss_choice() {
+        let given = |use_fips, use_dual_stack| Config {
+            endpoint_url: Some("https://kinesis.test".into()),
+            use_fips,
+            use_dual_stack,
+            ..Config::default()
+        };
+        for config in [
+            given(None, Some(false)),
+            given(Some(false), None),
+            Config { endpoint_url: None, ..given(Some(true), Some(true)) },
+        ] {
+            config.validate().expect("no contradiction");
+        }
+        let error = given(Some(true), Some(true)).validate().expect_err("two contradictions");
+        let fields: Vec<_> = error.faults.iter().map(|fault| fault.field).collect();
+        assert_eq!(fields, ["endpoint_url, use_fips", "endpoint_url, use_dual_stack"]);
+        assert!(error.to_string().contains("\"https://kinesis.test\" and true"), "{error}");
+    }
+
+    #[test]
     fn a_core_spins_for_a_time_within_bounds() {
         let spinning = |time| Config { idle: IdleStrategy::SpinThenPark(time), ..Config::default() };
         for idle in [IdleStrategy::Park, IdleStrategy::Spin] {
@@ -253,6 +321,46 @@ mod tests {
             (Duration::from_millis(1001), "idle is SpinThenPark(1.001s), but must be"),
         ] {
             let error = spinning(time).validate().expect_err(text);
+            assert_eq!(error.faults.len(), 1, "{error}");
+            assert!(error.to_string().contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn metrics_are_told_under_names_that_cloudwatch_takes() {
+        let named = |namespace: &str| Config { metrics_namespace: namespace.into(), ..Config::default() };
+        let with = |dimensions: &[(&str, &str)]| {
+            let dimensions = dimensions.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            Config { metrics_dimensions: dimensions.collect(), ..Config::default() }
+        };
+        let many: Vec<_> = (0..28).map(|number| format!("Name{number}")).collect();
+        let many: Vec<_> = many.iter().map(|name| (name.as_str(), "x")).collect();
+        let (long, longer) = ("x".repeat(255), "x".repeat(1024));
+        for config in [named("a/B c"), named(&long), with(&[(&long, &longer), ("Host", "a b")]), with(&many[..27])] {
+            config.validate().expect("within bounds");
+        }
+        let (long, longer) = ("x".repeat(256), "x".repeat(1025));
+        let interval = |metrics_interval| Config { metrics_interval, ..Config::default() };
+        for (config, text) in [
+            (named(""), "metrics_namespace is \"\", but must be 1 to 255 of"),
+            (named(" "), "metrics_namespace is \" \""),
+            (named(":a"), "not beginning with : or AWS/"),
+            (named("AWS/Kinesis"), "metrics_namespace is \"AWS/Kinesis\""),
+            (named("é"), "metrics_namespace is"),
+            (named(&long), "metrics_namespace is"),
+            (interval(Duration::ZERO), "metrics_interval is 0ns, but must be 1ms to 86400s"),
+            (interval(Duration::MAX), "metrics_interval is"),
+            (with(&many), "metrics_dimensions is 28, but must be 0 to 27 dimensions"),
+            (with(&[("", "x")]), "metrics_dimensions (name) is \"\", but must be 1 to 255 printable"),
+            (with(&[(":x", "x")]), "metrics_dimensions (name) is \":x\""),
+            (with(&[(&long, "x")]), "metrics_dimensions (name) is"),
+            (with(&[("Host", " ")]), "metrics_dimensions (value) is \" \", but must be 1 to 1024 printable"),
+            (with(&[("Host", &longer)]), "metrics_dimensions (value) is"),
+            (with(&[("Host", "a\nb")]), "metrics_dimensions (value) is \"a\\nb\""),
+            (with(&[("Host", "x"), ("Host", "y")]), "metrics_dimensions (name) is \"Host\", but must be one that"),
+            (with(&[("ShardId", "x")]), "metrics_dimensions (name) is \"ShardId\", but must be one that"),
+        ] {
+            let error = config.validate().expect_err(text);
             assert_eq!(error.faults.len(), 1, "{error}");
             assert!(error.to_string().contains(text), "{error}");
         }

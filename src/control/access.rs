@@ -26,10 +26,11 @@ use aws_credential_types::provider::{ProvideCredentials, future};
 use tokio::time::Instant;
 
 use super::credentials::{CredentialSource, resolve_region};
-use super::endpoint::{Endpoint, EndpointError, locate};
+use super::endpoint::{Endpoint, EndpointError, Variant, locate};
 use super::service::delay;
 use crate::config::Config;
 use crate::outcome::ErrorCode;
+use crate::proxy::Proxies;
 
 /// How long before credentials expire they are asked for anew, if they last that long.
 const RENEW_AHEAD: Duration = Duration::from_secs(300);
@@ -51,6 +52,8 @@ pub(crate) struct Grant {
     pub(crate) credentials: Credentials,
     /// The region that signatures name.
     pub(crate) region: String,
+    /// Which of its endpoints it is.
+    pub(crate) variant: Variant,
     /// Grows when the credentials change.
     pub(crate) serial: u64,
 }
@@ -64,7 +67,7 @@ pub(crate) struct Found {
 /// Why there is no access.
 #[derive(Clone, Debug)]
 pub(crate) struct AccessError {
-    /// `Credentials` or `Dns`.
+    /// `Credentials`, `Dns` or `Proxy`.
     pub(crate) code: ErrorCode,
     /// What is missing.
     pub(crate) message: Arc<str>,
@@ -101,6 +104,8 @@ struct Ask {
 
 /// What is known of access, and when to ask next.
 pub(crate) struct Keeper {
+    config: Arc<Config>,
+    proxies: Arc<Proxies>,
     source: CredentialSource,
     published: Published,
     /// That of the published credentials; 0 if there are none.
@@ -122,8 +127,10 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     /// Nothing is known, and is to be asked for at once.
-    pub(crate) fn new(source: CredentialSource) -> Keeper {
+    pub(crate) fn new(config: Arc<Config>, proxies: Arc<Proxies>, source: CredentialSource) -> Keeper {
         Keeper {
+            config,
+            proxies,
             source,
             published: Published::default(),
             serial: 0,
@@ -159,19 +166,16 @@ impl Keeper {
     }
 
     /// An ask that is due, to be run and answered to [`Keeper::answered`].
-    pub(crate) fn begin(
-        &mut self,
-        now: Instant,
-        config: &Arc<Config>,
-    ) -> Option<impl Future<Output = Answer> + Send + use<>> {
+    pub(crate) fn begin(&mut self, now: Instant) -> Option<impl Future<Output = Answer> + Send + use<>> {
         self.due.take_if(|at| *at <= now)?;
         self.ask = Some(Ask { since: now, complained: false });
         self.asked = Some(now);
-        let (config, source, afresh) = (Arc::clone(config), self.source.clone(), self.refused);
+        let (config, proxies) = (Arc::clone(&self.config), Arc::clone(&self.proxies));
+        let (source, afresh) = (self.source.clone(), self.refused);
         Some(async move {
             let name = source.name();
             // In a task of its own, as a source may be anybody's code: its panic ends that task alone.
-            let asked = tokio::spawn(async move { find(&config, source, afresh).await }).await;
+            let asked = tokio::spawn(async move { find(&config, &proxies, source, afresh).await }).await;
             asked.unwrap_or_else(|_panic| Err(no_credentials(&format!("{name} panicked"))))
         })
     }
@@ -242,17 +246,23 @@ fn no_credentials(reason: &dyn std::fmt::Display) -> AccessError {
     AccessError { code: ErrorCode::Credentials, message: reason.to_string().into() }
 }
 
-async fn find(config: &Config, source: CredentialSource, afresh: bool) -> Answer {
+async fn find(config: &Config, proxies: &Proxies, source: CredentialSource, afresh: bool) -> Answer {
     let timeout = config.connect_timeout + config.request_timeout;
     let region = resolve_region(config.region.as_deref(), timeout).await.map_err(|error| no_credentials(&error))?;
     let (source, credentials) = source.ask(&region, afresh, timeout).await.map_err(|error| no_credentials(&error))?;
     let url = config.endpoint_url.as_deref();
-    let location = locate(url, &region, None).await.map_err(|error| no_credentials(&error))?;
-    let endpoint = location.look_up(timeout).await.map_err(|error| AccessError {
-        code: if matches!(error, EndpointError::NoAddress { .. }) { ErrorCode::Dns } else { ErrorCode::Credentials },
+    let variant = tokio::time::timeout(timeout, Variant::of(config)).await;
+    let variant = variant.map_err(|_elapsed| no_credentials(&format!("AWS's profile was not read in {timeout:?}")))?;
+    let location = locate(url, &region, variant, None).await.map_err(|error| no_credentials(&error))?;
+    let endpoint = location.look_up(proxies, timeout).await.map_err(|error| AccessError {
+        code: match error {
+            EndpointError::NoAddress { .. } => ErrorCode::Dns,
+            EndpointError::NoProxy { .. } => ErrorCode::Proxy,
+            EndpointError::InvalidUrl { .. } | EndpointError::NoEndpoint { .. } => ErrorCode::Credentials,
+        },
         message: error.to_string().into(),
     })?;
-    Ok(Found { grant: Grant { endpoint, credentials, region, serial: 0 }, source })
+    Ok(Found { grant: Grant { endpoint, credentials, region, variant, serial: 0 }, source })
 }
 
 #[cfg(test)]
@@ -265,9 +275,9 @@ mod tests {
 
     /// A keeper whose first ask, at `now`, has brought the key `old`.
     fn keeper(now: Instant) -> Keeper {
-        let mut keeper = Keeper::new(source());
+        let mut keeper = Keeper::new(Arc::default(), Arc::default(), source());
         keeper.due = Some(now);
-        assert!(keeper.begin(now, &Arc::default()).is_some());
+        assert!(keeper.begin(now).is_some());
         assert_eq!(answer(&mut keeper, now, "old", None), Some(1));
         keeper
     }
@@ -285,8 +295,8 @@ mod tests {
     fn answer(keeper: &mut Keeper, now: Instant, key: &str, expiry: Option<SystemTime>) -> Option<u64> {
         let location = Location { scheme: Scheme::Http, host: "h".to_owned(), port: 1, path: "/".to_owned() };
         let credentials = Credentials::new(key, "secret", None, expiry, "test");
-        let endpoint = Endpoint { location, addresses: Vec::new() };
-        let grant = Grant { endpoint, credentials, region: "r".to_owned(), serial: 0 };
+        let endpoint = Endpoint { location, proxy: None, addresses: Vec::new() };
+        let grant = Grant { endpoint, credentials, region: "r".to_owned(), variant: Variant::default(), serial: 0 };
         keeper.answered(now, Ok(Found { grant, source: source() })).ok().map(|grant| grant.serial)
     }
 
@@ -304,11 +314,11 @@ mod tests {
             let mut keeper = keeper(now);
             let expiry = day + Duration::from_secs(left);
             keeper.due = Some(now);
-            assert!(keeper.begin(now, &Arc::default()).is_some());
+            assert!(keeper.begin(now).is_some());
             answer(&mut keeper, now, "old", Some(expiry));
             keeper.due = Some(now);
             // A second time unchanged, so that what expires at once is not asked for at once.
-            assert!(keeper.begin(now, &Arc::default()).is_some());
+            assert!(keeper.begin(now).is_some());
             answer(&mut keeper, now, "old", Some(expiry));
             let due = keeper.next_due().expect("it expires") - now;
             let (least, most) = (Duration::from_secs(wait).saturating_sub(SECOND * 2), Duration::from_secs(wait));
@@ -321,7 +331,7 @@ mod tests {
         let now = Instant::now();
         let mut keeper = keeper(now);
         keeper.due = Some(now);
-        assert!(keeper.begin(now, &Arc::default()).is_some());
+        assert!(keeper.begin(now).is_some());
         let never = SystemTime::UNIX_EPOCH + Duration::from_secs(i64::MAX as u64);
         answer(&mut keeper, now, "old", Some(never));
         assert_eq!(keeper.next_due(), Some(now + RENEW_AT_LEAST));
@@ -335,7 +345,7 @@ mod tests {
         keeper.refused(now, 1);
         assert_eq!(keeper.next_due(), Some(now), "it was asked long ago");
         for pause in [2, 4, 8, 16, 32, 60, 60] {
-            assert!(keeper.begin(now, &Arc::default()).is_some());
+            assert!(keeper.begin(now).is_some());
             keeper.refused(now, 1);
             assert_eq!(keeper.due, None, "one ask at a time");
             assert_eq!(answer(&mut keeper, now, "old", None), Some(1));
@@ -343,7 +353,7 @@ mod tests {
             assert_eq!(keeper.next_due(), Some(now + SECOND * pause));
             now += SECOND * pause;
         }
-        assert!(keeper.begin(now, &Arc::default()).is_some());
+        assert!(keeper.begin(now).is_some());
         assert_eq!(answer(&mut keeper, now, "new", None), Some(2));
         keeper.refused(now, 1);
         assert_eq!(keeper.next_due(), None, "those are in use no more");
@@ -354,9 +364,9 @@ mod tests {
     #[test]
     fn an_ask_that_takes_long_is_complained_of_once_and_a_failed_one_is_repeated() {
         let now = Instant::now();
-        let mut keeper = Keeper::new(source());
+        let mut keeper = Keeper::new(Arc::default(), Arc::default(), source());
         keeper.due = Some(now);
-        assert!(keeper.begin(now, &Arc::default()).is_some());
+        assert!(keeper.begin(now).is_some());
         assert_eq!(keeper.next_due(), Some(now + PATIENCE));
         assert!(keeper.complain(now).is_none());
         let error = keeper.complain(now + PATIENCE).expect("it takes long");

@@ -9,7 +9,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_kinesis::Client;
@@ -19,10 +18,11 @@ use aws_sdk_kinesis::config::{BehaviorVersion, IdentityCache, Region, StalledStr
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::list_shards::ListShardsError;
 use aws_sdk_kinesis::types::Shard;
-use rustls::ClientConfig;
 
 use super::connector::Connector;
+use super::endpoint::Variant;
 use crate::codec::kept_message;
+use crate::config::Config;
 use crate::error::with_causes;
 use crate::limits::SHARDS_MAX;
 use crate::record::{HashKey, StreamName};
@@ -116,20 +116,20 @@ fn hope(code: &str) -> Hope {
     }
 }
 
-/// A client for the control plane. `endpoint_url` is AWS's own if there is none; without `tls` it is in the clear.
+/// A client for the control plane. The endpoint is AWS's own of this variant, if the configuration has no URL.
 pub(crate) fn client(
     credentials: impl ProvideCredentials + 'static,
     region: &str,
-    endpoint_url: Option<&str>,
-    tls: Option<&Arc<ClientConfig>>,
-    connect_timeout: Duration,
-    request_timeout: Duration,
+    variant: Variant,
+    config: &Config,
+    connector: Connector,
 ) -> Client {
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(connect_timeout)
-        .operation_timeout(connect_timeout.saturating_add(request_timeout))
-        .build();
-    let mut config = aws_sdk_kinesis::Config::builder()
+    let timeout = config.connect_timeout.saturating_add(config.request_timeout);
+    let timeouts = TimeoutConfig::builder().operation_timeout(timeout).build();
+    let sdk = aws_sdk_kinesis::Config::builder()
+        .http_client(connector)
+        .use_fips(variant.fips)
+        .use_dual_stack(variant.dual_stack)
         .behavior_version(BehaviorVersion::latest())
         .credentials_provider(credentials)
         // They are the latest that the control loop has, and it alone knows when they are stale.
@@ -138,14 +138,11 @@ pub(crate) fn client(
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts)
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-    if let Some(url) = endpoint_url {
-        config = config.endpoint_url(url);
-    }
-    let config = match tls {
-        Some(tls) => config.http_client(Connector::new(tls)),
-        None => config.http_client(aws_smithy_http_client::Builder::new().build_http()),
+    let sdk = match &config.endpoint_url {
+        Some(url) => sdk.endpoint_url(url),
+        None => sdk,
     };
-    Client::from_conf(config.build())
+    Client::from_conf(sdk.build())
 }
 
 /// All shards of a stream, in the order in which the service lists them.
@@ -201,16 +198,28 @@ fn entry(shard: &Shard) -> Result<ShardEntry, DiscoveryError> {
 mod tests {
     use super::*;
     use aws_credential_types::Credentials;
+    use std::time::Duration;
 
     use crate::control::testing::{CannedServer, both, run};
+
+    fn client_of(server: &CannedServer) -> Client {
+        let timeout = Duration::from_secs(10);
+        let config = Config {
+            endpoint_url: Some(server.url()),
+            connect_timeout: timeout,
+            request_timeout: timeout,
+            ..Config::default()
+        };
+        let provider = Credentials::new("AKID", "hush", None, None, "test");
+        let connector = Connector::new(None, Arc::default(), timeout);
+        client(provider, "eu-west-1", Variant::default(), &config, connector)
+    }
 
     /// Lists against a server with `answers`; returns what came of it and what the server was asked.
     fn list(stream: &StreamName, answers: &[(&str, &str)]) -> (Result<Vec<ShardEntry>, DiscoveryError>, Vec<String>) {
         run(async {
             let server = CannedServer::bind().await;
-            let provider = Credentials::new("AKID", "hush", None, None, "test");
-            let timeout = Duration::from_secs(10);
-            let client = client(provider, "eu-west-1", Some(&server.url()), None, timeout, timeout);
+            let client = client_of(&server);
             both(list_shards(&client, stream), server.serve(answers)).await
         })
     }
@@ -327,10 +336,7 @@ mod tests {
     #[test]
     fn an_endpoint_that_is_not_there_is_an_error_that_may_pass() {
         run(async {
-            let url = CannedServer::bind().await.url();
-            let timeout = Duration::from_secs(10);
-            let provider = Credentials::new("AKID", "hush", None, None, "test");
-            let client = client(provider, "eu-west-1", Some(&url), None, timeout, timeout);
+            let client = client_of(&CannedServer::bind().await);
             let error = list_shards(&client, &name()).await.unwrap_err();
             assert_eq!((error.code, error.hope), (None, Hope::Soon));
             assert!(error.message.contains("refused"), "{}", error.message);

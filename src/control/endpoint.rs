@@ -1,16 +1,24 @@
 //! Where to write: the URL of an operation's endpoint, and its addresses.
 //!
 //! A given URL is taken as it is. Otherwise the endpoint resolver of AWS's SDK is asked, per kind of operation: with
-//! a stream's ARN it names an account's own endpoints, which differ for writing and for listing shards.
+//! a stream's ARN it names an account's own endpoints, which differ for writing and for listing shards. It knows which
+//! regions have FIPS and dual-stack endpoints, too.
 //!
-//! Addresses are looked up here, since cores never resolve names.
+//! Addresses are looked up here, since cores never resolve names. Behind a proxy they are the proxy's, and the
+//! endpoint's name is the proxy's to look up.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use aws_config::default_provider::use_dual_stack::use_dual_stack_provider;
+use aws_config::default_provider::use_fips::use_fips_provider;
+use aws_config::provider_config::ProviderConfig;
 use aws_sdk_kinesis::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
 use http::Uri;
+
+use crate::config::Config;
+use crate::proxy::{Proxies, Proxy};
 
 /// How the endpoint is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +56,10 @@ pub(crate) struct Location {
 pub(crate) struct Endpoint {
     /// Its URL.
     pub location: Location,
-    /// Its addresses, at least one, in the order in which they are to be tried.
+    /// The proxy before it.
+    pub proxy: Option<Proxy>,
+    /// The addresses to connect to, the proxy's if there is one; at least one, in the order in which they are to be
+    /// tried.
     pub addresses: Vec<SocketAddr>,
 }
 
@@ -76,6 +87,11 @@ pub(crate) enum EndpointError {
         /// What the system said.
         reason: String,
     },
+    /// The proxy before it has no address now, or the environment's is none.
+    NoProxy {
+        /// What is wrong.
+        reason: String,
+    },
 }
 
 impl fmt::Display for EndpointError {
@@ -86,6 +102,7 @@ impl fmt::Display for EndpointError {
                 write!(f, "no Kinesis endpoint in region {region:?}: {reason}")
             }
             EndpointError::NoAddress { host, reason } => write!(f, "no address for endpoint {host:?}: {reason}"),
+            EndpointError::NoProxy { reason } => f.write_str(reason),
         }
     }
 }
@@ -134,13 +151,19 @@ impl Location {
         }
     }
 
-    /// The addresses of the host, looked up anew.
+    /// The addresses of the host, or of the proxy before it, looked up anew.
     ///
     /// # Errors
-    /// The name has no address, or the lookup did not end within `timeout`.
-    pub(crate) async fn look_up(self, timeout: Duration) -> Result<Endpoint, EndpointError> {
-        let failed = |reason: String| EndpointError::NoAddress { host: self.host.clone(), reason };
-        let lookup = tokio::net::lookup_host((self.host.as_str(), self.port));
+    /// The name has no address, or the lookup did not end within `timeout`; or the environment's proxy is none.
+    pub(crate) async fn look_up(self, proxies: &Proxies, timeout: Duration) -> Result<Endpoint, EndpointError> {
+        let proxy = proxies.find(self.scheme == Scheme::Https, &self.host, self.port);
+        let proxy = proxy.map_err(|reason| EndpointError::NoProxy { reason })?.cloned();
+        let failed = |reason: String| match &proxy {
+            Some(proxy) => EndpointError::NoProxy { reason: format!("no address for {proxy}: {reason}") },
+            None => EndpointError::NoAddress { host: self.host.clone(), reason },
+        };
+        let place = proxy.as_ref().map_or((self.host.as_str(), self.port), |proxy| (proxy.host.as_str(), proxy.port));
+        let lookup = tokio::net::lookup_host(place);
         let addresses: Vec<SocketAddr> = match tokio::time::timeout(timeout, lookup).await {
             Ok(Ok(addresses)) => addresses.collect(),
             Ok(Err(error)) => return Err(failed(error.to_string())),
@@ -149,26 +172,68 @@ impl Location {
         if addresses.is_empty() {
             return Err(failed("the name has none".to_owned()));
         }
-        Ok(Endpoint { location: self, addresses })
+        Ok(Endpoint { location: self, proxy, addresses })
     }
 }
 
-/// The URL for PutRecords: the one given, else AWS's for the region and, if there is one, the stream's ARN.
+/// Which of a region's endpoints is meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Variant {
+    /// Those whose cryptography is validated.
+    pub(crate) fips: bool,
+    /// Those that have addresses of IPv6 too.
+    pub(crate) dual_stack: bool,
+}
+
+impl Variant {
+    /// As configured, else as AWS's environment variables and profile say; neither where a URL is given, which says
+    /// itself what it is. Reads the profile's files, and has no timeout of its own.
+    pub(crate) async fn of(config: &Config) -> Variant {
+        if config.endpoint_url.is_some() {
+            return Variant::default();
+        }
+        let chain = ProviderConfig::default();
+        let fips = match config.use_fips {
+            None => use_fips_provider(&chain).await,
+            given => given,
+        };
+        let dual_stack = match config.use_dual_stack {
+            None => use_dual_stack_provider(&chain).await,
+            given => given,
+        };
+        Variant { fips: fips.unwrap_or(false), dual_stack: dual_stack.unwrap_or(false) }
+    }
+}
+
+/// The URL for PutRecords: the one given, else AWS's for the region, the variant and, if there is one, the stream's ARN.
 ///
 /// # Errors
 /// The given URL is not valid, or AWS's rules have no endpoint.
 pub(crate) async fn locate(
     given: Option<&str>,
     region: &str,
+    variant: Variant,
     stream_arn: Option<&str>,
 ) -> Result<Location, EndpointError> {
-    if let Some(url) = given {
-        return Location::parse(url);
+    match given {
+        Some(url) => Location::parse(url),
+        None => resolve("data", region, variant, stream_arn).await,
     }
+}
+
+/// AWS's endpoint for operations of a type: `data` for those on records, `control` for those on streams.
+async fn resolve(
+    operation_type: &str,
+    region: &str,
+    Variant { fips, dual_stack }: Variant,
+    stream_arn: Option<&str>,
+) -> Result<Location, EndpointError> {
     let failed = |reason: String| EndpointError::NoEndpoint { region: region.to_owned(), reason };
     let parameters = Params::builder()
         .region(region)
-        .operation_type("data")
+        .use_fips(fips)
+        .use_dual_stack(dual_stack)
+        .operation_type(operation_type)
         .set_stream_arn(stream_arn.map(str::to_owned))
         .build()
         .map_err(|error| failed(error.to_string()))?;
@@ -182,10 +247,18 @@ pub(crate) async fn locate(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ProxyChoice;
     use crate::control::testing::run;
 
-    async fn host_of(region: &str, arn: Option<&str>) -> String {
-        let location = locate(None, region, arn).await.expect("a region of AWS");
+    const LONG: Duration = Duration::from_secs(10);
+
+    const PLAIN: Variant = Variant { fips: false, dual_stack: false };
+    const FIPS: Variant = Variant { fips: true, dual_stack: false };
+    const DUAL: Variant = Variant { fips: false, dual_stack: true };
+    const BOTH: Variant = Variant { fips: true, dual_stack: true };
+
+    async fn host_of(operation_type: &str, region: &str, variant: Variant, arn: Option<&str>) -> String {
+        let location = resolve(operation_type, region, variant, arn).await.expect("a region of AWS");
         assert_eq!((location.scheme, location.port, location.path.as_str()), (Scheme::Https, 443, "/"));
         assert_eq!(location.host, location.host_header());
         location.host
@@ -194,23 +267,61 @@ mod tests {
     #[test]
     fn hosts_are_those_of_the_regions_partition() {
         run(async {
-            for (region, host) in [
-                ("us-east-1", "kinesis.us-east-1.amazonaws.com"),
-                ("eu-central-1", "kinesis.eu-central-1.amazonaws.com"),
-                ("us-gov-west-1", "kinesis.us-gov-west-1.amazonaws.com"),
-                ("cn-north-1", "kinesis.cn-north-1.amazonaws.com.cn"),
+            for (region, variant, host) in [
+                ("us-east-1", PLAIN, "kinesis.us-east-1.amazonaws.com"),
+                ("us-east-1", FIPS, "kinesis-fips.us-east-1.amazonaws.com"),
+                ("us-east-1", DUAL, "kinesis.us-east-1.api.aws"),
+                ("us-east-1", BOTH, "kinesis-fips.us-east-1.api.aws"),
+                ("eu-west-1", PLAIN, "kinesis.eu-west-1.amazonaws.com"),
+                ("eu-west-1", FIPS, "kinesis-fips.eu-west-1.amazonaws.com"),
+                ("eu-west-1", DUAL, "kinesis.eu-west-1.api.aws"),
+                ("eu-west-1", BOTH, "kinesis-fips.eu-west-1.api.aws"),
+                // All of GovCloud's are validated, so that they have no name of their own.
+                ("us-gov-west-1", PLAIN, "kinesis.us-gov-west-1.amazonaws.com"),
+                ("us-gov-west-1", FIPS, "kinesis.us-gov-west-1.amazonaws.com"),
+                ("us-gov-west-1", DUAL, "kinesis.us-gov-west-1.api.aws"),
+                ("us-gov-west-1", BOTH, "kinesis-fips.us-gov-west-1.api.aws"),
+                ("cn-north-1", PLAIN, "kinesis.cn-north-1.amazonaws.com.cn"),
+                ("cn-north-1", DUAL, "kinesis.cn-north-1.api.amazonwebservices.com.cn"),
             ] {
-                assert_eq!(host_of(region, None).await, host);
+                for operation_type in ["data", "control"] {
+                    assert_eq!(host_of(operation_type, region, variant, None).await, host);
+                }
+                let located = locate(None, region, variant, None).await.expect("a region of AWS");
+                assert_eq!(located.host, host);
             }
         });
     }
 
     #[test]
-    fn an_arn_leads_to_the_accounts_own_endpoint() {
+    fn an_arn_leads_to_the_accounts_own_endpoints_which_differ_by_operation() {
         run(async {
-            let arn = Some("arn:aws:kinesis:eu-west-1:123456789012:stream/clicks");
-            let data = host_of("eu-west-1", arn).await;
-            assert_eq!(data, "123456789012.data-kinesis.eu-west-1.amazonaws.com");
+            for (partition, region, variant, host) in [
+                ("aws", "us-east-1", PLAIN, "kinesis.us-east-1.amazonaws.com"),
+                ("aws", "us-east-1", FIPS, "kinesis-fips.us-east-1.amazonaws.com"),
+                ("aws", "eu-west-1", PLAIN, "kinesis.eu-west-1.amazonaws.com"),
+                ("aws", "eu-west-1", DUAL, "kinesis.eu-west-1.api.aws"),
+                ("aws", "eu-west-1", BOTH, "kinesis-fips.eu-west-1.api.aws"),
+                ("aws-us-gov", "us-gov-west-1", FIPS, "kinesis-fips.us-gov-west-1.amazonaws.com"),
+            ] {
+                let arn = format!("arn:{partition}:kinesis:{region}:123456789012:stream/clicks");
+                for operation_type in ["data", "control"] {
+                    let found = host_of(operation_type, region, variant, Some(&arn)).await;
+                    assert_eq!(found, format!("123456789012.{operation_type}-{host}"));
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_configured_variant_asks_nobody_and_a_url_has_none() {
+        run(async {
+            let config = Config { use_fips: Some(true), use_dual_stack: Some(false), ..Config::default() };
+            assert_eq!(Variant::of(&config).await, FIPS);
+            let config = Config { use_fips: Some(false), use_dual_stack: Some(true), ..Config::default() };
+            assert_eq!(Variant::of(&config).await, DUAL);
+            let config = Config { endpoint_url: Some("https://kinesis.test".into()), ..Config::default() };
+            assert_eq!(Variant::of(&config).await, PLAIN);
         });
     }
 
@@ -218,7 +329,7 @@ mod tests {
     fn a_region_or_arn_outside_the_rules_is_an_error_that_names_the_region() {
         run(async {
             for (region, arn) in [("not a region", None), ("eu-west-1", Some("clicks"))] {
-                let error = locate(None, region, arn).await.unwrap_err();
+                let error = locate(None, region, PLAIN, arn).await.unwrap_err();
                 assert!(matches!(error, EndpointError::NoEndpoint { .. }), "{error:?}");
                 assert!(error.to_string().contains(region), "{error}");
             }
@@ -228,7 +339,7 @@ mod tests {
     #[test]
     fn a_given_url_wins_over_the_rules() {
         run(async {
-            let location = locate(Some("http://localhost:4567"), "eu-west-1", None).await.expect("a URL");
+            let location = locate(Some("http://localhost:4567"), "eu-west-1", PLAIN, None).await.expect("a URL");
             assert_eq!((location.scheme, location.host.as_str(), location.port), (Scheme::Http, "localhost", 4567));
             assert_eq!(location.host_header(), "localhost:4567");
             assert_eq!(location.path, "/");
@@ -273,8 +384,27 @@ mod tests {
     fn an_address_is_its_own_lookup() {
         run(async {
             let location = Location::parse("http://127.0.0.1:4567").expect("a URL");
-            let endpoint = location.look_up(Duration::from_secs(10)).await.expect("an address");
+            let endpoint = location.look_up(&Proxies::default(), LONG).await.expect("an address");
             assert_eq!(endpoint.addresses, ["127.0.0.1:4567".parse::<SocketAddr>().expect("an address")]);
+            assert_eq!(endpoint.proxy, None);
+        });
+    }
+
+    #[test]
+    fn behind_a_proxy_the_proxys_address_is_looked_up_and_not_the_endpoints() {
+        run(async {
+            let behind = |url: &str| {
+                let config = Config { proxy: ProxyChoice::Url(url.into()), ..Config::default() };
+                let proxies = Proxies::new(&config).expect("a proxy");
+                let location = Location::parse("https://nowhere.invalid").expect("a URL");
+                async move { location.look_up(&proxies, LONG).await }
+            };
+            let endpoint = behind("http://127.0.0.1:3128").await.expect("an address");
+            assert_eq!(endpoint.addresses, ["127.0.0.1:3128".parse::<SocketAddr>().expect("an address")]);
+            assert_eq!(endpoint.proxy.map(|proxy| proxy.to_string()).as_deref(), Some("proxy 127.0.0.1:3128"));
+            let error = behind("http://me:hush@proxy.invalid:3128").await.expect_err("a name without an address");
+            assert!(matches!(error, EndpointError::NoProxy { .. }), "{error:?}");
+            assert!(error.to_string().starts_with("no address for proxy proxy.invalid:3128: "), "{error}");
         });
     }
 }

@@ -23,10 +23,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, timeout_at};
 
 use super::access::{self, AccessError, Grant, Keeper};
+use super::connector::Connector;
 use super::credentials::CredentialSource;
 use super::discovery::{DiscoveryError, Hope, ShardEntry, client, list_shards};
 use crate::config::{Config, ShardMapPolicy};
 use crate::engine::{ShardInfo, ShardMap};
+use crate::proxy::Proxies;
 use crate::record::{StreamId, StreamName};
 
 /// First delay after a failure, or after a listing before somebody's evidence is heeded again; it doubles.
@@ -76,18 +78,20 @@ pub(crate) fn run(
     config: Arc<Config>,
     source: CredentialSource,
     tls: Option<Arc<ClientConfig>>,
+    proxies: Arc<Proxies>,
     orders: (UnboundedSender<Order>, UnboundedReceiver<Order>),
     publish: Box<dyn Fn(Notice)>,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (own_orders, mut orders) = orders;
     let mut service = Service {
+        keeper: Keeper::new(Arc::clone(&config), Arc::clone(&proxies), source),
         config,
         tls,
+        proxies,
         own_orders,
         publish,
         client: None,
-        keeper: Keeper::new(source),
         streams: BTreeMap::new(),
     };
     runtime.block_on(async {
@@ -128,6 +132,7 @@ struct Service {
     config: Arc<Config>,
     /// How TLS is spoken; nothing if the endpoint is in the clear.
     tls: Option<Arc<ClientConfig>>,
+    proxies: Arc<Proxies>,
     own_orders: UnboundedSender<Order>,
     publish: Box<dyn Fn(Notice)>,
     /// There once access was found.
@@ -145,7 +150,7 @@ impl Service {
 
     fn start_due(&mut self) {
         let now = Instant::now();
-        if let Some(ask) = self.keeper.begin(now, &self.config) {
+        if let Some(ask) = self.keeper.begin(now) {
             let orders = self.own_orders.clone();
             tokio::spawn(async move {
                 let _ = orders.send(Order::FoundAccess(Box::new(ask.await)));
@@ -212,10 +217,14 @@ impl Service {
         match self.keeper.answered(now, answer) {
             Ok(grant) => {
                 if self.client.is_none() {
-                    let (url, config) = (self.config.endpoint_url.as_deref(), &self.config);
-                    let (connect, request) = (config.connect_timeout, config.request_timeout);
-                    let published = self.keeper.published();
-                    self.client = Some(client(published, &grant.region, url, self.tls.as_ref(), connect, request));
+                    if let Some(proxy) = &grant.endpoint.proxy {
+                        let host = &grant.endpoint.location.host;
+                        tracing::info!(%proxy, %host, "the endpoint is reached through a proxy");
+                    }
+                    let (published, config) = (self.keeper.published(), &self.config);
+                    let connector =
+                        Connector::new(self.tls.as_ref(), Arc::clone(&self.proxies), config.connect_timeout);
+                    self.client = Some(client(published, &grant.region, grant.variant, config, connector));
                 }
                 if grant.serial != before {
                     // With others the shards may be listed.

@@ -56,3 +56,6 @@ impl Aggregator {
         Some(batch)
     }
 }
+
+#[cfg(test)]
+mod tests;

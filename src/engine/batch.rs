@@ -145,6 +145,8 @@ pub struct Batch {
     pub arrivals: Arrivals,
     /// Bytes of data and partition key of all members.
     pub record_bytes: u64,
+    /// Bytes of their data alone.
+    pub data: DataBytes,
     /// Attempts of members from earlier batches, by place (B3).
     pub prior: Vec<(u32, Arc<[Attempt]>)>,
     /// Attempts of this batch.
@@ -175,6 +177,31 @@ pub struct Batch {
     pub suspicion: Option<Suspicion>,
 }
 
+/// Bytes of data of several records.
+#[derive(Clone, Copy, Debug)]
+pub struct DataBytes {
+    /// Of all.
+    pub bytes: u64,
+    /// Of the one that has least.
+    pub least: u32,
+    /// Of the one that has most.
+    pub most: u32,
+}
+
+impl Default for DataBytes {
+    fn default() -> DataBytes {
+        DataBytes { bytes: 0, least: u32::MAX, most: 0 }
+    }
+}
+
+impl DataBytes {
+    fn add(&mut self, bytes: u32) {
+        self.bytes += u64::from(bytes);
+        self.least = self.least.min(bytes);
+        self.most = self.most.max(bytes);
+    }
+}
+
 impl Batch {
     fn empty() -> Batch {
         Batch {
@@ -182,6 +209,7 @@ impl Batch {
             tickets: Vec::new(),
             arrivals: Arrivals::default(),
             record_bytes: 0,
+            data: DataBytes::default(),
             prior: Vec::new(),
             attempts: Vec::new(),
             explicit: false,
@@ -249,6 +277,7 @@ impl Batch {
         if let Some(prior) = record.prior {
             self.prior.push((self.tickets.len() as u32, prior));
         }
+        let data_bytes = record.data.len() as u32; // limits::RECORD_BYTES_MAX
         let Member { ticket, arrival, size, generation } = record.member;
         // From the true arrival; what is kept of it is coarser.
         self.deadline = self.deadline.min(arrival + bounds.buffered_time);
@@ -257,6 +286,7 @@ impl Batch {
         self.expiration = if later { self.expiration.max(expiration) } else { self.expiration.min(expiration) };
         self.arrivals.push(arrival, generation);
         self.record_bytes += u64::from(size);
+        self.data.add(data_bytes);
         self.tickets.push(ticket);
         Ok(())
     }
@@ -273,6 +303,11 @@ impl Batch {
             return self.body.size() + key;
         }
         self.record_bytes as usize
+    }
+
+    /// Bytes of the Kinesis record's data.
+    pub fn payload_bytes(&self) -> u64 {
+        if self.is_aggregate() { self.body.size() as u64 } else { self.data.bytes }
     }
 
     /// The partition key that it has as an aggregate.
@@ -426,3 +461,6 @@ impl Pool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,3 +97,133 @@ impl Collector {
         *self = Collector::default();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Random;
+    use super::*;
+
+    /// The naive collector: every listed shard with what was told of its queue, and every moment that was told.
+    #[derive(Default)]
+    struct Oracle {
+        /// Shard, Kinesis records, bytes.
+        listed: VecDeque<(ShardIndex, usize, usize)>,
+        due: Vec<Time>,
+    }
+
+    impl Oracle {
+        fn grew(&mut self, now: Time, config: &Config, send_by: Time) {
+            let count: usize = self.listed.iter().map(|(_, count, _)| count).sum();
+            let bytes: usize = self.listed.iter().map(|(.., bytes)| bytes).sum();
+            let enough = bytes >= config.collection_max_size.min(1 << 20) || count >= config.collection_max_count;
+            self.due.push(if enough && now < send_by { now } else { send_by });
+        }
+
+        fn due(&self) -> Time {
+            let earliest = self.due.iter().min().copied().unwrap_or(Time::NEVER);
+            if self.listed.is_empty() { Time::NEVER } else { earliest }
+        }
+    }
+
+    struct Pair {
+        random: Random,
+        config: Config,
+        now: Time,
+        collector: Collector,
+        oracle: Oracle,
+        next_shard: u32,
+    }
+
+    impl Pair {
+        fn send_by(&mut self) -> Time {
+            Time::from_nanos(self.now.as_nanos() + self.random.below(100) - 30)
+        }
+
+        fn list(&mut self) {
+            let shard = ShardIndex(self.next_shard);
+            self.next_shard += 1;
+            let (count, bytes) = (1 + self.random.below(3) as usize, self.random.below(500) as usize);
+            if self.oracle.listed.is_empty() {
+                self.oracle.due.clear();
+            }
+            self.collector.list(shard);
+            self.oracle.listed.push_back((shard, count, bytes));
+            self.grow(count, bytes);
+        }
+
+        fn grow(&mut self, count: usize, bytes: usize) {
+            let send_by = self.send_by();
+            self.collector.grew(self.now, &self.config, count, bytes, send_by);
+            self.oracle.grew(self.now, &self.config, send_by);
+        }
+
+        /// A request takes the front's queue, or leaves it.
+        fn take(&mut self) {
+            let taken = self.oracle.listed.pop_front();
+            assert_eq!(self.collector.next(), taken.map(|(shard, ..)| shard));
+            let Some((shard, count, bytes)) = taken else { return };
+            if self.random.once_in(3) {
+                self.collector.put_back(shard);
+                self.oracle.listed.push_front((shard, count, bytes));
+            } else {
+                self.collector.shrank(count, bytes);
+            }
+            let earliest = self.send_by();
+            self.collector.reset_due(self.now, &self.config, earliest);
+            self.oracle.due.clear();
+            self.oracle.grew(self.now, &self.config, earliest);
+        }
+
+        fn apply(&mut self) {
+            match self.random.below(8) {
+                0..2 => self.list(),
+                2..5 => {
+                    let (count, bytes) = (self.random.below(2) as usize, self.random.below(300) as usize);
+                    let Some(last) = self.oracle.listed.back_mut() else { return };
+                    (last.1, last.2) = (last.1 + count, last.2 + bytes);
+                    self.grow(count, bytes);
+                }
+                5 | 6 => self.take(),
+                _ => self.now = Time::from_nanos(self.now.as_nanos() + self.random.below(50)),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_listed_and_when_it_is_due_is_what_a_list_of_everything_says() {
+        for seed in 0..500 {
+            let mut random = Random(seed);
+            let config = Config {
+                collection_max_size: 1 + random.below(3000) as usize,
+                collection_max_count: 1 + random.below(12) as usize,
+                ..Config::default()
+            };
+            let now = Time::from_nanos(1000);
+            let (collector, oracle) = (Collector::default(), Oracle::default());
+            let mut pair = Pair { random, config, now, collector, oracle, next_shard: 0 };
+            for _ in 0..100 {
+                pair.apply();
+                assert_eq!(pair.collector.due(), pair.oracle.due(), "seed {seed}");
+                assert_eq!(pair.collector.len(), pair.oracle.listed.len());
+                assert!(pair.collector.listed().eq(pair.oracle.listed.iter().map(|(shard, ..)| *shard)));
+                let sums = pair.oracle.listed.iter().fold((0, 0), |(a, b), (_, count, bytes)| (a + count, b + bytes));
+                assert_eq!((pair.collector.count, pair.collector.bytes), sums, "C1");
+            }
+            pair.collector.clear();
+            assert_eq!((pair.collector.len(), pair.collector.due()), (0, Time::NEVER));
+            assert_eq!((pair.collector.count, pair.collector.bytes), (0, 0));
+        }
+    }
+
+    #[test]
+    fn a_mebibyte_is_enough_for_a_request_whatever_more_it_may_hold() {
+        let config = Config::default();
+        let (now, later) = (Time::from_nanos(5), Time::from_nanos(9));
+        let mut collector = Collector::default();
+        collector.list(ShardIndex(3));
+        collector.grew(now, &config, 1, COLLECTION_BYTES_AIM - 1, later);
+        assert_eq!(collector.due(), later);
+        collector.grew(now, &config, 0, 1, later);
+        assert_eq!(collector.due(), now);
+    }
+}

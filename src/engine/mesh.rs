@@ -147,3 +147,118 @@ const PARCEL_RECORDS_MAX: usize = crate::limits::TURN_RECORDS_MAX;
 /// Parcels kept at rest, and what each may occupy: a turn's records of usual size. At most 4 MiB a core.
 const SPARE_PARCELS_MAX: usize = 16;
 const SPARE_PARCEL_BYTES_MAX: usize = crate::limits::TURN_BYTES_MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Put, Source};
+    use super::*;
+
+    const STREAM: StreamId = StreamId(0);
+
+    /// Epoch and data of each record of each parcel, in the order in which they are said.
+    fn said(mesh: &mut Mesh, to: CoreId) -> Vec<(u64, Vec<String>)> {
+        let mut all = Vec::new();
+        for message in std::mem::take(mesh.outbox(to)) {
+            match message {
+                Message::Records { epoch, mut parcel, .. } => {
+                    let mut data = Vec::new();
+                    parcel.unpack(|record| data.push(String::from_utf8_lossy(record.data).into_owned()));
+                    mesh.give(parcel);
+                    all.push((epoch, data));
+                }
+                _ => all.push((0, Vec::new())),
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn records_go_in_one_parcel_unless_something_was_said_between_or_they_differ() {
+        let mut source = Source::new();
+        let mut mesh = Mesh::new(CoreId(0), 3);
+        let (one, two) = (CoreId(1), CoreId(2));
+        let mut pass = |mesh: &mut Mesh, to, stream, epoch, data: &str| {
+            mesh.pass(to, stream, epoch, source.lone(&Put::new("key", data.as_bytes())));
+        };
+        pass(&mut mesh, one, STREAM, 5, "a");
+        pass(&mut mesh, two, STREAM, 5, "to another");
+        pass(&mut mesh, one, STREAM, 5, "b");
+        pass(&mut mesh, one, STREAM, 6, "c");
+        pass(&mut mesh, one, StreamId(1), 6, "d");
+        mesh.say(one, Message::FlushMark { stream: STREAM, round: 1 });
+        pass(&mut mesh, one, StreamId(1), 6, "e");
+        assert!(!mesh.is_empty());
+        let list = |all: &[&str]| -> Vec<String> { all.iter().map(|data| (*data).to_owned()).collect() };
+        let expected =
+            [(5, list(&["a", "b"])), (6, list(&["c"])), (6, list(&["d"])), (0, list(&[])), (6, list(&["e"]))];
+        assert_eq!(said(&mut mesh, one), expected);
+        assert_eq!(said(&mut mesh, two), [(5, list(&["to another"]))]);
+        assert!(mesh.is_empty());
+    }
+
+    #[test]
+    fn a_parcel_holds_a_turn_s_records_and_no_more() {
+        let mut source = Source::new();
+        let mut mesh = Mesh::new(CoreId(1), 2);
+        let put = Put::new("key", b"x");
+        for _ in 0..2 * PARCEL_RECORDS_MAX + 1 {
+            mesh.pass(CoreId(0), STREAM, 1, source.lone(&put));
+        }
+        let lengths: Vec<usize> = said(&mut mesh, CoreId(0)).iter().map(|(_, data)| data.len()).collect();
+        assert_eq!(lengths, [PARCEL_RECORDS_MAX, PARCEL_RECORDS_MAX, 1]);
+    }
+
+    #[test]
+    fn what_is_said_to_a_core_that_failed_is_lost_and_its_records_are_abandoned() {
+        let mut source = Source::new();
+        let mut mesh = Mesh::new(CoreId(0), 3);
+        let put = Put::new("key", b"x");
+        assert!(!mesh.is_bereft());
+        mesh.pass(CoreId(1), STREAM, 1, source.lone(&put));
+        assert!(mesh.fail(CoreId(1)), "it is news");
+        assert_eq!(source.ledger.abandoned(), 1);
+        assert!(!mesh.fail(CoreId(1)), "once");
+        mesh.pass(CoreId(1), STREAM, 1, source.lone(&put));
+        assert_eq!(source.ledger.abandoned(), 2);
+        assert!(mesh.is_bereft() && mesh.is_empty());
+        mesh.say_all(|| Message::Closed);
+        assert_eq!((mesh.outbox(CoreId(1)).len(), mesh.outbox(CoreId(2)).len()), (0, 1));
+    }
+
+    #[test]
+    fn a_core_talks_to_every_other_and_not_to_itself() {
+        for own in 0..3 {
+            let mut mesh = Mesh::new(CoreId(own), 3);
+            let others: Vec<u16> = mesh.others().map(|core| core.0).collect();
+            assert_eq!(others, (0..3).filter(|core| *core != own).collect::<Vec<_>>());
+            mesh.say_all(|| Message::Closed);
+            let said: Vec<usize> = (0..3).map(|core| mesh.outbox(CoreId(core)).len()).collect();
+            assert_eq!(said, (0..3).map(|core| usize::from(core != own)).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn unpacked_parcels_are_used_again_but_for_large_ones_and_too_many() {
+        let mut source = Source::new();
+        let mut mesh = Mesh::new(CoreId(0), 2);
+        let put = Put::new("key", &[0; 5000]);
+        mesh.pass(CoreId(1), STREAM, 1, source.lone(&put));
+        said(&mut mesh, CoreId(1));
+        let room = mesh.spare[0].capacity();
+        assert!(room >= 5000);
+        mesh.pass(CoreId(1), STREAM, 1, source.lone(&Put::new("key", b"x")));
+        assert!(mesh.spare.is_empty(), "it goes again");
+        let Some(Message::Records { parcel, .. }) = mesh.outbox(CoreId(1)).front() else { panic!("a parcel") };
+        assert_eq!(parcel.capacity(), room);
+        for data in [SPARE_PARCEL_BYTES_MAX / 2, SPARE_PARCEL_BYTES_MAX] {
+            let mut parcel = Parcel::default();
+            parcel.push(source.lone(&Put::new("key", &vec![0; data])), true);
+            mesh.give(parcel);
+        }
+        assert_eq!(mesh.spare.len(), 1, "the larger one is not kept");
+        for _ in 0..2 * SPARE_PARCELS_MAX {
+            mesh.give(Parcel::default());
+        }
+        assert_eq!(mesh.spare.len(), SPARE_PARCELS_MAX);
+    }
+}

@@ -51,7 +51,10 @@ mod collector;
 mod flush;
 mod isolation;
 mod limiter;
+mod measures;
 mod mesh;
+#[cfg(any(fuzzing, all(test, not(loom))))]
+pub mod oracle;
 mod outage;
 mod parcel;
 mod planted;
@@ -62,6 +65,8 @@ mod settler;
 mod shard;
 mod shard_map;
 mod stream;
+#[cfg(test)]
+mod testing;
 mod wheel;
 mod wire;
 
@@ -79,10 +84,11 @@ pub use retrier::{Remedy, TransportFailure};
 pub use sender::{ConnectionId, RequestId, Transmit};
 pub use settler::{Released, Unheard};
 pub use shard_map::{MapError, Shard, ShardInfo, ShardMap};
-pub use wheel::{TimerId, Wheel};
+pub use wheel::{RESOLUTION as WHEEL_RESOLUTION, TimerId, Wheel};
 
 use crate::codec::{EntryResult, Framed, RequestError, Wire};
 use crate::config::Config;
+use crate::metrics::StreamSheets;
 use crate::record::{CoreId, StreamId, StreamName};
 use crate::time::Time;
 use batch::{Batch, Pool};
@@ -458,6 +464,22 @@ impl Core {
     /// The wakers of those who wait for what was settled. They are user code: call them last, each contained.
     pub fn wakers(&mut self) -> &mut Vec<Waker> {
         self.common.settler.wakers()
+    }
+
+    /// What each stream has added to the metrics since the last call.
+    pub fn take_measures(&mut self) -> Vec<(StreamId, StreamSheets)> {
+        let streams = self.streams.iter_mut().flatten();
+        streams.filter_map(|stream| Some((stream.id, stream.measures.take()?))).collect()
+    }
+
+    /// Tells, of each stream for which that is any, how many records came from the rings and how many were settled
+    /// since the last call.
+    pub fn tally(&mut self, mut tell: impl FnMut(StreamId, u64, u64)) {
+        for stream in self.streams.iter_mut().flatten() {
+            if let Some((received, settled)) = stream.measures.take_tally() {
+                tell(stream.id, received, settled);
+            }
+        }
     }
 
     /// When [`Core::turn`] has something to do at the latest.

@@ -289,13 +289,15 @@ pub enum Placement {
     Unknown,
 }
 
-/// Decides whether a batch that was predicted for a shard is well placed in `stored`, by the map at hand, if there is one.
+/// Decides whether a batch that was predicted for a shard is well placed in `stored`, by the service's shards, if they are
+/// known.
 pub fn judge_placement(batch: &Batch, stored: &str, map: Option<&ShardMap>) -> Placement {
     if batch.predicted.as_deref() == Some(stored) {
         return Placement::Right { stale_map: false };
     }
-    // A single record is rightly placed by the service itself, wherever that is, wrapped or not.
-    if batch.tickets.len() == 1 {
+    // A single record is rightly placed by the service itself, wherever that is. So is a wrapped one, as long as the
+    // service goes by hash keys; if it does not, consumers drop it like any aggregate. Without a map nobody can tell.
+    if !batch.is_aggregate() || (batch.tickets.len() == 1 && map.is_none()) {
         return Placement::Right { stale_map: true };
     }
     let known = map.and_then(|map| Some(map.shard(map.find(stored)?)));

@@ -88,6 +88,11 @@ impl Router {
         self.map.as_ref().is_some_and(|map| map.is_stand_in())
     }
 
+    /// The service's shards, as far as they are known.
+    pub fn known_shards(&self) -> Option<&ShardMap> {
+        self.map.as_deref().filter(|map| !map.is_stand_in())
+    }
+
     /// The map in use.
     pub fn map(&self) -> Option<&Arc<ShardMap>> {
         self.map.as_ref()

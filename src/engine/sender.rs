@@ -157,3 +157,103 @@ impl Sender {
         self.slots.iter().filter_map(|slot| slot.request.as_ref())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Random;
+    use super::*;
+
+    /// A connection as a list of what happened to it tells it: whether it is open, and the request that is on it.
+    type Naive = (bool, Option<RequestId>);
+
+    fn check_pull(sender: &Sender, naive: &[Naive], now: Time, due: Time) {
+        let first = |open: bool| naive.iter().position(|slot| *slot == (open, None));
+        let connection = |index: usize| ConnectionId(index as u16);
+        let spare = naive.iter().filter(|(_, request)| request.is_none()).count() >= 2;
+        let expected = match (first(true), first(false)) {
+            (Some(index), _) => Pull::Now { connection: connection(index), spare },
+            (None, None) => Pull::WhenFree,
+            (None, Some(index)) => {
+                let waited = now.as_nanos() >= due.as_nanos() + CONNECTION_WAIT.as_nanos() as u64;
+                let alone = naive.iter().all(|(open, _)| !open);
+                if waited || alone {
+                    Pull::Now { connection: connection(index), spare }
+                } else {
+                    Pull::At(due + CONNECTION_WAIT)
+                }
+            }
+        };
+        assert_eq!(sender.pull(now, due), expected);
+    }
+
+    #[test]
+    fn connections_are_as_a_list_of_what_happened_to_them_tells() {
+        for seed in 0..500 {
+            let mut random = Random(seed);
+            let connections = 1 + random.below(4) as usize;
+            let mut sender = Sender::new(connections);
+            let mut naive: Vec<Naive> = vec![(false, None); connections];
+            let mut all: Vec<RequestId> = Vec::new();
+            for step in 0..100 {
+                let now = Time::from_nanos(1_000_000_000 + random.below(20_000_000));
+                check_pull(&sender, &naive, now, Time::from_nanos(1_000_000_000 + random.below(10_000_000)));
+                let index = random.below(connections as u64) as usize;
+                let connection = ConnectionId(index as u16);
+                match random.below(8) {
+                    0..4 => {
+                        let Pull::Now { connection, .. } = sender.pull(now, Time::ZERO) else { continue };
+                        let stream = StreamId(step);
+                        let id = sender.begin(now, connection, stream, (Wire::Json, u64::from(step)), Vec::new());
+                        assert_eq!(id.connection, connection);
+                        naive[usize::from(connection.0)] = (true, Some(id));
+                        all.push(id);
+                    }
+                    // Of all requests that ever were; most have ended.
+                    4..6 if !all.is_empty() => {
+                        let id = all[all.len() - 1 - random.below(all.len().min(6) as u64) as usize];
+                        let slot = &mut naive[usize::from(id.connection.0)].1;
+                        let ends = *slot == Some(id);
+                        let finished = sender.finish(id);
+                        assert_eq!(finished.as_ref().map(|request| request.number), ends.then_some(id.number));
+                        slot.take_if(|_| ends);
+                    }
+                    6 => {
+                        sender.disconnected(connection);
+                        naive[index].0 = false;
+                    }
+                    _ if random.once_in(10) => {
+                        let numbers: Vec<u64> = sender.abandon().iter().map(|request| request.number).collect();
+                        let expected: Vec<u64> = naive.iter().filter_map(|(_, id)| Some((*id)?.number)).collect();
+                        assert_eq!(numbers, expected);
+                        naive.iter_mut().for_each(|(_, id)| *id = None);
+                    }
+                    _ => {}
+                }
+                let under_way: Vec<u64> = sender.requests().map(|request| request.number).collect();
+                let expected: Vec<u64> = naive.iter().filter_map(|(_, id)| Some((*id)?.number)).collect();
+                assert_eq!(under_way, expected, "N1");
+            }
+        }
+    }
+
+    #[test]
+    fn a_request_keeps_what_it_began_with_and_a_connection_that_there_is_not_ends_none() {
+        let mut sender = Sender::new(1);
+        let now = Time::from_nanos(7);
+        let id = sender.begin(now, ConnectionId(0), StreamId(3), (Wire::Json, 5), Vec::new());
+        sender.disconnected(ConnectionId(9));
+        assert!(sender.finish(RequestId { connection: ConnectionId(9), ..id }).is_none());
+        let request = sender.finish(id).expect("it is under way");
+        assert_eq!((request.began, request.stream, request.wire, request.signer), (now, StreamId(3), Wire::Json, 5));
+        assert!(sender.finish(id).is_none(), "it has ended");
+    }
+
+    #[test]
+    #[should_panic(expected = "N1")]
+    fn a_connection_does_not_carry_two_requests() {
+        let mut sender = Sender::new(2);
+        for _ in 0..2 {
+            sender.begin(Time::ZERO, ConnectionId(1), StreamId(0), (Wire::Cbor, 0), Vec::new());
+        }
+    }
+}

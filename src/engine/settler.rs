@@ -165,3 +165,6 @@ fn preceded(earlier: &Arc<[Attempt]>, common: &Settlement) -> Arc<Settlement> {
 fn ends_stored(attempts: &[Attempt]) -> bool {
     matches!(attempts.last(), Some(Attempt { result: AttemptResult::Stored { .. }, .. }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -192,3 +192,6 @@ impl Shard {
         self.queue.is_empty() && self.in_flight == 0
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -141,6 +141,9 @@ impl fmt::Display for MapError {
 
 impl std::error::Error for MapError {}
 
+/// What the ids in a stand-in begin with; the service's ids of shards have no blanks.
+const STAND_IN_ID: &str = "no shard known, range";
+
 impl ShardMap {
     /// What serves in the place of a map where none is known: equal ranges of the hash space, all of `core`. The service
     /// places what is sent by it, so that nothing but single records may be.
@@ -149,12 +152,17 @@ impl ShardMap {
         let ranges = (0..STAND_IN_RANGES).map(|number| {
             let first = u128::from(number) * width;
             let last = if number + 1 == STAND_IN_RANGES { u128::MAX } else { first + width - 1 };
-            let id = format!("no shard known, range {number}").into();
+            let id = format!("{STAND_IN_ID} {number}").into();
             ShardInfo { id, first: HashKey(first), last: HashKey(last), parents: [None, None] }
         });
         let mut map = ShardMap::build(0, ranges.collect(), 1, None).expect("the ranges cover the hash space");
         map.shards.iter_mut().for_each(|shard| shard.owner = core);
         map
+    }
+
+    /// Whether an id is a shard's of the service, and not one of a stand-in.
+    pub fn is_shard_id(id: &str) -> bool {
+        !id.starts_with(STAND_IN_ID)
     }
 
     /// Whether it is a stand-in: maps of the service's shards are numbered from 1.

@@ -28,6 +28,7 @@ use super::collector::Collector;
 use super::flush::Participant;
 use super::isolation::{Finding, Isolation};
 use super::limiter::Limiter;
+use super::measures::Measures;
 use super::mesh::Mesh;
 use super::outage::Outage;
 use super::parcel::Parcel;
@@ -105,6 +106,8 @@ pub struct Stream {
     pub name: StreamName,
     /// This core's part in flushes.
     pub flush: Participant,
+    /// What it adds to the metrics.
+    pub measures: Measures,
     core: CoreId,
     config: Config,
     bounds: Bounds,
@@ -140,6 +143,7 @@ impl Stream {
             id,
             name,
             flush: Participant::new(cores),
+            measures: Measures::new(&config),
             core,
             bounds: Bounds::of(&config),
             backlog_max: BacklogMax::of(&config),
@@ -165,6 +169,7 @@ impl Stream {
 
     /// A record from one of this core's rings.
     pub fn accept(&mut self, now: Time, ticket: Ticket, framed: &Framed<'_>, common: &mut Common) {
+        self.measures.received();
         let record = &framed.record;
         let member = Member {
             ticket,
@@ -198,7 +203,7 @@ impl Stream {
 
     fn take_in(&mut self, now: Time, record: Routed<'_>, common: &mut Common) {
         if self.closed {
-            return self.fail(Removed::of(record, self.bounds.keeps_failed), &closed(), common);
+            return self.fail(None, Removed::of(record, self.bounds.keeps_failed), &closed(), common);
         }
         match self.router.route(record.hash) {
             Route::Owned(shard) => self.append(now, shard, record, common),
@@ -218,7 +223,7 @@ impl Stream {
             Route::Refused => {
                 let reason = self.router.refusal().map_or_else(|| "".into(), Arc::clone);
                 let removed = Removed::of(record, self.bounds.keeps_failed);
-                self.fail(removed, &(ErrorCode::StreamUnavailable, reason), common);
+                self.fail(None, removed, &(ErrorCode::StreamUnavailable, reason), common);
             }
         }
     }
@@ -237,7 +242,8 @@ impl Stream {
             if record.fresh
                 && let Some(reason) = max.refuses(&shard.id, &shard.held, bytes)
             {
-                return self.fail(Removed::of(record, self.bounds.keeps_failed), &reason, common);
+                let shard = Arc::clone(&shard.id);
+                return self.fail(Some(&shard), Removed::of(record, self.bounds.keeps_failed), &reason, common);
             }
             shard.held.add(1, bytes);
         }

@@ -1,132 +1,26 @@
-//! Counters of a producer: one set for each core, written by that core alone, and summed when somebody asks.
+//! What a producer says of itself in numbers: counters, and the KPL's metrics.
 //!
-//! Each set lies on cache lines of its own, so counting costs a core an addition, and a snapshot costs it nothing.
-//! A snapshot is not one moment: it may hold a settled record whose acceptance it has not seen yet, never the reverse
-//! for long.
+//! ```text
+//!   counters    one writer each, read by any thread at any time       ─▶ `Producer::counters`, `Producer::health`
+//!   Statistic   plain data, gathered by a core in its own memory
+//!     └ Sheet ─ StreamSheets ── handed over when somebody asks, merged ─▶ MetricsSnapshot ─▶ caller, MetricsSink
+//! ```
+//!
+//! Names, units, levels and dimensions of the metrics are the KPL's and stand in one table ([`Metric`]), so that
+//! dashboards that were made for the KPL go on working.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+mod counters;
+mod embedded;
+mod metric;
+mod sheet;
+mod sink;
+mod snapshot;
+mod statistic;
 
-use crossbeam_utils::CachePadded;
-
-/// A count that one thread writes and any thread reads.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds `amount`. Only the counter's owner calls this.
-    #[inline]
-    pub fn add(&self, amount: u64) {
-        // One writer, so no read-modify-write is needed. Relaxed: a statistic orders nothing; partner of `value`.
-        self.0.store(self.0.load(Ordering::Relaxed) + amount, Ordering::Relaxed);
-    }
-
-    /// The count as of now.
-    pub fn value(&self) -> u64 {
-        // Relaxed: partner of the store in `add`; see there.
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// What one submitter counts.
-#[derive(Debug, Default)]
-pub struct SubmitterCounters {
-    /// Records accepted.
-    pub accepted: CachePadded<Counter>,
-}
-
-/// What one core counts.
-#[derive(Debug, Default)]
-pub struct CoreCounters {
-    cells: CachePadded<Cells>,
-}
-
-#[derive(Debug, Default)]
-struct Cells {
-    delivered: Counter,
-    failed: Counter,
-    requests: Counter,
-    json_requests: Counter,
-    kinesis_records: Counter,
-    unmapped_records: Counter,
-    bytes_sent: Counter,
-    request_failures: Counter,
-}
-
-impl CoreCounters {
-    /// Records were settled.
-    pub fn settled(&self, delivered: u64, failed: u64) {
-        self.cells.delivered.add(delivered);
-        self.cells.failed.add(failed);
-    }
-
-    /// A PutRecords request was begun.
-    pub fn request_begun(&self, kinesis_records: usize, body_bytes: usize, in_json: bool, is_unmapped: bool) {
-        self.cells.requests.add(1);
-        self.cells.json_requests.add(u64::from(in_json));
-        self.cells.kinesis_records.add(kinesis_records as u64);
-        self.cells.unmapped_records.add(if is_unmapped { kinesis_records as u64 } else { 0 });
-        self.cells.bytes_sent.add(body_bytes as u64);
-    }
-
-    /// A request got no answer, or was refused whole.
-    pub fn request_failed(&self) {
-        self.cells.request_failures.add(1);
-    }
-
-    /// Adds this core's counts to `sums`.
-    pub fn add_to(&self, sums: &mut Counters) {
-        sums.records_delivered += self.cells.delivered.value();
-        sums.records_failed += self.cells.failed.value();
-        sums.put_records_requests += self.cells.requests.value();
-        sums.put_records_requests_in_json += self.cells.json_requests.value();
-        sums.kinesis_records += self.cells.kinesis_records.value();
-        sums.unmapped_records += self.cells.unmapped_records.value();
-        sums.bytes_sent += self.cells.bytes_sent.value();
-        sums.request_failures += self.cells.request_failures.value();
-    }
-}
-
-/// Counts of a producer since it was built.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Records accepted by puts.
-    pub records_accepted: u64,
-    /// Records delivered.
-    pub records_delivered: u64,
-    /// Records failed.
-    pub records_failed: u64,
-    /// PutRecords requests begun, retries included.
-    pub put_records_requests: u64,
-    /// Of these, in JSON; the others were in CBOR.
-    pub put_records_requests_in_json: u64,
-    /// Kinesis records in the requests.
-    pub kinesis_records: u64,
-    /// Of these, sent without a shard map; see `ShardMapPolicy`.
-    pub unmapped_records: u64,
-    /// Bytes of their bodies.
-    pub bytes_sent: u64,
-    /// Requests that got no answer or were refused whole.
-    pub request_failures: u64,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cores_are_summed() {
-        let (one, two) = (CoreCounters::default(), CoreCounters::default());
-        one.settled(3, 1);
-        two.settled(4, 0);
-        two.request_begun(2, 100, false, true);
-        one.request_begun(1, 50, true, false);
-        two.request_failed();
-        let mut sums = Counters::default();
-        one.add_to(&mut sums);
-        two.add_to(&mut sums);
-        assert_eq!((sums.records_delivered, sums.records_failed), (7, 1));
-        assert_eq!((sums.put_records_requests, sums.kinesis_records, sums.bytes_sent), (2, 3, 150));
-        assert_eq!((sums.put_records_requests_in_json, sums.unmapped_records), (1, 2));
-        assert_eq!(sums.request_failures, 1);
-    }
-}
+pub use counters::{CoreCounters, Counter, Counters, StreamTally, SubmitterCounters};
+pub use embedded::EmbeddedMetrics;
+pub use metric::{Metric, Unit};
+pub use sheet::{SHARDS_MAX, Sheet, StreamSheets};
+pub use sink::{MetricsSink, SinkError};
+pub use snapshot::{MetricSample, MetricsSnapshot, Place, SnapshotTerms};
+pub use statistic::Statistic;

@@ -8,6 +8,7 @@ use super::lines::{Access, AccessDenied};
 use crate::codec::Wire;
 use crate::config::Config;
 use crate::engine::{FlushToken, ShardMap, Unheard};
+use crate::metrics::{StreamSheets, StreamTally};
 use crate::outcome::Settlement;
 use crate::record::{CoreId, StreamId, StreamName};
 use crate::ring::Receiver;
@@ -25,6 +26,8 @@ pub(crate) enum Command {
         name: StreamName,
         /// Its configuration.
         config: Box<Config>,
+        /// What each core has to do with its records, by [`CoreId`].
+        tallies: Arc<[StreamTally]>,
     },
     /// A stream's newer shard map.
     Map(StreamId, Arc<ShardMap>),
@@ -40,6 +43,8 @@ pub(crate) enum Command {
     CoreFailed(CoreId),
     /// How old is the oldest record? The answer comes at once.
     Oldest(channel::Sender<Option<Time>>),
+    /// Hand over what was measured since the last time, as an event, and then say so. That is done at once.
+    Measures(channel::Sender<()>),
     /// Settle everything and end.
     Close,
     /// End as a core ends whose invariants broke.
@@ -65,6 +70,8 @@ pub(crate) enum Event {
     WireSettled(Wire),
     /// Records failed that nobody waits for; their credit is held.
     Unheard(Unheard),
+    /// What streams have added to the metrics since this was last told.
+    Measured(Vec<(StreamId, StreamSheets)>),
     /// Somebody waits for credit while completions, or failures that nobody waits for, hold it.
     MayBeStuck,
 }

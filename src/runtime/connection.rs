@@ -38,22 +38,43 @@ use hyper::body::Body;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-use super::tls::{Tls, TlsStream, no_tls};
+use super::tls::{Tls, TlsStream};
 use super::{Runtime, unless};
 use crate::engine::TransportFailure;
 use crate::error::with_causes;
 use crate::limits::ANSWER_BYTES_MAX;
 use crate::outcome::ErrorCode;
+use crate::proxy::Proxy;
+use crate::trust::no_tls;
 
 /// Where a connection leads.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    /// The endpoint's addresses, tried in this order.
+    /// The endpoint's addresses, or those of the proxy before it, tried in this order.
     pub addresses: Arc<[SocketAddr]>,
-    /// The endpoint's name, for messages.
+    /// The endpoint's name, for messages and for the proxy.
     pub host: Arc<str>,
+    /// The endpoint's port.
+    pub port: u16,
     /// How TLS is spoken with it; nothing in the clear.
     pub tls: Option<Tls>,
+    /// The proxy before it.
+    pub proxy: Option<Proxy>,
+}
+
+impl Target {
+    /// The proxy that reads and forwards requests, as there is no TLS that it would have to tunnel.
+    pub(crate) fn forwarder(&self) -> Option<&Proxy> {
+        self.proxy.as_ref().filter(|_| self.tls.is_none())
+    }
+
+    /// What is connected to, for messages, and the code of what fails there.
+    fn first_hop(&self) -> (String, ErrorCode) {
+        match &self.proxy {
+            Some(proxy) => (proxy.to_string(), ErrorCode::Proxy),
+            None => (self.host.to_string(), ErrorCode::Connect),
+        }
+    }
 }
 
 fn unsent(code: ErrorCode, message: String) -> TransportFailure {
@@ -115,18 +136,23 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    /// Connects to the first of the target's addresses that takes the connection, and shakes hands if TLS is wanted.
+    /// Connects to the first of the target's addresses that takes the connection, and shakes hands if TLS is wanted,
+    /// through a tunnel if there is a proxy.
     ///
     /// # Errors
-    /// `Dns` if there is no address; `Connect` if none of them takes the connection, `Tls` if no handshake comes about,
-    /// within `timeout` for both.
+    /// `Dns` if there is no address; `Connect` if none of them takes the connection, or `Proxy` if they are a proxy's or
+    /// it opens no tunnel; `Tls` if no handshake comes about, within `timeout` for all of it.
     pub(crate) async fn open(runtime: R, target: &Target, timeout: Duration) -> Result<Self, TransportFailure> {
         let deadline = runtime.now() + timeout;
         let stream = match unless(runtime.sleep_until(deadline), connect(runtime, target)).await {
             Some(connected) => connected?,
             None => {
-                let message = format!("no connection to {} within {timeout:?}", target.host);
-                return Err(unsent(ErrorCode::Connect, message));
+                let (hop, code) = target.first_hop();
+                let what = match (&target.proxy, &target.tls) {
+                    (Some(_), Some(_)) => "tunnel through",
+                    _ => "connection to",
+                };
+                return Err(unsent(code, format!("no {what} {hop} within {timeout:?}")));
             }
         };
         let (stream, written) = Counted::new(stream);
@@ -160,8 +186,8 @@ where
         self.link.as_ref().is_some_and(|link| !link.requests.is_closed())
     }
 
-    /// Sends a request and reads its answer, both within `timeout`. The request needs its `Host` header and a URI in
-    /// origin form.
+    /// Sends a request and reads its answer, both within `timeout`. The request needs its `Host` header, and a URI in
+    /// origin form, or in absolute form for a proxy that forwards it.
     ///
     /// # Errors
     /// See [`ErrorCode`]; the connection is closed then. Every HTTP status is an answer.
@@ -183,15 +209,28 @@ where
     }
 }
 
-/// A stream to the first address that takes the connection.
+/// A stream on which the endpoint hears TLS, or the endpoint or a proxy requests in the clear.
 async fn connect<R: Runtime>(runtime: R, target: &Target) -> Result<R::Stream, TransportFailure> {
-    let mut failure = unsent(ErrorCode::Dns, format!("{} has no address", target.host));
+    let stream = reach(runtime, target).await?;
+    match (&target.proxy, &target.tls) {
+        (Some(proxy), Some(_)) => {
+            let tunnel = proxy.tunnel(stream, &target.host, target.port).await;
+            tunnel.map_err(|reason| unsent(ErrorCode::Proxy, reason))
+        }
+        _ => Ok(stream),
+    }
+}
+
+/// A stream to the first address that takes the connection.
+async fn reach<R: Runtime>(runtime: R, target: &Target) -> Result<R::Stream, TransportFailure> {
+    let (hop, code) = target.first_hop();
+    let unknown = if target.proxy.is_some() { ErrorCode::Proxy } else { ErrorCode::Dns };
+    let mut failure = unsent(unknown, format!("{hop} has no address"));
     for &address in target.addresses.iter() {
         match runtime.connect(address).await {
             Ok(stream) => return Ok(stream),
             Err(error) => {
-                let message = format!("no connection to {} at {address}: {error}", target.host);
-                failure = unsent(ErrorCode::Connect, message);
+                failure = unsent(code.clone(), format!("no connection to {hop} at {address}: {error}"));
             }
         }
     }

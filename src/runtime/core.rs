@@ -24,6 +24,7 @@ use crossbeam_channel as channel;
 
 use super::Runtime;
 use super::affinity::Place;
+use super::asked::Asked;
 use super::clock::Clock;
 use super::command::{Command, Event};
 use super::idle::{Idleness, Pause};
@@ -33,7 +34,7 @@ use crate::codec::{Wire, read_frame};
 use crate::config::Config;
 use crate::engine::{Core, Remedy, Transmit};
 use crate::limits::{SPIN_SLICE, TICK_MAX, TURN_BYTES_MAX, TURN_RECORDS_MAX};
-use crate::metrics::CoreCounters;
+use crate::metrics::{CoreCounters, StreamTally};
 use crate::outcome::Settlement;
 use crate::record::CoreId;
 use crate::ring::{Budget, Doorbell, Receiver, Rest};
@@ -120,8 +121,9 @@ struct Running<R: Runtime> {
     draining: bool,
     /// How the core passes the time when there is nothing to do.
     idleness: Idleness,
-    /// Who asked for the oldest record.
-    askers: Vec<channel::Sender<Option<Time>>>,
+    asked: Asked,
+    /// By [`StreamId`](crate::record::StreamId).
+    tallies: Vec<Arc<[StreamTally]>>,
     seat: Seat,
     runtime: R,
 }
@@ -139,7 +141,8 @@ impl<R: Runtime> Running<R> {
             access: None,
             draining: false,
             idleness: Idleness::new(config.idle),
-            askers: Vec::new(),
+            asked: Asked::default(),
+            tallies: Vec::new(),
             seat,
             runtime,
         }
@@ -163,7 +166,8 @@ impl<R: Runtime> Running<R> {
         self.settle(); // before anybody is told of it, here or by way of another core
         worked |= self.say();
         self.tell();
-        self.answer_askers();
+        self.tally();
+        self.asked.answer(&mut self.engine, &*self.seat.events);
         self.wake();
         if worked {
             self.idleness.worked(now);
@@ -184,6 +188,8 @@ impl<R: Runtime> Running<R> {
             }
         }
         self.settle();
+        self.tally();
+        (self.seat.events)(Event::Measured(self.engine.take_measures()));
         self.wake();
     }
 
@@ -197,7 +203,9 @@ impl<R: Runtime> Running<R> {
             worked = true;
             match command {
                 Command::Ring(receiver) => self.rings.push(Ring { receiver, tail: 0, flush_tail: 0 }),
-                Command::Stream { id, name, config } => {
+                Command::Stream { id, name, config, tallies } => {
+                    debug_assert_eq!(id.index(), self.tallies.len(), "streams come in the order of their numbers");
+                    self.tallies.push(tallies);
                     self.idleness.stream_opened(config.record_max_buffered_time);
                     self.engine.handle_stream(id, name, *config);
                 }
@@ -211,7 +219,8 @@ impl<R: Runtime> Running<R> {
                     // We alone push into that ring, so nothing comes after this.
                     while self.seat.mesh.ring(self.seat.id, core).pop().is_some() {}
                 }
-                Command::Oldest(asker) => self.askers.push(asker),
+                Command::Oldest(asker) => self.asked.oldest.push(asker),
+                Command::Measures(asker) => self.asked.measures.push(asker),
                 Command::Close => self.engine.handle_close(now),
                 #[cfg(test)]
                 Command::Panic => panic!("told to"),
@@ -374,15 +383,9 @@ impl<R: Runtime> Running<R> {
         }
     }
 
-    fn answer_askers(&mut self) {
-        if self.askers.is_empty() {
-            return;
-        }
-        let oldest = self.engine.oldest();
-        for asker in self.askers.drain(..) {
-            // An asker that has gone away is not missed.
-            let _ = asker.try_send(oldest);
-        }
+    fn tally(&mut self) {
+        let (tallies, core) = (&self.tallies, self.seat.id.index());
+        self.engine.tally(|stream, received, settled| tallies[stream.index()][core].note(received, settled));
     }
 
     /// Counts what was settled and returns its credit, but for that of records whose end is still to be told.

@@ -15,7 +15,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use http::{Method, Request, Uri};
+use http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 use sha2::{Digest, Sha256};
 
@@ -35,12 +35,12 @@ const HASH_SLICE: usize = 128 * 1024;
 /// Where requests go, and in whose name.
 #[derive(Debug)]
 pub(crate) struct Access {
-    /// The endpoint's addresses.
+    /// What is connected to.
     pub(crate) target: Target,
     /// The `Host` header.
     pub(crate) host: String,
-    /// The endpoint's path.
-    pub(crate) path: Uri,
+    /// The endpoint's path alone, or its whole URL for a proxy that forwards.
+    pub(crate) uri: Uri,
     /// Signs requests.
     pub(crate) signer: Signer,
     /// Grows when the credentials change.
@@ -231,6 +231,13 @@ impl<R: Runtime> Exchange<R> {
             }
         };
         let mut result = connection.send(request, self.request_timeout).await;
+        if let (Ok(answer), Some(proxy)) = (&result, self.access.target.forwarder())
+            && answer.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED
+        {
+            // A proxy's word, never the service's, which has seen nothing of the request.
+            let message = proxy.unauthorized().into();
+            result = Err(TransportFailure { code: ErrorCode::Proxy, message, bytes_sent: false });
+        }
         if let Err(failure) = &mut result
             && fresh
             && !failure.bytes_sent
@@ -258,7 +265,7 @@ impl<R: Runtime> Exchange<R> {
     fn request(&self, wire: Wire, body: Vec<u8>, digest: &[u8; 32]) -> Result<Request<Full<Bytes>>, String> {
         let call = Call {
             host: &self.access.host,
-            path: self.access.path.path(),
+            path: self.access.uri.path(),
             target: PUT_RECORDS_TARGET,
             content_type: wire.content_type(),
             body_digest: digest,
@@ -270,8 +277,11 @@ impl<R: Runtime> Exchange<R> {
             .map_err(|error| error.to_string())?;
         let mut request = Request::new(Full::new(Bytes::from(body)));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.access.path.clone();
+        *request.uri_mut() = self.access.uri.clone();
         *request.headers_mut() = headers;
+        if let Some(authorization) = self.access.target.forwarder().and_then(|proxy| proxy.authorization.clone()) {
+            request.headers_mut().insert(header::PROXY_AUTHORIZATION, authorization);
+        }
         Ok(request)
     }
 }

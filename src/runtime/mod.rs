@@ -19,6 +19,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 pub(crate) mod affinity;
+mod asked;
 pub(crate) mod barrier;
 pub(crate) mod clock;
 pub(crate) mod command;

@@ -28,7 +28,7 @@ use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
-use crate::trust;
+use crate::trust::{self, no_tls};
 
 /// Most bytes of a request that wait, encrypted, for the socket: four records, which one vectored write takes.
 const UNSENT_BYTES: usize = 64 * 1024;
@@ -51,11 +51,6 @@ impl Tls {
         let name = ServerName::try_from(host.to_owned()).map_err(|error| no_tls(host, &error.to_string()))?;
         Ok(Tls { config, name })
     }
-}
-
-/// The message of every failure.
-pub(crate) fn no_tls(host: &str, reason: &str) -> String {
-    format!("no TLS with {host}: {reason}")
 }
 
 /// A stream whose handshake is done.

@@ -3,20 +3,16 @@
 
 use std::sync::Arc;
 
+use super::access::access_of;
 use super::{Shared, lock};
 use crate::codec::Wire;
 use crate::config::WireFormat;
-use crate::control::access::{AccessError, Grant};
-use crate::control::endpoint::Scheme;
+use crate::control::access::AccessError;
 use crate::control::service::{Notice, Order};
 use crate::engine::Unheard;
-use crate::outcome::ErrorCode;
 use crate::record::StreamId;
 use crate::runtime::command::{Command, Event};
-use crate::runtime::connection::Target;
-use crate::runtime::lines::{Access, AccessDenied};
-use crate::runtime::signing::Signer;
-use crate::runtime::tls::Tls;
+use crate::runtime::lines::AccessDenied;
 
 impl Shared {
     /// What a core tells; called on its thread.
@@ -27,6 +23,7 @@ impl Shared {
             Event::RequestFailed(error) | Event::NotPinned(error) => self.note_error(error),
             Event::AccessRefused(serial) => self.order(Order::AccessRefused(serial)),
             Event::WireSettled(wire) => self.settle_wire(wire),
+            Event::Measured(measured) => self.meter.hand_over(measured),
             Event::Unmapped(stream) => self.warn_unmapped(stream),
             Event::Unheard(Unheard { stream, settlement, records }) => {
                 let stream = self.stream(stream).map(|stream| stream.name.as_str().into());
@@ -65,7 +62,7 @@ impl Shared {
         match notice {
             Notice::Access(access) => {
                 let denied = |error: AccessError| AccessDenied { code: error.code, message: error.message };
-                let access = access.map_err(denied).and_then(|grant| self.access_of(&grant));
+                let access = access.map_err(denied).and_then(|grant| access_of(&grant, self.tls.as_ref()));
                 if let Err(denied) = &access {
                     self.note_error(format!("{}: {}", denied.code, denied.message));
                 }
@@ -98,25 +95,5 @@ impl Shared {
                 }
             }
         }
-    }
-
-    fn access_of(&self, grant: &Grant) -> Result<Access, AccessDenied> {
-        let location = &grant.endpoint.location;
-        let denied = |message: String| AccessDenied { code: ErrorCode::Tls, message: message.into() };
-        let tls = match (location.scheme, &self.tls) {
-            (Scheme::Http, _) => None,
-            (Scheme::Https, Some(config)) => Some(Tls::with(Arc::clone(config), &location.host).map_err(denied)?),
-            // Only a given URL is in the clear, and for any other there is a configuration.
-            (Scheme::Https, None) => return Err(denied(format!("{} is to be reached in the clear", location.host))),
-        };
-        let addresses = grant.endpoint.addresses.as_slice().into();
-        Ok(Access {
-            target: Target { addresses, host: location.host.as_str().into(), tls },
-            host: location.host_header(),
-            // A location's path was cut from a URL that was parsed.
-            path: location.path.parse().unwrap_or_else(|_| http::Uri::from_static("/")),
-            signer: Signer::new(&grant.credentials, &grant.region),
-            serial: grant.serial,
-        })
     }
 }

@@ -37,6 +37,7 @@ impl Stream {
         common: &mut Common,
     ) {
         self.outage.ended();
+        self.measures.request_ended(now.since(began), batches, None);
         if let Some(of) = batches.first().and_then(|batch| batch.suspicion) {
             self.isolation.passed(of);
         }
@@ -45,10 +46,12 @@ impl Stream {
             batch.suspicion = None;
             match entry {
                 EntryResult::Stored { shard_id, sequence_number } => {
+                    self.measures.stored(&batch);
                     self.stored(now, began, batch, (shard_id, sequence_number), common);
                 }
                 EntryResult::Failed { code, message } => {
                     let verdict = classify(&Trouble::Entry { code: &code, message: &message }, &self.config);
+                    self.measures.refused(&batch, &verdict.code);
                     self.landed(now, began, &batch, &verdict);
                     self.troubled(now, began, batch, &verdict, (jitter, Time::ZERO), common);
                 }
@@ -67,8 +70,7 @@ impl Stream {
         self.shard_of(&batch);
         let result = AttemptResult::Stored { shard_id: Arc::clone(&shard_id), sequence_number };
         let attempt = Attempt { began, ended: now, result };
-        let map = self.router.map().map(|map| &**map);
-        match judge_placement(&batch, &shard_id, map) {
+        match judge_placement(&batch, &shard_id, self.router.known_shards()) {
             Placement::Right { stale_map } => {
                 self.map_wanted |= stale_map;
                 batch.note_attempt(attempt);
@@ -92,6 +94,9 @@ impl Stream {
         common: &mut Common,
     ) {
         let mut verdict = classify(trouble, &self.config);
+        if verdict.action != Action::Resend {
+            self.measures.request_ended(now.since(began), batches, Some(&verdict.code));
+        }
         let jitter = common.chance.jitter();
         let mut gate = Time::ZERO;
         match verdict.action {

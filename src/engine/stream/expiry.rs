@@ -62,7 +62,7 @@ impl Stream {
         batch.dissolve(|record| {
             if record.member.arrival + ttl <= now {
                 let removed = Removed::of(record, bounds.keeps_failed);
-                self.fail_expired(now, removed, expired().1, common);
+                self.fail_expired(now, rest.predicted.as_ref(), removed, expired().1, common);
             } else {
                 let appended = rest.try_append(record, &bounds);
                 assert!(appended.is_ok(), "what was one batch fits one batch");
@@ -89,7 +89,7 @@ impl Stream {
             None => "record_ttl has passed without a shard map".into(),
         };
         for removed in expired {
-            self.fail_expired(now, removed, Arc::clone(&message), common);
+            self.fail_expired(now, None, removed, Arc::clone(&message), common);
         }
         let early = self.early.iter().map(|(_, parcel)| parcel);
         let oldest = self.router.waiting().iter().chain(early).filter_map(Parcel::oldest).min();
@@ -116,10 +116,17 @@ impl Stream {
         }
     }
 
-    pub(super) fn fail_expired(&mut self, now: Time, mut removed: Removed, message: Arc<str>, common: &mut Common) {
+    fn fail_expired(
+        &mut self,
+        now: Time,
+        shard: Option<&Arc<str>>,
+        mut removed: Removed,
+        message: Arc<str>,
+        common: &mut Common,
+    ) {
         let own = [expired_attempt(now)];
         removed.prior = joined(removed.prior, Some(&own.into()));
-        self.fail(removed, &(ErrorCode::Expired, message), common);
+        self.fail(shard, removed, &(ErrorCode::Expired, message), common);
     }
 }
 

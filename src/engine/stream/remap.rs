@@ -14,6 +14,7 @@ impl Stream {
             // Sealed at once and unaggregated, but wrapped if need be.
             self.bounds.max_count = 1;
         }
+        self.measures.mapped(map.len());
         self.map_wanted = map.is_stand_in();
         self.map_trouble = None;
         cancel(&mut self.waiting_alarm, common);
@@ -75,7 +76,7 @@ impl Stream {
     fn judge_parked(&mut self, now: Time, common: &mut Common) {
         for Parked { mut batch, placement, stored, attempt } in std::mem::take(&mut self.parked) {
             let verdict = match placement {
-                Placement::Unknown => judge_placement(&batch, &stored, self.router.map().map(|map| &**map)),
+                Placement::Unknown => judge_placement(&batch, &stored, self.router.known_shards()),
                 _ if planted(Mistake::MisplacedDelivered) => Placement::Right { stale_map: false },
                 _ => placement,
             };
@@ -121,7 +122,7 @@ impl Stream {
         for mut parcel in self.router.refuse(&reason.1) {
             parcel.unpack(|record| {
                 let removed = Removed::of(record, self.bounds.keeps_failed);
-                self.fail(removed, &reason, common);
+                self.fail(None, removed, &reason, common);
             });
         }
     }

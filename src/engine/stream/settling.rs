@@ -36,6 +36,7 @@ impl Stream {
 
     pub(super) fn settle(&mut self, mut batch: Box<Batch>, failure: Option<Reason>, common: &mut Common) {
         self.let_go(&batch.predicted, batch.tickets.len() as u64, batch.record_bytes);
+        self.measures.settled(&batch, failure.as_ref().map(|(code, _)| code));
         let (id, flush) = (self.id, &mut self.flush);
         common.settler.settle(id, &mut batch, failure, |generation, records| flush.settled(generation, records));
         common.pool.give(batch);
@@ -52,7 +53,9 @@ impl Stream {
         }
     }
 
-    pub(super) fn fail(&mut self, removed: Removed, reason: &Reason, common: &mut Common) {
+    /// Fails a record by itself; `shard` is its predicted one, if it had one.
+    pub(super) fn fail(&mut self, shard: Option<&Arc<str>>, removed: Removed, reason: &Reason, common: &mut Common) {
+        self.measures.failed(shard, &removed, &reason.0);
         self.flush.settled(removed.member.generation, usize::from(!planted(Mistake::FailureUncounted)));
         common.settler.fail(self.id, removed, reason);
     }

@@ -62,7 +62,7 @@ async fn pair<R: Runtime>(runtime: R) -> (Connection<R>, Peer<R>) {
 }
 
 fn target(addresses: &[SocketAddr]) -> Target {
-    Target { addresses: addresses.into(), host: "kinesis.test".into(), tls: None }
+    Target { addresses: addresses.into(), host: "kinesis.test".into(), port: 80, tls: None, proxy: None }
 }
 
 /// An address where nobody listens.

@@ -34,7 +34,7 @@ fn trusting(authority: &str) -> Tls {
 }
 
 fn target(address: SocketAddr, tls: Tls) -> Target {
-    Target { addresses: [address].into(), host: "localhost".into(), tls: Some(tls) }
+    Target { addresses: [address].into(), host: "localhost".into(), port: 443, tls: Some(tls), proxy: None }
 }
 
 fn trusting_target(endpoint: &Endpoint) -> Target {

@@ -49,6 +49,8 @@ Where to
   --tls                 the embedded endpoint is spoken to over TLS, with a certificate made for the run
   --ca FILE             roots, in PEM, that the certificate of an https --endpoint is checked with, instead of the
                         machine's
+  --proxy URL           the HTTP proxy to go through, http://[USER:PASSWORD@]HOST[:PORT] (default: none, whatever the
+                        environment says)
 
 What
   --records N           records to put (default 1000000 without --duration and --input)
@@ -94,6 +96,16 @@ pub enum Target {
     Url(String),
 }
 
+/// The URL of a proxy. `Debug` does not show it, as it may hold a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProxyUrl(pub String);
+
+impl fmt::Debug for ProxyUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ProxyUrl")
+    }
+}
+
 /// Where lines come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -111,6 +123,8 @@ pub struct Options {
     pub tls: bool,
     /// The file of roots to trust; `None` leaves it to the machine's, or the embedded endpoint's own.
     pub ca: Option<PathBuf>,
+    /// The URL of the proxy to go through.
+    pub proxy: Option<ProxyUrl>,
     pub region: Option<String>,
     pub stream: String,
     pub shards: u32,
@@ -180,6 +194,7 @@ struct Given {
     sink: bool,
     tls: bool,
     ca: Option<PathBuf>,
+    proxy: Option<ProxyUrl>,
     no_verify: bool,
     seed: Option<u64>,
     json: Option<PathBuf>,
@@ -219,6 +234,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, ArgsEr
             Long("sink") => given.sink = true,
             Long("tls") => given.tls = true,
             Long("ca") => given.ca = Some(parser.value()?.into()),
+            Long("proxy") => given.proxy = Some(proxy(parser.value()?.string()?)?),
             Long("no-verify") => given.no_verify = true,
             Long("seed") => given.seed = Some(number("--seed", &mut parser, 0, u64::MAX)?),
             Long("json") => given.json = Some(parser.value()?.into()),
@@ -265,6 +281,7 @@ impl Given {
             target,
             tls: self.tls,
             ca: self.ca,
+            proxy: self.proxy,
             region: self.region,
             stream: self.stream.unwrap_or_else(|| "kpl-bench".to_owned()),
             shards: self.shards.unwrap_or(4),
@@ -380,6 +397,15 @@ fn url(text: &str) -> Result<String, ArgsError> {
     }
 }
 
+fn proxy(text: String) -> Result<ProxyUrl, ArgsError> {
+    if text.strip_prefix("http://").is_some_and(|host| !host.is_empty()) {
+        return Ok(ProxyUrl(text));
+    }
+    // What stands before it may be a password.
+    let host = text.rsplit('@').next().unwrap_or_default();
+    refuse("--proxy", host, "http://[USER:PASSWORD@]HOST[:PORT]")
+}
+
 fn stream(text: String) -> Result<String, ArgsError> {
     let of_a_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
     if text.is_empty() || text.len() > limits::STREAM_NAME_MAX || !text.bytes().all(of_a_name) {
@@ -443,6 +469,9 @@ mod tests {
         assert_eq!(run("--sink --no-verify").unwrap().rate_limit, RateLimit::Off);
         assert_eq!((run("").unwrap().tls, run("--tls").unwrap().tls), (false, true));
         assert_eq!(run("--endpoint https://h --ca ca.pem").unwrap().ca, Some(PathBuf::from("ca.pem")));
+        let options = run("--proxy http://me:hush@proxy:3128").unwrap();
+        assert!(!format!("{options:?}").contains("hush"));
+        assert_eq!(options.proxy, Some(ProxyUrl("http://me:hush@proxy:3128".to_owned())));
         assert_eq!(run("--sink --no-verify --rate-limit 100").unwrap().rate_limit, RateLimit::Percent(100));
     }
 
@@ -474,6 +503,7 @@ mod tests {
             ("--duration 3d", ["--duration", "\"3d\"", "from 1ms to 24h"]),
             ("--duration 0s", ["--duration", "\"0s\"", "from 1ms to 24h"]),
             ("--endpoint kinesis", ["--endpoint", "\"kinesis\"", "http://HOST"]),
+            ("--proxy https://me:hush@h", ["--proxy", "\"h\"", "http://[USER:PASSWORD@]HOST"]),
             ("--stream a/b", ["--stream", "\"a/b\"", "1 to 128"]),
         ] {
             let error = run(line).unwrap_err();

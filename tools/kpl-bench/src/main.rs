@@ -196,15 +196,16 @@ fn start_endpoint(options: &Options) -> io::Result<Option<EndpointChild>> {
 }
 
 fn access(options: &Options, child: Option<&EndpointChild>, roots: Option<String>) -> Access {
+    let proxy = options.proxy.clone();
     match (child, &options.target) {
         (Some(child), _) => {
             let region = options.region.clone().unwrap_or_else(|| endpoint_child::REGION.to_owned());
             let credentials = Some(endpoint_child::credentials());
             let ca_pem = child.ca_pem().map(str::to_owned);
-            Access { url: child.url().to_owned(), region: Some(region), credentials, ca_pem }
+            Access { url: child.url().to_owned(), region: Some(region), credentials, ca_pem, proxy }
         }
         (None, Target::Url(url)) => {
-            Access { url: url.clone(), region: options.region.clone(), credentials: None, ca_pem: roots }
+            Access { url: url.clone(), region: options.region.clone(), credentials: None, ca_pem: roots, proxy }
         }
         (None, _) => unreachable!("an embedded endpoint has its child"),
     }

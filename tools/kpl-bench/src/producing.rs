@@ -14,11 +14,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
-use kpl::config::{IdleStrategy, Pinning, RateLimit, RuntimeChoice, TlsRoots, WireFormat};
+use kpl::config::{IdleStrategy, Pinning, ProxyChoice, RateLimit, RuntimeChoice, TlsRoots, WireFormat};
 use kpl::metrics::Counters;
 use kpl::outcome::Counts;
 use kpl::{Producer, Submitter, limits};
 
+use crate::args::ProxyUrl;
 use crate::clock::{Clock, Latencies};
 use crate::cpu::CpuTime;
 use crate::lane::{AnySource, Lane, LaneEnd, Run};
@@ -138,6 +139,10 @@ impl Job {
             .idle(self.idle)
             .rate_limit(self.rate_limit)
             .wire(self.wire)
+            .proxy(match &self.access.proxy {
+                Some(ProxyUrl(url)) => ProxyChoice::Url(url.clone()),
+                None => ProxyChoice::Off,
+            })
             .seed(self.seed)
             .max_record_size(self.record_bytes_max())
             .max_outstanding_bytes(bounds.outstanding_bytes)
@@ -277,7 +282,13 @@ mod tests {
 
     fn job(shards: u32, rate_limit: RateLimit, record_size: usize) -> Job {
         Job {
-            access: Access { url: "http://127.0.0.1:1".to_owned(), region: None, credentials: None, ca_pem: None },
+            access: Access {
+                url: "http://127.0.0.1:1".to_owned(),
+                region: None,
+                credentials: None,
+                ca_pem: None,
+                proxy: None,
+            },
             stream: "s".to_owned(),
             shards,
             submitters: 2,

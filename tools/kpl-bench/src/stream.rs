@@ -17,13 +17,16 @@ use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, StreamDescriptionSummary, StreamStatus};
-use aws_smithy_http_client::HttpClientError;
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_runtime_api::client::http::{SharedHttpConnector, http_client_fn};
 use kpl::config::StaticCredentials;
 use kpl::limits;
 use tokio::runtime::Runtime;
 
+use crate::args::ProxyUrl;
 use crate::clock::Clock;
 use crate::deaggregate::HashRange;
 
@@ -84,6 +87,8 @@ pub struct Access {
     pub credentials: Option<StaticCredentials>,
     /// The certificates to trust, in PEM and readable; by default those that the machine trusts.
     pub ca_pem: Option<String>,
+    /// The proxy to go through.
+    pub proxy: Option<ProxyUrl>,
 }
 
 /// A client, and the runtime that it needs.
@@ -129,9 +134,10 @@ impl Service {
             Some(region) => config.region(Region::new(region.clone())),
             None => config,
         };
-        let config = match &access.ca_pem {
-            Some(ca_pem) => config.http_client(trusting(ca_pem).map_err(io::Error::other)?),
-            None => config,
+        let config = if access.ca_pem.is_some() || access.proxy.is_some() {
+            config.http_client(http_client(access)?)
+        } else {
+            config
         };
         Ok(Service { runtime, client: Client::from_conf(config.build()) })
     }
@@ -185,12 +191,24 @@ impl Service {
     }
 }
 
-/// A client of HTTP that trusts these certificates and no other.
-fn trusting(ca_pem: &str) -> Result<SharedHttpClient, HttpClientError> {
-    let authority = TrustStore::empty().with_pem_certificate(ca_pem);
-    let context = TlsContext::builder().with_trust_store(authority).build()?;
-    let provider = Provider::Rustls(CryptoMode::AwsLc);
-    Ok(aws_smithy_http_client::Builder::new().tls_provider(provider).tls_context(context).build_https())
+/// A client of HTTP that trusts the given certificates and no other, if some are given, and goes through the proxy.
+fn http_client(access: &Access) -> io::Result<SharedHttpClient> {
+    let mut context = TlsContext::builder();
+    if let Some(ca_pem) = &access.ca_pem {
+        context = context.with_trust_store(TrustStore::empty().with_pem_certificate(ca_pem.as_str()));
+    }
+    let proxy = match &access.proxy {
+        // What the error says may hold a password.
+        Some(ProxyUrl(url)) => ProxyConfig::all(url.as_str()).map_err(|_| io::Error::other("--proxy is no URL"))?,
+        None => ProxyConfig::disabled(),
+    };
+    let connector = Connector::builder()
+        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+        .tls_context(context.build().map_err(io::Error::other)?)
+        .proxy_config(proxy)
+        .build();
+    let connector = SharedHttpConnector::new(connector);
+    Ok(http_client_fn(move |_settings, _components| connector.clone()))
 }
 
 /// A shard as the service lists it.

@@ -4,8 +4,13 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use endpoint::{Endpoint, EndpointConfig, TlsOptions};
+use endpoint::{Endpoint, EndpointConfig, Flaw, TlsOptions};
 use serde_json::{Value, json};
+
+use self::relay::{Manner, Relay};
+
+#[path = "../../../tests/relay/mod.rs"]
+mod relay;
 
 /// A file of this test alone, removed when it is dropped.
 struct Scratch(PathBuf);
@@ -138,6 +143,28 @@ fn an_endpoint_over_tls_is_checked_with_the_roots_of_the_file() {
     let args = ["--endpoint", &*url, "--region", "us-east-1", "--records", "2000", "--ca", roots.path()];
     let figures = figures("ca", &args, b"", 0);
     assert_eq!(figures["records_delivered"], 2000, "{figures}");
+}
+
+#[test]
+fn everything_goes_through_the_proxy_that_is_named() {
+    let tls = TlsOptions::flawed(Flaw::WrongHost).expect("a chain");
+    let roots = Scratch::new("roots-behind-proxy");
+    std::fs::write(&roots.0, tls.ca_pem()).expect("a file");
+    let serve = |tls| Endpoint::start(EndpointConfig { tls, ..EndpointConfig::emulator() }).expect("an endpoint");
+    // Names that only the proxy knows.
+    for (endpoint, url, ca) in [
+        (serve(None), "http://kinesis.test", &[][..]),
+        (serve(Some(tls)), "https://elsewhere.test", &["--ca", roots.path()]),
+    ] {
+        let relay = Relay::start(endpoint.address(), Manner::default());
+        let proxy = relay.url("Aladdin:open%20sesame");
+        let args = [&["--endpoint", url, "--proxy", &proxy, "--region", "us-east-1", "--records", "2000"], ca].concat();
+        // As RFC 7617 has it.
+        relay.behave(Manner { demands: Some("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==".to_owned()), says: None });
+        let figures = figures("proxy", &args, b"", 0);
+        assert_eq!(figures["records_delivered"], 2000, "{figures}");
+        assert!(relay.heads().len() > 1, "{:?}", relay.heads());
+    }
 }
 
 #[test]

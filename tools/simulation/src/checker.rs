@@ -1,24 +1,5 @@
 //! The checker: knows what was accepted, looks at every request, every outcome and at last at every shard, and says which
-//! promise was broken. It shares no code with the engine or the codec.
-//!
-//! | name | promise |
-//! |---|---|
-//! | I1 | every accepted record has exactly one outcome |
-//! | I2 | a delivered record is in the stream, byte for byte, under its key, visible to a consumer, where its outcome says |
-//! | I3 | nothing appears that was not accepted; what failed without ambiguity does not appear |
-//! | I4 | a record appears at most once more often than it had ambiguous attempts |
-//! | I5 | the budget is never exceeded, and whole at the end |
-//! | I6 | a flush is done when everything put before it has its outcome, not before, and not never |
-//! | I7 | close settles everything in time, and the counts add up |
-//! | I8 | requests and Kinesis records keep the service's and the configured limits |
-//! | I9 | a shard is sent no more than its rate limit allows, retries included |
-//! | I10 | no record is sent after its expiration |
-//! | I11 | per submitter and shard, first transmissions happen in the order of the puts, until the map changes |
-//! | I12 | in calm, a record is first sent by its deadline, or at once when it is flushed |
-//! | I13 | no outcome comes later than the expiration and a last request allow |
-//! | I14 | a core neither spins nor sleeps for ever |
-//! | I15 | a shard holds no more of the budget than `shard_backlog_max` allows; what is refused for it never was sent |
-//! | E2 | a core sends records of its own shards only |
+//! promise (`promise`) was broken. It shares no code with the engine or the codec.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -30,7 +11,10 @@ use kpl::outcome::{AttemptResult, Delivered, Failure, Settled, Settlement};
 use kpl::ring::Handle;
 use kpl::time::Time;
 
-use crate::scenario::Draft;
+use crate::drain::Drain;
+use crate::outage::Watch;
+use crate::promise::{Checked, Promise};
+use crate::source::Draft;
 
 /// An accepted record, from put to verdict.
 pub struct Accepted {
@@ -48,6 +32,30 @@ pub struct Accepted {
     pub first_sent: Option<Time>,
     /// When the first flush that began at once and covers it was called for.
     pub flushed: Option<Time>,
+    /// The core that its shard belongs to.
+    pub owner: usize,
+    /// How often it was sent.
+    pub sent: usize,
+    /// Whether an answer may have told of it what belongs to another: its results were in another order.
+    pub misnamed: bool,
+    /// Whether a request was refused for a poison record that it may have to fail with, and how many for its own
+    /// Kinesis record.
+    pub tainted: bool,
+    /// See `tainted`.
+    pub refused: usize,
+    /// By when it is to be delivered, if the faults have healed.
+    pub due: Option<Time>,
+    /// The shard that it belongs to, by the service's number.
+    place: usize,
+}
+
+/// Where a record belongs when it is put.
+#[derive(Clone, Copy)]
+pub struct Destination {
+    /// The shard, by the service's number.
+    pub place: usize,
+    /// The core that has it.
+    pub owner: usize,
 }
 
 /// Tells which records have been woken.
@@ -72,8 +80,30 @@ pub struct Checker {
     pub outstanding: usize,
     outstanding_bytes: usize,
     woken: Arc<Mutex<Vec<u64>>>,
+    /// By stream and shard: records and bytes that are accepted and not settled.
+    by_shard: BTreeMap<(usize, usize), (usize, usize)>,
     /// By token: the stream, and the records that it waits for.
     flushes: BTreeMap<u64, (usize, Vec<u64>)>,
+    /// Flushes that were called for.
+    pub flushes_begun: u64,
+    /// Flushes that were said to be done.
+    pub flushes_done: u64,
+    /// What was accepted: bytes of data and partition key.
+    pub accepted_bytes: u64,
+    /// Who has something to send.
+    pub watch: Watch,
+    /// What is to be delivered once faults have healed.
+    pub drain: Option<Drain>,
+    /// How often each promise was checked.
+    pub checked: Checked,
+    /// Whether there are poison records, and nothing else is called invalid.
+    pub poison: bool,
+    /// Whether the endpoint takes no large request.
+    pub body_limited: bool,
+    /// By stream: when its first record was put.
+    pub first_put: BTreeMap<usize, Time>,
+    /// Copies of records beyond the first, and ambiguous attempts, which explain them.
+    pub duplicates: (u64, u64),
     /// Outcomes by code.
     pub codes: BTreeMap<String, u64>,
     /// What was broken; the first counts.
@@ -91,7 +121,18 @@ impl Checker {
             outstanding: 0,
             outstanding_bytes: 0,
             woken: Arc::default(),
+            by_shard: BTreeMap::new(),
             flushes: BTreeMap::new(),
+            flushes_begun: 0,
+            flushes_done: 0,
+            accepted_bytes: 0,
+            watch: Watch::default(),
+            drain: None,
+            checked: Checked::default(),
+            poison: false,
+            body_limited: false,
+            first_put: BTreeMap::new(),
+            duplicates: (0, 0),
             codes: BTreeMap::new(),
             broken: Vec::new(),
             patience,
@@ -99,14 +140,15 @@ impl Checker {
     }
 
     /// Notes that a promise was broken.
-    pub fn breaks(&mut self, text: String) {
-        self.broken.push(text);
+    pub fn breaks(&mut self, promise: Promise, text: String) {
+        self.holds(promise, false, || text);
     }
 
-    /// Notes it unless `kept`.
-    pub fn holds(&mut self, kept: bool, text: impl FnOnce() -> String) {
+    /// Notes that a promise was looked at, and that it was broken unless `kept`.
+    pub fn holds(&mut self, promise: Promise, kept: bool, text: impl FnOnce() -> String) {
+        self.checked.note(promise);
         if !kept {
-            self.broken.push(text());
+            self.broken.push(format!("{promise:?}: {}", text()));
         }
     }
 
@@ -115,22 +157,73 @@ impl Checker {
         &mut self,
         number: u64,
         draft: Draft,
-        submitter: usize,
+        (submitter, Destination { place, owner }): (usize, Destination),
         arrival: Time,
         mut handle: Handle<Arc<Settlement>>,
     ) {
         let waker = Waker::from(Arc::new(Woken { number, list: Arc::clone(&self.woken) }));
         let pending = handle.poll(&mut Context::from_waker(&waker)).is_pending();
-        self.holds(pending, || format!("I1: record {number} is settled before it was pushed"));
+        self.holds(Promise::I1, pending, || format!("record {number} is settled before it was pushed"));
         self.outstanding += 1;
         self.outstanding_bytes += draft.size();
+        self.accepted_bytes += draft.size() as u64;
         // The configuration is the producer's in these fields.
         let (records_max, bytes_max) = (self.configs[0].max_outstanding_records, self.configs[0].max_outstanding_bytes);
         let within = self.outstanding <= records_max && self.outstanding_bytes <= bytes_max;
-        self.holds(within, || "I5: more is accepted and not settled than the budget allows".to_owned());
-        let handle = Some(handle);
-        let record = Accepted { draft, submitter, arrival, handle, outcome: None, first_sent: None, flushed: None };
+        self.holds(Promise::I5, within, || "more is accepted and not settled than the budget allows".to_owned());
+        let held = self.by_shard.entry((draft.stream, place)).or_default();
+        (held.0, held.1) = (held.0 + 1, held.1 + draft.size());
+        self.first_put.entry(draft.stream).or_insert(arrival);
+        self.watch.came(arrival, owner, draft.stream);
+        let mut record = Accepted {
+            draft,
+            submitter,
+            arrival,
+            handle: Some(handle),
+            outcome: None,
+            first_sent: None,
+            flushed: None,
+            owner,
+            sent: 0,
+            misnamed: false,
+            tainted: false,
+            refused: 0,
+            due: None,
+            place,
+        };
+        record.due = self.due_of(&record, arrival);
         self.records.insert(number, record);
+    }
+
+    /// By when a record that waits at `now` is to be delivered, if the faults have healed and it does not expire before.
+    fn due_of(&self, record: &Accepted, now: Time) -> Option<Time> {
+        let drain = self.drain.as_ref()?;
+        let config = &self.configs[record.draft.stream];
+        // Of a record without a key nobody knows the shard: it may be behind all there is.
+        let all = (self.outstanding, self.outstanding_bytes);
+        let shard = if record.draft.unkeyed { all } else { self.held_by(record.draft.stream, record.place) };
+        let due = drain.due(now, config, shard, all);
+        (due < record.arrival + config.record_ttl).then_some(due)
+    }
+
+    /// Faults have healed, and what had been under way before has ended. From now on records have `places`.
+    pub fn faults_healed(&mut self, now: Time, drain: Drain, place: impl Fn(&Draft) -> usize) {
+        self.drain = Some(drain);
+        self.by_shard.clear();
+        let open = self.records.iter().filter(|(_, record)| record.handle.is_some());
+        let numbers: Vec<u64> = open.map(|(number, _)| *number).collect();
+        for number in &numbers {
+            let Some(record) = self.records.get_mut(number) else { continue };
+            record.place = place(&record.draft);
+            let held = self.by_shard.entry((record.draft.stream, record.place)).or_default();
+            (held.0, held.1) = (held.0 + 1, held.1 + record.draft.size());
+        }
+        for number in numbers {
+            let due = self.records.get(&number).and_then(|record| self.due_of(record, now));
+            if let Some(record) = self.records.get_mut(&number) {
+                record.due = due;
+            }
+        }
     }
 
     /// Takes the outcomes of all who were woken.
@@ -149,6 +242,10 @@ impl Checker {
         record.handle = None;
         self.outstanding -= 1;
         self.outstanding_bytes -= record.draft.size();
+        if let Some(held) = self.by_shard.get_mut(&(record.draft.stream, record.place)) {
+            (held.0, held.1) = (held.0 - 1, held.1 - record.draft.size());
+        }
+        self.watch.went(now, record.owner, record.draft.stream);
         let ttl = self.configs[record.draft.stream].record_ttl;
         let latest = record.arrival + ttl + self.patience[usize::from(record.first_sent.is_some())];
         let late = now > latest;
@@ -157,19 +254,32 @@ impl Checker {
                 let outcome = Settled::from(settled).into_result();
                 let code =
                     outcome.as_ref().map_or_else(|failure| failure.code().to_string(), |_| "delivered".to_owned());
+                let judged = self
+                    .drain
+                    .as_ref()
+                    .zip(record.due)
+                    .filter(|(drain, _)| drain.judges(&outcome, record.arrival, record.tainted));
+                let delivered = outcome.is_ok();
                 record.outcome = Some(outcome);
-                *self.codes.entry(code).or_default() += 1;
+                *self.codes.entry(code.clone()).or_default() += 1;
+                if let Some((_, due)) = judged {
+                    self.holds(Promise::I18, delivered && now <= due, || {
+                        format!("record {number}: {code} at {now:?}, to be delivered by {due:?}")
+                    });
+                }
+                self.checked.note(Promise::I1);
             }
-            Err(_) => self.breaks(format!("I1: record {number} was abandoned")),
+            Err(_) => self.breaks(Promise::I1, format!("record {number} was abandoned")),
         }
-        self.holds(!late, || format!("I13: record {number} has its outcome at {now:?}, at the latest {latest:?}"));
+        self.holds(Promise::I13, !late, || {
+            format!("record {number} has its outcome at {now:?}, at the latest {latest:?}")
+        });
         true
     }
 
-    /// Accepted and not settled: records, and their bytes.
-    pub fn outstanding_where(&self, counts: impl Fn(&Draft) -> bool) -> (usize, usize) {
-        let open = self.records.values().filter(|record| record.handle.is_some() && counts(&record.draft));
-        open.fold((0, 0), |(records, bytes), record| (records + 1, bytes + record.draft.size()))
+    /// What a shard's records that are accepted and not settled come to: how many, and their bytes.
+    pub fn held_by(&self, stream: usize, place: usize) -> (usize, usize) {
+        self.by_shard.get(&(stream, place)).copied().unwrap_or_default()
     }
 
     /// Whether some flush is not done.
@@ -179,6 +289,7 @@ impl Checker {
 
     /// A flush was called for.
     pub fn flush_begins(&mut self, now: Time, token: u64, stream: usize) {
+        self.flushes_begun += 1;
         // One that comes during another waits for it to be done.
         let at_once = !self.flushes.values().any(|(of, _)| *of == stream);
         let mut open = Vec::new();
@@ -196,11 +307,13 @@ impl Checker {
     /// A flush is said to be done.
     pub fn flush_done(&mut self, now: Time, token: u64) {
         let Some((_, open)) = self.flushes.remove(&token) else {
-            return self.breaks(format!("I6: flush {token} is done twice"));
+            return self.breaks(Promise::I6, format!("flush {token} is done twice"));
         };
+        self.flushes_done += 1;
+        self.checked.note(Promise::I6);
         for number in open {
             let settled = self.take(now, number);
-            self.holds(settled, || format!("I6: flush {token} is done, but record {number} has no outcome"));
+            self.holds(Promise::I6, settled, || format!("flush {token} is done, but record {number} has no outcome"));
         }
     }
 
@@ -212,11 +325,11 @@ impl Checker {
         for number in open.collect::<Vec<_>>() {
             let settled = self.take(now, number);
             let what = if settled { "was settled and nobody was woken" } else { "has no outcome" };
-            self.breaks(format!("I1: record {number} {what}"));
+            self.breaks(Promise::I1, format!("record {number} {what}"));
         }
         if flushes_too && !self.flushes.is_empty() {
             let tokens: Vec<u64> = self.flushes.keys().copied().collect();
-            self.breaks(format!("I6: flushes {tokens:?} are never done"));
+            self.breaks(Promise::I6, format!("flushes {tokens:?} are never done"));
         }
     }
 }

@@ -1,12 +1,13 @@
 //! The control thread of the simulated producer: lists shards when a core wants it, and tells every core the map.
 //!
-//! It gives up for a while where it is refused, tries again where it failed, and may see an older state of the stream.
+//! It does what the shipped one does: it gives up for a while where it is refused, tries again with a backoff where it
+//! failed or where what came is no map, keeps the old map meanwhile, and says so. It may see an older state of the stream.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use kpl::engine::ShardMap;
-use kpl::time::Time;
+use kpl::engine::{MapError, ShardInfo, ShardMap};
+use kpl::record::HashKey;
 
 use crate::driver::Input;
 use crate::faults::Kind;
@@ -16,7 +17,15 @@ use crate::world::{Event, World};
 const STALENESS_MAX: Duration = Duration::from_millis(800);
 
 /// How late a map may be at a core, in microseconds.
-const MAP_LATE_US_MAX: u64 = 4_000_000;
+pub const MAP_LATE_US_MAX: u64 = 4_000_000;
+
+/// First and longest delay until the shards are listed again that could not be listed.
+const LIST_AGAIN: Duration = Duration::from_millis(100);
+/// See above.
+pub const LIST_AGAIN_MAX: Duration = Duration::from_secs(5);
+
+/// When the shards are listed again that may not be listed: somebody grants the permission.
+const PERMITTED_IN: Duration = Duration::from_secs(1);
 
 impl World {
     /// A core wants the shards of a stream listed.
@@ -30,28 +39,67 @@ impl World {
     /// The answer of ListShards.
     pub(crate) fn list(&mut self, stream: usize) {
         if self.faults.strikes(Kind::ListFailed) {
-            let delay = self.rng.micros(50_000, 1_000_000);
-            return self.schedule(self.now + delay, Event::List(stream));
+            return self.list_again(stream);
         }
         if self.faults.strikes(Kind::ListRefused) {
             self.trace.say(self.now, format_args!("listing stream {stream} is refused"));
             for core in 0..self.nodes.len() {
                 self.schedule(self.now, Event::Tell(core, Input::Refused(stream)));
             }
-            // Somebody grants the permission.
-            return self.schedule(self.now + Duration::from_secs(1), Event::List(stream));
+            return self.schedule(self.now + PERMITTED_IN, Event::List(stream));
         }
-        let age = if self.faults.strikes(Kind::ListStale) { STALENESS_MAX } else { Duration::ZERO };
-        let open = self.streams[stream].list(self.now - age);
+        match self.built(stream) {
+            Ok(map) => self.publish(stream, Arc::new(map)),
+            Err(error) => {
+                self.trace.say(self.now, format_args!("the list of stream {stream} is no map: {error}"));
+                self.list_again(stream);
+            }
+        }
+    }
+
+    /// The old map stays; the cores are told, and the shards listed again.
+    fn list_again(&mut self, stream: usize) {
         let listing = &mut self.listings[stream];
-        listing.under_way = false;
-        let previous = listing.map.as_deref();
+        listing.failures += 1;
+        let longest = (LIST_AGAIN * 2u32.saturating_pow(listing.failures.min(10) - 1)).min(LIST_AGAIN_MAX);
+        let delay = longest.mul_f64(0.75 + self.rng.index(512) as f64 / 1024.0);
+        for core in 0..self.nodes.len() {
+            self.schedule(self.now, Event::Tell(core, Input::MapFailed(stream)));
+        }
+        self.schedule(self.now + delay, Event::List(stream));
+    }
+
+    /// What the service lists, as a map.
+    fn built(&mut self, stream: usize) -> Result<ShardMap, MapError> {
+        let age = if self.faults.strikes(Kind::ListStale) { STALENESS_MAX } else { Duration::ZERO };
+        let mut open = self.streams[stream].list(self.now - age);
+        self.distort(&mut open);
+        let previous = self.listings[stream].map.as_deref();
         let epoch = previous.map_or(1, |map| map.epoch + 1);
         let inherited = if previous.is_some() && self.faults.strikes(Kind::Reowned) { None } else { previous };
-        let built = ShardMap::build(epoch, open, self.nodes.len() as u16, inherited);
-        let map = Arc::new(built.expect("the service lists what covers the hash space"));
+        ShardMap::build(epoch, open, self.nodes.len() as u16, inherited)
+    }
+
+    /// Makes a list one that is no map, as a service may show in the middle of a reshard.
+    fn distort(&mut self, open: &mut Vec<ShardInfo>) {
+        if self.faults.strikes(Kind::ListEmpty) {
+            return open.clear();
+        }
+        let place = self.faults.rng().index(open.len());
+        if self.faults.strikes(Kind::ListGap) {
+            open.remove(place);
+        } else if self.faults.strikes(Kind::ListOverlap) {
+            let ShardInfo { first, last, .. } = open[place];
+            let half = HashKey(first.0 + (last.0 - first.0) / 2);
+            open.push(ShardInfo { id: "shardId-888888888888".into(), first: half, last, parents: [None, None] });
+        }
+    }
+
+    fn publish(&mut self, stream: usize, map: Arc<ShardMap>) {
+        let listing = &mut self.listings[stream];
+        (listing.under_way, listing.failures) = (false, 0);
         listing.map = Some(Arc::clone(&map));
-        self.trace.say(self.now, format_args!("stream {stream} has map {epoch} of {} shards", map.len()));
+        self.trace.say(self.now, format_args!("stream {stream} has map {} of {} shards", map.epoch, map.len()));
         for core in 0..self.nodes.len() {
             let late = self.faults.strikes(Kind::MapLate);
             let delay = if late { self.faults.rng().micros(0, MAP_LATE_US_MAX) } else { self.rng.micros(0, 100) };
@@ -61,12 +109,16 @@ impl World {
 
     /// A shard is split, or two are merged; whether we hear of it at once is chance.
     pub(crate) fn reshard(&mut self, stream: usize) {
-        self.faults.counts[Kind::Reshard as usize] += 1;
+        if self.healed {
+            return;
+        }
+        self.faults.note(Kind::Reshard);
         let done = self.streams[stream].reshard(self.now, &mut self.rng);
         self.trace.say(self.now, format_args!("stream {stream} {done}"));
         let heard = self.now + self.rng.micros(0, 300_000);
-        if self.rng.chance(5000) && self.now > Time::ZERO {
-            self.listings[stream].under_way = true;
+        let opened = self.plan.streams[stream].opened;
+        let asked = self.rng.chance(5000) && self.now > opened;
+        if asked && !std::mem::replace(&mut self.listings[stream].under_way, true) {
             self.schedule(heard, Event::List(stream));
         }
     }

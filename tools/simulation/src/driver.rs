@@ -4,29 +4,37 @@
 //! its submitters, and comes again at once if something is left.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kpl::codec::{Wire, parse_answer, read_frame};
-use kpl::engine::{ConnectionId, Core, Message, RequestId, ShardMap, Transmit, TransportFailure};
-use kpl::record::{CoreId, StreamId};
+use kpl::config::ShardMapPolicy;
+use kpl::engine::{ConnectionId, Core, Message, RequestId, ShardMap, TransportFailure};
+use kpl::record::{CoreId, StreamId, StreamName};
 use kpl::time::Time;
 
+use crate::checker::Checker;
+use crate::ending::Settled;
 use crate::faults::{Canary, Kind};
-use crate::inspect::Departure;
-use crate::network::{End, draw_fate, end_of};
-use crate::wire;
-use crate::world::{Event, Request, World};
+use crate::promise::Promise;
+use crate::scenario::StreamPlan;
+use crate::submitters::Submitter;
+use crate::world::{Event, World};
 
 /// What a core hears.
 pub enum Input {
+    /// A submitter has opened its ring.
+    Ring(usize),
+    /// A stream was opened.
+    Stream(usize),
     /// The service's answer: status, `x-amzn-errortype`, body.
     Answer(RequestId, u16, Option<&'static str>, Vec<u8>),
     /// No answer.
     Failure(RequestId, TransportFailure),
     /// A map of a stream.
     Map(usize, Arc<ShardMap>),
+    /// A stream's shards could not be listed for now.
+    MapFailed(usize),
     /// A stream's shards cannot be listed.
     Refused(usize),
     /// There are other credentials, or the clock was corrected.
@@ -55,8 +63,8 @@ pub struct Node {
     stalled: bool,
     /// Whether it has finished.
     pub done: bool,
-    /// Records that it said to be settled.
-    pub settled: u64,
+    /// What it said to be settled.
+    pub settled: Settled,
 }
 
 /// Inputs, and messages of each mesh ring, that a cycle takes.
@@ -80,13 +88,41 @@ impl Node {
             idle_cycles: 0,
             stalled: false,
             done: false,
-            settled: 0,
+            settled: Settled::default(),
         }
     }
 
     /// Arrival of the oldest record that its engine keeps.
     pub fn oldest(&mut self) -> Option<Time> {
         self.core.oldest()
+    }
+
+    /// Whether it was told of a stream.
+    pub fn knows(&self, stream: StreamId) -> bool {
+        self.core.knows(stream)
+    }
+
+    /// When a connection was last busy, and when all were, before a request that leaves now.
+    pub fn last_busy(&self, now: Time) -> (Time, Time) {
+        (if self.busy > 0 { now } else { self.last_busy }, self.last_full)
+    }
+
+    /// A request takes a connection. Answers whether that had to be opened.
+    pub fn occupy(&mut self, connection: usize, now: Time, checker: &mut Checker) -> bool {
+        let doubly = std::mem::replace(&mut self.carries[connection], true);
+        checker.holds(Promise::I8, !doubly, || format!("two requests on connection {connection}"));
+        self.note_busy(now);
+        self.busy += 1;
+        self.note_busy(now);
+        !std::mem::replace(&mut self.open[connection], true)
+    }
+
+    /// A request has ended; its connection stays open or does not.
+    pub fn vacate(&mut self, connection: usize, now: Time, open: bool) {
+        self.note_busy(now);
+        self.busy -= 1;
+        self.carries[connection] = false;
+        self.open[connection] = open;
     }
 
     fn note_busy(&mut self, now: Time) {
@@ -179,7 +215,10 @@ impl World {
             }
         }
         if self.nodes[core].core.wants_drain() {
-            let homes = self.submitters.iter().enumerate().filter(|(_, submitter)| submitter.home == core);
+            // Of a ring whose records a flush covers the core was told before.
+            self.hear_rings(core);
+            let homes =
+                self.submitters.iter().enumerate().filter(|(_, submitter)| submitter.home == core && submitter.heard);
             let tails = homes.map(|(index, submitter)| (index, submitter.pushed)).collect();
             self.nodes[core].drain = Some(tails);
             self.nodes[core].core.handle_drain_started();
@@ -193,9 +232,20 @@ impl World {
         worked
     }
 
+    fn hear_rings(&mut self, core: usize) {
+        let (submitters, inbox) = (&mut self.submitters, &mut self.nodes[core].inbox);
+        inbox.retain(|input| match input {
+            Input::Ring(submitter) => {
+                submitters[*submitter].heard = true;
+                false
+            }
+            _ => true,
+        });
+    }
+
     fn drain_rings(&mut self, core: usize) -> bool {
         let mut worked = false;
-        for submitter in self.submitters.iter_mut().filter(|submitter| submitter.home == core) {
+        for submitter in self.submitters.iter_mut().filter(|submitter| submitter.home == core && submitter.heard) {
             for _ in 0..self.plan.bite {
                 let Some((ticket, frame)) = submitter.ring.pop_front() else { break };
                 submitter.ring_bytes -= frame.len();
@@ -210,15 +260,30 @@ impl World {
     }
 
     fn hear(&mut self, core: usize, input: Input) {
-        let (now, engine) = (self.now, &mut self.nodes[core].core);
+        let now = self.now;
+        if matches!(input, Input::SignerChanged) {
+            self.signer.remedied(core);
+        }
+        let engine = &mut self.nodes[core].core;
         match input {
+            Input::Ring(submitter) => self.submitters[submitter].heard = true,
+            Input::Stream(stream) => {
+                let StreamPlan { name, config, .. } = &self.plan.streams[stream];
+                engine.handle_stream(StreamId(stream as u32), StreamName::Name(name.clone()), config.clone());
+            }
+            Input::MapFailed(stream) => engine.handle_map_failed(StreamId(stream as u32), "simulated"),
             Input::Answer(id, status, header, body) => {
                 engine.handle_answer(now, id, parse_answer(status, None, header, &body));
             }
             Input::Failure(id, failure) => engine.handle_failure(now, id, &failure),
             Input::Map(stream, map) => {
                 self.trace.say(now, format_args!("core {core} has map {} of stream {stream}", map.epoch));
-                self.inspector.map(core, stream, &map);
+                let first_put = self.checker.first_put.get(&stream);
+                let stood_in = match self.plan.config.shard_map {
+                    ShardMapPolicy::Degrade { after } => first_put.is_some_and(|first| *first + after <= now),
+                    ShardMapPolicy::Required | ShardMapPolicy::Unknown => false,
+                };
+                self.inspector.map(core, stream, &map, stood_in);
                 engine.handle_map(now, StreamId(stream as u32), map);
             }
             Input::Refused(stream) => engine.handle_map_refused(StreamId(stream as u32), "simulated"),
@@ -238,13 +303,14 @@ impl World {
         while let Some(stream) = self.nodes[core].core.poll_map_wanted() {
             self.list_wanted(stream.index());
         }
+        // Only the log and a counter hear of it; each request says of itself whether it is one without a map.
+        while self.nodes[core].core.poll_unmapped().is_some() {}
         if self.nodes[core].core.poll_remedy_wanted().is_some() {
-            let delay = self.rng.micros(0, 2_000_000);
-            self.schedule(self.now + delay, Event::Tell(core, Input::SignerChanged));
+            self.remedy_wanted(core);
         }
         if let Some(wire) = self.nodes[core].core.poll_wire_settled() {
             let refused = wire == Wire::Cbor && self.plan.refuses_cbor;
-            self.checker.holds(!refused, || "I8: CBOR is settled on that the endpoint refuses".to_owned());
+            self.checker.holds(Promise::I8, !refused, || "CBOR is settled on that the endpoint refuses".to_owned());
         }
         while let Some(token) = self.nodes[core].core.poll_flushed() {
             self.trace.say(self.now, format_args!("flush {token} is done"));
@@ -254,7 +320,7 @@ impl World {
             self.move_outbox(core, to);
         }
         let released = self.nodes[core].core.released();
-        self.nodes[core].settled += released.records;
+        self.nodes[core].settled.add(&released);
         if released.records == 0 || !self.faults.planted(Canary::KeepsCredit, 5) {
             self.budget.release(released.records, released.bytes);
         }
@@ -270,7 +336,9 @@ impl World {
             // It has heard that all are closed, and listens no more.
             let outbox = self.nodes[from].core.outbox(CoreId(to as u16));
             let lost = outbox.drain(..).any(|message| matches!(message, Message::Records { .. }));
-            return self.checker.holds(!lost, || format!("I7: core {from} passes records to core {to}, which is done"));
+            return self
+                .checker
+                .holds(Promise::I7, !lost, || format!("core {from} passes records to core {to}, which is done"));
         }
         let outbox = self.nodes[from].core.outbox(CoreId(to as u16));
         while self.mesh[from][to].len() < self.plan.mesh_capacity {
@@ -284,78 +352,10 @@ impl World {
         }
     }
 
-    fn transmit(&mut self, core: usize, transmit: Transmit) {
-        let (now, stream) = (self.now, transmit.stream.index());
-        let node = &mut self.nodes[core];
-        let connection = usize::from(transmit.connection.0);
-        let doubly = std::mem::replace(&mut node.carries[connection], true);
-        self.checker.holds(!doubly, || format!("I8: two requests on connection {connection} of core {core}"));
-        let fresh = !std::mem::replace(&mut node.open[connection], true);
-        // Behind a dead shard's records its others are late too, and nobody else; that is not told apart here.
-        let calm = self.plan.calm && !self.plan.dead_shard;
-        let departure = Departure { now, core, stream, busy: (node.last_busy, node.last_full), calm };
-        node.note_busy(now);
-        let departure =
-            Departure { busy: if node.busy > 0 { (now, departure.busy.1) } else { departure.busy }, ..departure };
-        node.busy += 1;
-        node.note_busy(now);
-        let entries = match wire::read_request(transmit.wire, &transmit.body) {
-            Ok((name, entries)) if name == self.plan.streams[stream].name => entries,
-            Ok((name, _)) => return self.checker.breaks(format!("I8: a request of stream {stream} names {name}")),
-            Err(error) => return self.checker.breaks(format!("I8: a request cannot be read: {error}")),
-        };
-        self.inspector.request(&departure, &entries, &mut self.checker);
-        let fate = draw_fate(now, fresh, transmit.wire, &self.plan, &mut self.faults);
-        let index = self.requests.len();
-        let (kinesis, user) = (transmit.kinesis_records, transmit.user_records);
-        self.trace.say(now, format_args!("core {core} sends request {index}: {kinesis} of {user} records, {fate:?}"));
-        self.checker.holds(entries.len() == kinesis, || "I8: a request counts its records wrong".to_owned());
-        let (id, wire) = (transmit.request, transmit.wire);
-        self.requests.push(Request { core, id, stream, wire, entries: Rc::new(entries), fate, told: Vec::new() });
-        if let Some(applied) = fate.applied {
-            self.schedule(applied, Event::Arrive(index));
-        }
-        self.schedule(fate.ended, Event::End(index));
-    }
-
-    /// A request is applied.
-    pub(crate) fn arrive(&mut self, index: usize) {
-        let request = &mut self.requests[index];
-        let (entries, stream) = (Rc::clone(&request.entries), &mut self.streams[request.stream]);
-        if self.faults.planted(Canary::AppliesTwice, 5) {
-            stream.put_records(&entries, &mut self.faults);
-        }
-        request.told = stream.put_records(&entries, &mut self.faults);
-        self.trace.say(self.now, format_args!("request {index} is applied"));
-    }
-
-    /// A core hears of the end of a request.
-    pub(crate) fn end(&mut self, index: usize) {
-        let request = &mut self.requests[index];
-        let (core, id, wire) = (request.core, request.id, request.wire);
-        let told = std::mem::take(&mut request.told);
-        let end = end_of(&request.fate, wire, told, &mut self.faults);
-        // What it held is the service's now, or nobody's.
-        if request.fate.applied.is_none_or(|applied| applied <= self.now) {
-            request.entries = Rc::default();
-        }
-        let node = &mut self.nodes[core];
-        node.note_busy(self.now);
-        node.busy -= 1;
-        node.carries[usize::from(id.connection.0)] = false;
-        self.trace.say(self.now, format_args!("request {index} ends"));
-        match end {
-            End::Answer(status, header, body) => self.tell(core, Input::Answer(id, status, header, body)),
-            End::Failure(failure) => {
-                node.open[usize::from(id.connection.0)] = false;
-                self.tell(core, Input::Failure(id, failure));
-            }
-        }
-    }
-
     /// Plans the core's next cycle, or none if it has finished.
     fn rest(&mut self, core: usize, worked: bool) {
-        let left = self.submitters.iter().any(|submitter| submitter.home == core && !submitter.ring.is_empty());
+        let full = |submitter: &Submitter| submitter.home == core && submitter.heard && !submitter.ring.is_empty();
+        let left = self.submitters.iter().any(full);
         let node = &mut self.nodes[core];
         if node.core.is_finished() && !left {
             node.done = true;
@@ -368,7 +368,7 @@ impl World {
         node.idle_cycles = if stands { node.idle_cycles + 1 } else { 0 };
         let spins = node.idle_cycles > IDLE_CYCLES_MAX;
         let now = self.now;
-        self.checker.holds(!spins, || format!("I14: core {core} spins at {now:?}"));
+        self.checker.holds(Promise::I14, !spins, || format!("core {core} spins at {now:?}"));
         if let Some(next) = next {
             self.wake_at(core, next.max(self.now));
         }

@@ -1,8 +1,10 @@
 //! What goes wrong in a seed: for each kind of fault how often it strikes, and how often it did.
 //!
-//! A third of all seeds are calm: nothing goes wrong, so that lateness can be judged. In the others each kind is switched
-//! on by itself with a rate of its own, so that combinations vary from seed to seed.
+//! How often is the profile's (`profile::Climate`): in quiet seeds nothing strikes by chance, in the others each kind is
+//! switched on by itself with a rate of its own, so that combinations vary from seed to seed. Some kinds strike at planned
+//! moments instead; they are only counted here. Once the faults have healed nothing strikes any more.
 
+use crate::profile::Climate;
 use crate::rng::Rng;
 
 macro_rules! kinds {
@@ -23,10 +25,14 @@ kinds! {
     ConnectTimeout,
     /// A kept-alive connection turns out to be closed before a byte is sent.
     StaleConnection,
-    /// The connection ends before the request arrives.
-    ResetBefore,
-    /// The connection ends after the request was applied.
-    ResetAfter,
+    /// A fresh connection ends before a byte of the request is sent.
+    ResetConnecting,
+    /// The connection ends in the middle of the request, which is not applied.
+    ResetInRequest,
+    /// The connection ends after the request was applied, before the answer.
+    ResetApplied,
+    /// The connection ends within the answer.
+    ResetInAnswer,
     /// The request is lost, and times out.
     TimeoutLost,
     /// The request is applied, its answer lost.
@@ -43,20 +49,37 @@ kinds! {
     RequestThrottled,
     /// Credentials are refused.
     AuthRefused,
+    /// Credentials have expired: what they signed is refused until there are others.
+    CredentialsExpired,
+    /// The machine's clock has jumped: what it dates is refused until it is corrected.
+    ClockSkewed,
     /// The endpoint takes no CBOR.
     FormRefused,
     /// The stream is not there for a moment.
     NotFound,
+    /// The request is called invalid, as a record in it is.
+    Poisoned,
+    /// The request is larger than the endpoint takes.
+    TooLarge,
     /// The request is called invalid, though it is not.
     Validation,
     /// Applied, but the answer has another number of results.
     WrongCount,
+    /// Applied, but the results are in another order. Only answers that tell of success alone are, as elsewhere the same
+    /// is an answer that lies.
+    WrongOrder,
     /// Applied, but the answer cannot be read.
     Malformed,
     /// Applied, but the answer takes up to five seconds.
     Slow,
     /// One record is throttled.
     RecordThrottled,
+    /// A record is more than its shard takes in a second.
+    CapacityExceeded,
+    /// A record's shard takes nothing.
+    ShardDead,
+    /// A record is placed by chance, whatever its hash key.
+    Auto,
     /// One record fails inside the service, and is not stored.
     RecordFailed,
     /// One record fails inside the service, but is stored.
@@ -73,6 +96,12 @@ kinds! {
     ListRefused,
     /// The list of shards is an older one.
     ListStale,
+    /// The list of shards is empty.
+    ListEmpty,
+    /// Two shards of the list overlap.
+    ListOverlap,
+    /// The list lacks a shard.
+    ListGap,
     /// A shard is split, or two are merged.
     Reshard,
     /// The owners of the shards are drawn anew.
@@ -108,33 +137,49 @@ pub struct Faults {
     pub counts: Vec<u64>,
     /// What is planted.
     pub canary: Option<Canary>,
+    healed: bool,
 }
 
 impl Faults {
     /// Draws the rates of a seed.
-    pub fn draw(mut rng: Rng, calm: bool, canary: Option<Canary>) -> Faults {
-        let stormy = rng.chance(2000);
+    pub fn draw(mut rng: Rng, climate: &Climate, quiet: bool, canary: Option<Canary>) -> Faults {
+        let (kinds_on, rate_most) = if rng.chance(5000) { climate.usual } else { climate.worst };
         let rates = KINDS.iter().map(|kind| {
-            let on = rng.chance(if stormy { 6000 } else { 3000 });
+            let on = rng.chance(kinds_on);
             let most = match kind {
                 Kind::MapLate | Kind::ListFailed | Kind::ListStale => 5000,
+                Kind::ListEmpty | Kind::ListOverlap | Kind::ListGap => 3000,
                 Kind::Validation | Kind::WrongCount | Kind::ListRefused | Kind::CoreStall => 200,
                 Kind::Reowned => 3000,
-                _ if stormy => 3000,
-                _ => 800,
+                _ => rate_most,
             };
             let rate = rng.between(10, most) as u32;
-            if on && !calm { rate } else { 0 }
+            if on && !quiet { rate } else { 0 }
         });
         let rates = rates.collect();
-        Faults { rng, rates, counts: vec![0; KINDS.len()], canary }
+        Faults { rng, rates, counts: vec![0; KINDS.len()], canary, healed: false }
     }
 
     /// Whether a fault strikes now.
     pub fn strikes(&mut self, kind: Kind) -> bool {
-        let strikes = self.rng.chance(self.rates[kind as usize]);
+        let strikes = self.rng.chance(self.rates[kind as usize]) && !self.healed;
         self.counts[kind as usize] += u64::from(strikes);
         strikes
+    }
+
+    /// A fault has struck that was not left to chance.
+    pub fn note(&mut self, kind: Kind) {
+        self.counts[kind as usize] += 1;
+    }
+
+    /// Switches a kind off.
+    pub fn forbid(&mut self, kind: Kind) {
+        self.rates[kind as usize] = 0;
+    }
+
+    /// From now on nothing strikes.
+    pub fn heal(&mut self) {
+        self.healed = true;
     }
 
     /// Whether `canary` is planted, and strikes now, one time in `odds`.

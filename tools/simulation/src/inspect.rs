@@ -1,18 +1,19 @@
 //! The checker's eye on the wire: every request, as it leaves a core.
 //!
-//! Checks I8 to I12 and E2. A shard's place is computed from the map that the sending core was last told, since what a core
+//! Checks I8 to I12, I16 and E2. A shard's place is computed from the map that the sending core was last told, since what a core
 //! sends belongs to the shards of that map.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use kpl::config::{Config, RateLimit};
+use kpl::config::{Config, OuterPartitionKey, RateLimit, ShardMapPolicy};
 use kpl::engine::ShardMap;
 use kpl::time::Time;
 
 use crate::checker::Checker;
 use crate::consumer::{self, md5_hash};
-use crate::scenario::number_of;
+use crate::promise::Promise;
+use crate::source::number_of;
 use crate::wire::Entry;
 
 /// Bytes of one request that may go to one shard.
@@ -34,8 +35,12 @@ pub struct Departure {
     pub stream: usize,
     /// When a connection of the core was last busy, and when all were.
     pub busy: (Time, Time),
-    /// Whether lateness is to be judged.
-    pub calm: bool,
+    /// What lateness breaks, if it is to be judged.
+    pub lateness: Option<Promise>,
+    /// The hash keys of the shard that takes nothing, if the stream has one.
+    pub dead: Option<(u128, u128)>,
+    /// Whether it leaves without a shard map.
+    pub is_unmapped: bool,
 }
 
 /// First hash key, id and owner of each shard, ascending.
@@ -62,14 +67,14 @@ pub struct Inspector {
 }
 
 impl Inspector {
-    /// A core is told a map.
-    pub fn map(&mut self, core: usize, stream: usize, map: &ShardMap) {
+    /// A core is told a map, after it may have done without one (`stood_in`).
+    pub fn map(&mut self, core: usize, stream: usize, map: &ShardMap, stood_in: bool) {
         let epoch = self.epochs.entry((core, stream)).or_default();
         if map.epoch <= *epoch {
             return;
         }
         *epoch = map.epoch;
-        if map.epoch > 1 {
+        if map.epoch > 1 || stood_in {
             // Even if it is this core's first: others had an older one, and have routed by it.
             self.changed.insert(stream);
         }
@@ -92,25 +97,56 @@ impl Inspector {
         let config = checker.configs[departure.stream].clone();
         check_size(&config, entries, checker);
         let mut per_shard: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+        self.check_unmapped(departure, &config, checker);
         for entry in entries {
             let size = entry.data.len() + entry.key.len();
             let hash = entry.explicit.unwrap_or_else(|| md5_hash(&entry.key));
-            let Some(shards) = self.maps.get(&(departure.core, departure.stream)) else {
-                return checker.breaks("E2: a record is sent before any map".to_owned());
-            };
-            let place = shards.partition_point(|shard| shard.0 <= hash) - 1;
-            let (_, shard, owner) = shards[place].clone();
-            let core = departure.core;
-            checker.holds(owner == core, || format!("E2: core {core} sends to {shard}, which core {owner} owns"));
+            let Some(shard) = self.shard_of(departure, hash, checker) else { return };
             let sum = per_shard.entry(shard.clone()).or_default();
             (sum.0, sum.1) = (sum.0 + 1, sum.1 + size);
             let alone = sum.0 == 1;
-            checker.holds(alone || sum.1 <= SHARD_BYTES_MAX, || {
-                format!("I8: {} bytes of one request go to {shard}", size)
+            checker.holds(Promise::I8, alone || sum.1 <= SHARD_BYTES_MAX, || {
+                format!("{} bytes of one request go to {shard}", sum.1)
             });
-            self.take_tokens(departure, &config, &shard, size, checker);
+            if !departure.is_unmapped {
+                self.take_tokens(departure, &config, &shard, size, checker);
+            }
             self.members(departure, &config, entry, &shard, checker);
         }
+    }
+
+    /// E2: without a map a core sends only if it may, and has waited as long as it is to.
+    fn check_unmapped(&mut self, departure: &Departure, config: &Config, checker: &mut Checker) {
+        if !departure.is_unmapped {
+            return;
+        }
+        let (core, stream, now) = (departure.core, departure.stream, departure.now);
+        let mapped = self.maps.contains_key(&(core, stream));
+        let first_put = checker.first_put.get(&stream).copied().unwrap_or(Time::NEVER);
+        let allowed = match config.shard_map {
+            ShardMapPolicy::Degrade { after } => first_put + after <= now,
+            ShardMapPolicy::Required => false,
+            ShardMapPolicy::Unknown => true,
+        };
+        checker.holds(Promise::E2, allowed && !mapped, || {
+            format!("core {core} sends without a map, under {:?}, first put at {first_put:?}", config.shard_map)
+        });
+    }
+
+    /// The shard that a core sends a hash key to, by the map that it was told; without one, a range that it serves.
+    fn shard_of(&mut self, departure: &Departure, hash: u128, checker: &mut Checker) -> Option<String> {
+        let (core, stream) = (departure.core, departure.stream);
+        if departure.is_unmapped {
+            return Some(format!("range {} of core {core}", range_of(hash)));
+        }
+        let Some(shards) = self.maps.get(&(core, stream)) else {
+            checker.breaks(Promise::E2, "a record is sent as by a map before any".to_owned());
+            return None;
+        };
+        let (_, shard, owner) = &shards[shards.partition_point(|shard| shard.0 <= hash) - 1];
+        let (shard, owner) = (shard.clone(), *owner);
+        checker.holds(Promise::E2, owner == core, || format!("core {core} sends to {shard}, which core {owner} owns"));
+        Some(shard)
     }
 
     /// I9: no more than the buckets hold. They may be drawn on beyond what they hold by a record that is larger than
@@ -127,67 +163,101 @@ impl Inspector {
         bucket.bytes = (bucket.bytes + rates[1] * elapsed).min(rates[1]);
         let enough = bucket.records + 0.01 >= 1.0f64.min(rates[0]) && bucket.bytes + 1.0 >= (size as f64).min(rates[1]);
         let there = bucket.bytes;
-        checker.holds(enough, || format!("I9: {size} bytes are sent to {shard}, {there:.0} are allowed"));
+        checker.holds(Promise::I9, enough, || format!("{size} bytes are sent to {shard}, {there:.0} are allowed"));
         bucket.records -= 1.0;
         bucket.bytes -= size as f64;
     }
 
     fn members(&mut self, departure: &Departure, config: &Config, entry: &Entry, shard: &str, checker: &mut Checker) {
+        let hash = entry.explicit.unwrap_or_else(|| md5_hash(&entry.key));
+        let dead = departure.dead.is_some_and(|(first, last)| {
+            // Without a map a core cannot tell the dead shard's records from others of their range.
+            let alike = |of: u128| if departure.is_unmapped { range_of(of) } else { of };
+            alike(first) <= alike(hash) && alike(hash) <= alike(last)
+        });
         let Some(members) = consumer::members(&entry.data) else {
-            return self.member(departure, config, &entry.key, &entry.data, shard, checker);
+            return self.member(departure, config, (&entry.key, &entry.data), (shard, dead), checker);
         };
-        // One that a caller made is not ours to look into.
-        if !config.aggregation_enabled || entry.key != "a" {
-            return self.member(departure, config, &entry.key, &entry.data, shard, checker);
+        // Without aggregation what a caller made is not ours to look into; with it, ours is around it.
+        if !config.aggregation_enabled {
+            return self.member(departure, config, (&entry.key, &entry.data), (shard, dead), checker);
         }
         let (count, size) = (members.len(), entry.data.len());
         let fits = count == 1 || (size <= config.aggregation_max_size && count <= config.aggregation_max_count);
-        checker.holds(fits, || format!("I8: an aggregate has {count} members and {size} bytes"));
+        checker.holds(Promise::I8, fits, || format!("an aggregate has {count} members and {size} bytes"));
         let explicit = members.iter().filter(|member| member.explicit.is_some()).count();
-        checker.holds(explicit == 0 || explicit == count, || "I8: an aggregate mixes hash keys".to_owned());
-        checker.holds(entry.explicit == Some(members[0].hash()), || {
-            "I8: an aggregate is not placed as its first member".to_owned()
+        checker.holds(Promise::I8, explicit == 0 || explicit == count, || "an aggregate mixes hash keys".to_owned());
+        checker.holds(Promise::I8, entry.explicit == Some(members[0].hash()), || {
+            "an aggregate is not placed as its first member".to_owned()
+        });
+        let outer = match config.outer_partition_key {
+            OuterPartitionKey::A => "a",
+            OuterPartitionKey::FirstMember => members[0].key,
+        };
+        checker.holds(Promise::I8, entry.key == outer, || format!("an aggregate has the key {:?}", entry.key));
+        checker.holds(Promise::E2, count == 1 || !departure.is_unmapped, || {
+            format!("an aggregate of {count} members is sent without a map")
         });
         for member in members {
-            self.member(departure, config, member.key, member.data, shard, checker);
+            self.member(departure, config, (member.key, member.data), (shard, dead), checker);
         }
     }
 
-    fn member(&mut self, at: &Departure, config: &Config, key: &str, data: &[u8], shard: &str, checker: &mut Checker) {
+    fn member(
+        &mut self,
+        at: &Departure,
+        config: &Config,
+        (key, data): (&str, &[u8]),
+        (shard, dead): (&str, bool),
+        checker: &mut Checker,
+    ) {
         let now = at.now;
         let number = number_of(key, data).unwrap_or(u64::MAX);
         let Some(record) = checker.records.get_mut(&number) else {
-            return checker.breaks(format!("I3: a record with key {key:?} is sent that nobody put"));
+            return checker.breaks(Promise::I3, format!("a record with key {key:?} is sent that nobody put"));
         };
         let same = record.draft.key == key && record.draft.data == data && record.draft.stream == at.stream;
         let settled = record.outcome.is_some();
         let (arrival, submitter, flushed) = (record.arrival, record.submitter, record.flushed);
         let first = record.first_sent.is_none();
         record.first_sent.get_or_insert(now);
-        checker.holds(same, || format!("I3: record {number} is sent, but not as it was put"));
-        checker.holds(!settled, || format!("I1: record {number} is sent after it was settled"));
+        record.sent += 1;
+        checker.holds(Promise::I3, same, || format!("record {number} is sent, but not as it was put"));
+        checker.holds(Promise::I1, !settled, || format!("record {number} is sent after it was settled"));
         let expiration = arrival + config.record_ttl;
-        checker
-            .holds(now < expiration, || format!("I10: record {number} is sent at {now:?}, expired at {expiration:?}"));
+        checker.holds(Promise::I10, now < expiration, || {
+            format!("record {number} is sent at {now:?}, expired at {expiration:?}")
+        });
         if !first {
             return;
         }
         if !self.changed.contains(&at.stream) {
             let last = self.last_first.insert((submitter, at.stream, shard.to_owned()), number);
-            checker.holds(last.is_none_or(|last| last < number), || {
-                format!("I11: record {number} of submitter {submitter} is sent to {shard} after {last:?}")
+            checker.holds(Promise::I11, last.is_none_or(|last| last < number), || {
+                format!("record {number} of submitter {submitter} is sent to {shard} after {last:?}")
             });
         }
         let deadline = arrival + config.record_max_buffered_time;
         // A flush skips the linger.
         let deadline = flushed.map_or(deadline, |flushed| deadline.min(flushed + FLUSH));
         let (busy, full) = at.busy;
-        if at.calm && config.rate_limit == RateLimit::Off && full + WIDEN < deadline {
+        // A shard that takes nothing holds its own records up, and nobody else's.
+        if let Some(promise) = at.lateness.filter(|_| !dead)
+            && config.rate_limit == RateLimit::Off
+            && full + WIDEN < deadline
+        {
             let widen = if busy + WIDEN < deadline { Duration::ZERO } else { WIDEN };
             let latest = deadline + LATENESS + widen;
-            checker.holds(now <= latest, || format!("I12: record {number} is first sent at {now:?}, due {deadline:?}"));
+            checker.holds(promise, now <= latest, || {
+                format!("record {number} is first sent at {now:?}, due {deadline:?}")
+            });
         }
     }
+}
+
+/// The range of the hash space that a core without a map serves as a shard, of 64.
+fn range_of(hash: u128) -> u128 {
+    (hash / (u128::MAX / 64)).min(63)
 }
 
 /// I8: what a request may weigh.
@@ -195,9 +265,9 @@ fn check_size(config: &Config, entries: &[Entry], checker: &mut Checker) {
     let sizes = entries.iter().map(|entry| entry.data.len() + entry.key.len());
     let (count, bytes, largest) = (entries.len(), sizes.clone().sum::<usize>(), sizes.max().unwrap_or(0));
     let count_max = config.collection_max_count.min(500);
-    checker.holds((1..=count_max).contains(&count), || format!("I8: a request has {count} records"));
+    checker.holds(Promise::I8, (1..=count_max).contains(&count), || format!("a request has {count} records"));
     let light = bytes <= config.collection_max_size || count == 1;
-    checker.holds(light, || format!("I8: a request of {count} records has {bytes} bytes"));
+    checker.holds(Promise::I8, light, || format!("a request of {count} records has {bytes} bytes"));
     let max = config.max_record_size;
-    checker.holds(largest <= max, || format!("I8: a Kinesis record has {largest} bytes, at most {max}"));
+    checker.holds(Promise::I8, largest <= max, || format!("a Kinesis record has {largest} bytes, at most {max}"));
 }

@@ -5,7 +5,9 @@
 //! ```
 //!
 //! It places every entry by its own ranges, whatever the producer predicted, and keeps all that was ever stored for the
-//! checker to read. Faults of single records strike here; those of whole requests are the network's (`network`).
+//! checker to read. While it is set to distribute records itself (AUTO) it places each by chance and looks at no key. Where
+//! it enforces what a shard takes it does so by two token buckets, of a second's worth each. Faults of single records
+//! strike here; those of whole requests are the network's (`network`).
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -41,6 +43,24 @@ pub struct ServiceShard {
     pub closed: Option<Time>,
     /// In the order of storing.
     pub records: Vec<Stored>,
+    /// What it may still take: records and bytes, as of a moment.
+    level: (f64, f64, Time),
+}
+
+/// Records and bytes that a shard takes in a second.
+const TAKES: (f64, f64) = (1000.0, 1_048_576.0);
+
+impl ServiceShard {
+    /// Whether the shard takes a further record of `bytes` bytes now.
+    fn takes(&mut self, now: Time, bytes: usize) -> bool {
+        let (records, room, since) = self.level;
+        let elapsed = now.since(since).as_secs_f64();
+        let (records, room) = ((records + TAKES.0 * elapsed).min(TAKES.0), (room + TAKES.1 * elapsed).min(TAKES.1));
+        let takes = records >= 1.0 && room >= bytes as f64;
+        let cost = if takes { (1.0, bytes as f64) } else { (0.0, 0.0) };
+        self.level = (records - cost.0, room - cost.1, now);
+        takes
+    }
 }
 
 /// A stream.
@@ -49,6 +69,10 @@ pub struct ServiceStream {
     pub shards: Vec<ServiceShard>,
     /// The first shard takes nothing while it is open.
     pub dead_shard: bool,
+    /// Whether shards take no more than they are to.
+    pub capacity: bool,
+    /// Places records by chance, while it is there.
+    pub auto: Option<Rng>,
     next_sequence: u64,
 }
 
@@ -58,10 +82,11 @@ pub fn sequence_text(sequence: u64) -> String {
 }
 
 impl ServiceStream {
-    /// A stream of `shards` shards of about equal range.
-    pub fn new(shards: usize) -> ServiceStream {
+    /// A stream of `shards` shards of about equal range; whether they take no more than they are to.
+    pub fn new(shards: usize, capacity: bool) -> ServiceStream {
         let width = u128::MAX / shards as u128;
-        let mut stream = ServiceStream { shards: Vec::new(), dead_shard: false, next_sequence: 1 };
+        let mut stream =
+            ServiceStream { shards: Vec::new(), dead_shard: false, capacity, auto: None, next_sequence: 1 };
         for index in 0..shards as u128 {
             let last = if index + 1 == shards as u128 { u128::MAX } else { (index + 1) * width - 1 };
             stream.open(Time::ZERO, (index * width, last), [None, None]);
@@ -71,7 +96,8 @@ impl ServiceStream {
 
     fn open(&mut self, now: Time, range: (u128, u128), parents: [Option<usize>; 2]) {
         let id = format!("shardId-{:012}", self.shards.len());
-        self.shards.push(ServiceShard { id, range, parents, opened: now, closed: None, records: Vec::new() });
+        let level = (TAKES.0, TAKES.1, now);
+        self.shards.push(ServiceShard { id, range, parents, opened: now, closed: None, records: Vec::new(), level });
     }
 
     /// Splits a shard, or merges two. Answers what was done.
@@ -111,33 +137,36 @@ impl ServiceStream {
         .collect()
     }
 
-    /// Whether a record with this hash key goes to a shard that takes nothing.
-    pub fn is_dead(&self, hash: u128) -> bool {
-        let first = &self.shards[0];
-        self.dead_shard && first.closed.is_none() && (first.range.0..=first.range.1).contains(&hash)
+    /// The open shard whose range holds a hash key, by number.
+    pub fn place_of(&self, hash: u128) -> usize {
+        let holds = |shard: &ServiceShard| shard.closed.is_none() && (shard.range.0..=shard.range.1).contains(&hash);
+        self.shards.iter().position(holds).expect("open shards cover the hash space")
     }
 
     /// Applies a request: stores its entries, one by one, as far as no fault strikes.
-    pub fn put_records(&mut self, entries: &Rc<Vec<Entry>>, faults: &mut Faults) -> Vec<Told> {
-        entries.iter().map(|entry| self.put_one(entry, faults)).collect()
+    pub fn put_records(&mut self, now: Time, entries: &Rc<Vec<Entry>>, faults: &mut Faults) -> Vec<Told> {
+        entries.iter().map(|entry| self.put_one(now, entry, faults)).collect()
     }
 
-    fn put_one(&mut self, entry: &Entry, faults: &mut Faults) -> Told {
+    fn put_one(&mut self, now: Time, entry: &Entry, faults: &mut Faults) -> Told {
         if faults.strikes(Kind::RecordThrottled) {
-            return Told::Refused("ProvisionedThroughputExceededException", "Rate exceeded for shard.");
+            return throttled();
         }
         if faults.strikes(Kind::RecordFailed) {
-            return Told::Refused("InternalFailure", "Internal service failure.");
+            return failed();
         }
-        let hash = entry.explicit.unwrap_or_else(|| md5_hash(&entry.key));
-        if self.is_dead(hash) {
-            return Told::Refused("ProvisionedThroughputExceededException", "Rate exceeded for shard.");
+        let place = self.place(entry, faults);
+        if self.dead_shard && place == 0 {
+            faults.note(Kind::ShardDead);
+            return throttled();
+        }
+        if self.capacity && !self.shards[place].takes(now, entry.data.len() + entry.key.len()) {
+            faults.note(Kind::CapacityExceeded);
+            return throttled();
         }
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        let mut open = self.shards.iter_mut().filter(|shard| shard.closed.is_none());
-        let shard = open.find(|shard| (shard.range.0..=shard.range.1).contains(&hash));
-        let shard = shard.expect("open shards cover the hash space");
+        let shard = &mut self.shards[place];
         let mut kept = entry.clone();
         if faults.planted(Canary::CorruptsByte, 20) && !kept.data.is_empty() {
             let place = kept.data.len() / 2;
@@ -148,9 +177,45 @@ impl ServiceStream {
             shard.records.push(Stored { sequence, entry: kept });
         }
         if faults.strikes(Kind::RecordFailedStored) {
-            return Told::Refused("InternalFailure", "Internal service failure.");
+            return failed();
         }
         let named = if faults.planted(Canary::NamesAnotherShard, 20) { "shardId-999999999999" } else { &shard.id };
         Told::Stored(named.to_owned(), sequence_text(sequence))
+    }
+
+    fn place(&mut self, entry: &Entry, faults: &mut Faults) -> usize {
+        let Some(chance) = &mut self.auto else {
+            return self.place_of(entry.explicit.unwrap_or_else(|| md5_hash(&entry.key)));
+        };
+        faults.note(Kind::Auto);
+        let open: Vec<usize> = (0..self.shards.len()).filter(|&index| self.shards[index].closed.is_none()).collect();
+        open[chance.index(open.len())]
+    }
+}
+
+fn throttled() -> Told {
+    Told::Refused("ProvisionedThroughputExceededException", "Rate exceeded for shard.")
+}
+
+fn failed() -> Told {
+    Told::Refused("InternalFailure", "Internal service failure.")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_shard_takes_a_seconds_worth_and_then_what_time_brings() {
+        let mut stream = ServiceStream::new(1, true);
+        let shard = &mut stream.shards[0];
+        assert_eq!((0..2000).filter(|_| shard.takes(Time::ZERO, 100)).count(), 1000);
+        let later = Time::ZERO + Duration::from_millis(100);
+        assert_eq!((0..2000).filter(|_| shard.takes(later, 100)).count(), 100);
+        let later = later + Duration::from_secs(60);
+        assert_eq!((0..100).filter(|_| shard.takes(later, 100_000)).count(), 10);
+        assert!(shard.takes(later, 48_576) && !shard.takes(later, 1));
     }
 }

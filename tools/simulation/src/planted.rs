@@ -1,5 +1,6 @@
 //! stub
 use kpl::engine::{Mistake, plant};
+use crate::profile::Profile;
 use crate::trace::Trace;
 use crate::world::World;
 
@@ -16,7 +17,7 @@ fn survey() {
         let mut seeds = 0;
         for seed in 0..most {
             seeds += 1;
-            let r = std::panic::catch_unwind(|| World::new(seed, None, Trace::default()).run().broken);
+            let r = std::panic::catch_unwind(|| World::new(seed, Profile::drawn(seed), None, Trace::default()).run().broken);
             let b = match r { Ok(b) => b.into_iter().next(), Err(p) => Some(format!("panic: {:?}", p.downcast_ref::<String>().cloned().or_else(|| p.downcast_ref::<&str>().map(|t| (*t).to_owned())))) };
             if let Some(b) = b { let mut c: String = b.chars().take(110).collect(); c.push('.'); found.push((seed, c)); if found.len() == 4 { break; } }
         }

@@ -1,13 +1,18 @@
-//! The last look: reads every shard as a consumer would, and holds what is there against the outcomes (I2, I3, I4).
+//! The last look: reads every shard as a consumer would, and holds what is there against the outcomes (I2, I3, I4, I15).
+//!
+//! Where an answer's results were in another order it may have told of a record what belongs to its neighbour. Such a record
+//! is held to all of I2 but the place: nobody could know that better.
 
 use std::collections::BTreeMap;
 
-use kpl::outcome::ErrorCode;
+use kpl::outcome::{Attempt, AttemptResult, Delivered, ErrorCode, Failure};
 
 use crate::checker::{Checker, ambiguous_attempts};
 use crate::consumer::{self, Seen};
 use crate::kinesis::{ServiceShard, ServiceStream, Stored, sequence_text};
-use crate::scenario::number_of;
+use crate::promise::Promise;
+use crate::refusal::check_failure;
+use crate::source::number_of;
 
 /// Where a consumer sees a record: stream, shard id, sequence number, place in its aggregate.
 type Place = (usize, String, u64, usize);
@@ -54,9 +59,11 @@ fn read(
         });
         match number {
             Some(number) if genuine => {
+                checker.checked.note(Promise::I3);
                 places.entry(number).or_default().push((stream, shard.id.clone(), stored.sequence, place));
             }
-            _ => checker.breaks(format!("I3: {} shows a record with key {:?} that nobody put", shard.id, seen.key)),
+            _ => checker
+                .breaks(Promise::I3, format!("{} shows a record with key {:?} that nobody put", shard.id, seen.key)),
         }
     }
 }
@@ -67,9 +74,17 @@ fn opened(checker: &Checker, stream: usize) -> bool {
 }
 
 fn judge_one(number: u64, places: &[Place], checker: &mut Checker) {
-    let Some(outcome) = &checker.records[&number].outcome else { return };
-    let (seen, ambiguous) = (places.len(), ambiguous_attempts(outcome));
-    let mut broken = Vec::new();
+    let record = &checker.records[&number];
+    let Some(outcome) = record.outcome.clone() else { return };
+    let (seen, ambiguous) = (places.len(), ambiguous_attempts(&outcome));
+    let (sent, misnamed, transmissions) = (record.first_sent.is_some(), record.misnamed, record.sent);
+    checker.duplicates.0 += seen.saturating_sub(1) as u64;
+    checker.duplicates.1 += ambiguous as u64;
+    // An attempt was sent, and what was sent was an attempt, unless it was sent again as if it had not been.
+    let attempts = attempts_sent(&outcome);
+    checker.holds(Promise::I19, attempts <= transmissions, || {
+        format!("record {number} was sent {transmissions} times, and {attempts} attempts are told of")
+    });
     match outcome {
         Ok(delivered) => {
             let named = |(_, shard, sequence, place): &Place| {
@@ -77,23 +92,38 @@ fn judge_one(number: u64, places: &[Place], checker: &mut Checker) {
                     && sequence_text(*sequence) == delivered.sequence_number()
                     && *place == delivered.sub_sequence_number() as usize
             };
-            if !places.iter().any(named) {
-                broken.push(format!("I2: record {number} is told to be at {delivered:?}, but is seen at {places:?}"));
-            }
-            if seen > 1 + ambiguous || delivered.may_be_duplicated() != (ambiguous > 0) {
-                broken.push(format!("I4: record {number} is there {seen} times after {ambiguous} ambiguous attempts"));
-            }
+            let there = if misnamed { seen > 0 } else { places.iter().any(named) };
+            checker.holds(Promise::I2, there, || {
+                format!("record {number} is told to be at {delivered:?}, but is seen at {places:?}")
+            });
+            let explained = seen <= 1 + ambiguous && delivered.may_be_duplicated() == (ambiguous > 0);
+            checker.holds(Promise::I4, explained, || {
+                format!("record {number} is there {seen} times after {ambiguous} ambiguous attempts")
+            });
         }
         Err(failure) => {
-            if seen > ambiguous || failure.may_be_stored() != (ambiguous > 0) {
-                broken.push(format!("I3: record {number} is there {seen} times, but: {failure:?}"));
-            }
-            let bounded = checker.configs[0].shard_backlog_max.is_some();
-            let sent = checker.records[&number].first_sent.is_some();
-            if *failure.code() == ErrorCode::Throttled && (!bounded || sent || !failure.attempts().is_empty()) {
-                broken.push(format!("I15: record {number} was refused for its shard's backlog: {failure:?}"));
+            check_failure(number, &failure, checker);
+            let explained = seen <= ambiguous && failure.may_be_stored() == (ambiguous > 0);
+            checker
+                .holds(Promise::I3, explained, || format!("record {number} is there {seen} times, but: {failure:?}"));
+            if *failure.code() == ErrorCode::Throttled {
+                let bounded = checker.configs[0].shard_backlog_max.is_some();
+                let unsent = !sent && failure.attempts().is_empty();
+                checker.holds(Promise::I15, bounded && unsent, || {
+                    format!("record {number} was refused for its shard's backlog: {failure:?}")
+                });
             }
         }
     }
-    checker.broken.append(&mut broken);
+}
+
+/// Attempts for which something was sent: what expires is told of as an attempt too.
+fn attempts_sent(outcome: &Result<Delivered, Failure>) -> usize {
+    let attempts = match outcome {
+        Ok(delivered) => delivered.attempts(),
+        Err(failure) => failure.attempts(),
+    };
+    let expired =
+        |attempt: &&Attempt| matches!(&attempt.result, AttemptResult::Failed { code: ErrorCode::Expired, .. });
+    attempts.len() - attempts.iter().filter(expired).count()
 }

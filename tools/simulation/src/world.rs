@@ -1,9 +1,9 @@
 //! The world of one seed: virtual time, and all that happens in it, in order.
 //!
 //! ```text
-//!   submitters ──rings──▶ cores (`driver`) ──network──▶ Kinesis
-//!                           │  ▲ mesh rings               │
-//!                           ▼  └── maps ◀── control ◀─────┘
+//!   submitters ──rings──▶ cores (`driver`) ──`transmission`, network──▶ Kinesis
+//!                           │  ▲ mesh rings                              │
+//!                           ▼  └──────── maps ◀── control ◀──────────────┘
 //!                        checker
 //! ```
 //!
@@ -11,29 +11,31 @@
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kpl::codec::{Wire, frame_len, write_frame};
-use kpl::engine::{Core, Message, RequestId, ShardMap, Ticket};
-use kpl::outcome::Settlement;
-use kpl::record::{CoreId, HashKey, Record, StreamId, StreamName};
-use kpl::ring::{Budget, Ledger, Purse, Slots};
+use kpl::config::ShardMapPolicy;
+use kpl::engine::{Core, Message, ShardMap};
+use kpl::record::{CoreId, StreamId};
+use kpl::ring::{Budget, Ledger};
 use kpl::time::Time;
 
 use crate::checker::Checker;
 use crate::driver::{Input, Node};
-use crate::faults::{Canary, Faults};
+use crate::faults::{Canary, Faults, Kind};
 use crate::inspect::Inspector;
 use crate::kinesis::ServiceStream;
-use crate::network::Fate;
+use crate::outage::Requests;
+use crate::profile::Profile;
+use crate::promise::Promise;
+use crate::refusal::Refusals;
 use crate::report::Report;
 use crate::rng::Rng;
-use crate::scenario::{Draft, Scenario, Source};
+use crate::scenario::{SETTLED_IN, Scenario};
+use crate::signer::Signer;
+use crate::submitters::Submitter;
 use crate::trace::Trace;
-use crate::verdict;
-use crate::wire::{Entry, Told};
+use crate::transmission::{Request, Traffic};
 
 /// Something that happens.
 pub enum Event {
@@ -57,6 +59,22 @@ pub enum Event {
     Close(Duration),
     /// Everything is settled.
     CloseNow,
+    /// A submitter is opened.
+    OpenSubmitter(usize),
+    /// A stream is opened: every core is told, and its shards are listed.
+    OpenStream(usize),
+    /// The stream is known to every core, and may be put to.
+    UseStream(usize),
+    /// The service begins or ceases to place a stream's records by chance.
+    Distribute(usize, bool),
+    /// Something spoils what signs requests.
+    SpoilSigner(Kind),
+    /// The outage is over.
+    OutageOver,
+    /// Faults strike no more.
+    Heal,
+    /// What the faults have left behind has ended.
+    Steady,
 }
 
 struct Scheduled {
@@ -86,49 +104,13 @@ impl Ord for Scheduled {
     }
 }
 
-/// A request under way.
-pub struct Request {
-    /// Whose.
-    pub core: usize,
-    /// How its core names it.
-    pub id: RequestId,
-    /// Its stream.
-    pub stream: usize,
-    /// Its form.
-    pub wire: Wire,
-    /// What is in it.
-    pub entries: Rc<Vec<Entry>>,
-    /// What happens to it.
-    pub fate: Fate,
-    /// What the service said.
-    pub told: Vec<Told>,
-}
-
-/// A submitter and its ring.
-pub struct Submitter {
-    /// Its home core.
-    pub home: usize,
-    /// Frames on their way to the core.
-    pub ring: VecDeque<(Ticket, Vec<u8>)>,
-    /// Bytes of them.
-    pub ring_bytes: usize,
-    /// Frames ever pushed and ever popped.
-    pub pushed: u64,
-    /// See `pushed`.
-    pub popped: u64,
-    slots: Slots<Arc<Settlement>>,
-    purse: Option<Purse>,
-    source: Source,
-    rng: Rng,
-    left: usize,
-    pending: Option<(u64, Draft)>,
-}
-
 /// What is known of a stream's shards, and who asks for them.
 #[derive(Default)]
 pub struct Listing {
     /// Whether a list is under way.
     pub under_way: bool,
+    /// Lists in a row that were no map.
+    pub failures: u32,
     /// The latest map.
     pub map: Option<Arc<ShardMap>>,
 }
@@ -138,10 +120,13 @@ pub struct World {
     pub(crate) now: Time,
     events: BinaryHeap<Scheduled>,
     order: u64,
+    /// A hash of all moments so far.
+    pulse: u64,
     pub(crate) plan: Scenario,
     pub(crate) rng: Rng,
     pub(crate) faults: Faults,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) nodes: Vec<Node>,
     /// By sender and receiver.
     pub(crate) mesh: Vec<Vec<VecDeque<Message>>>,
@@ -149,81 +134,88 @@ pub struct World {
     pub(crate) requests: Vec<Request>,
     pub(crate) streams: Vec<ServiceStream>,
     pub(crate) listings: Vec<Listing>,
+    pub(crate) signer: Signer,
+    pub(crate) refusals: Refusals,
     pub(crate) inspector: Inspector,
     pub(crate) checker: Checker,
     pub(crate) trace: Trace,
-    numbers: u64,
-    flushes: u64,
-    closing: bool,
+    pub(crate) traffic: Traffic,
+    pub(crate) in_outages: Requests,
+    pub(crate) outage_chance: Rng,
+    pub(crate) numbers: u64,
+    pub(crate) flushes: u64,
+    /// Streams that may be put to: the first so many.
+    pub(crate) open_streams: usize,
+    pub(crate) closing: bool,
     /// When the cores were told to close, and whether everything was settled before.
-    closed: Option<(Time, bool)>,
+    pub(crate) closed: Option<(Time, bool)>,
+    /// Whether faults have healed, and whether what they left behind has ended.
+    pub(crate) healed: bool,
+    pub(crate) steady: bool,
 }
 
 /// No seed takes longer, in virtual time.
 const LIFETIME: Duration = Duration::from_secs(7200);
-/// After that nobody puts any more: with a small budget and many faults some would never come to an end.
-const PUTS_END: Time = Time::from_nanos(1_000_000_000_000);
 /// No seed has more events.
 const EVENTS_MAX: u64 = 3_000_000;
 /// How long cores may take to close: a stall and some messages.
-const CLOSE_MAX: Duration = Duration::from_secs(1);
+pub const CLOSE_MAX: Duration = Duration::from_secs(1);
 
 impl World {
     /// The world of `seed`, before anything has happened.
-    pub fn new(seed: u64, canary: Option<Canary>, trace: Trace) -> World {
-        let mut rng = Rng::new(seed);
-        let plan = Scenario::draw(&mut rng.fork());
-        let faults = Faults::draw(rng.fork(), plan.calm, canary);
+    pub fn new(seed: u64, profile: Profile, canary: Option<Canary>, trace: Trace) -> World {
+        let mut rng = profile.rng(seed);
+        let plan = Scenario::draw(profile, &mut rng.fork());
+        let mut faults = Faults::draw(rng.fork(), &profile.temper().climate, plan.quiet, canary);
+        if plan.poison > 0 {
+            // Who is called invalid is so, or nobody could tell who may fail.
+            faults.forbid(Kind::Validation);
+        }
+        let outage_chance = rng.fork();
         let config = &plan.config;
-        let budget = Budget::new(config.max_outstanding_records, config.max_outstanding_bytes, plan.homes.len());
+        let budget = Budget::new(config.max_outstanding_records, config.max_outstanding_bytes, plan.submitters.len());
         let nodes = (0..plan.cores).map(|core| {
-            let mut engine = Core::new(Time::ZERO, CoreId(core), plan.cores, config, rng.next());
-            for (index, stream) in plan.streams.iter().enumerate() {
-                let name = StreamName::Name(stream.name.clone());
-                engine.handle_stream(StreamId(index as u32), name, stream.config.clone());
-            }
+            let engine = Core::new(Time::ZERO, CoreId(core), plan.cores, config, rng.next());
             Node::new(engine, config.max_connections_per_core)
         });
         let nodes = nodes.collect();
-        let ledger = Arc::new(Ledger::new());
-        let submitters = plan.homes.iter().map(|&home| Submitter {
-            home,
-            ring: VecDeque::new(),
-            ring_bytes: 0,
-            pushed: 0,
-            popped: 0,
-            slots: Slots::new(Arc::clone(&ledger)),
-            purse: Some(budget.purse()),
-            source: Source::new(rng.fork(), &plan),
-            rng: rng.fork(),
-            left: plan.puts,
-            pending: None,
-        });
-        let submitters = submitters.collect();
+        let submitters = plan.submitters.iter().map(|of| Submitter::new(of, &mut rng, &plan)).collect();
         let cores = usize::from(plan.cores);
         let configs = plan.streams.iter().map(|stream| stream.config.clone()).collect();
         let mut streams: Vec<ServiceStream> =
-            plan.streams.iter().map(|stream| ServiceStream::new(stream.shards)).collect();
+            plan.streams.iter().map(|stream| ServiceStream::new(stream.shards, plan.capacity)).collect();
         streams[0].dead_shard = plan.dead_shard;
+        let mut checker = Checker::new(configs, plan.patience());
+        (checker.poison, checker.body_limited) = (plan.poison > 0, plan.body_max.is_some());
         World {
             now: Time::ZERO,
             events: BinaryHeap::new(),
             order: 0,
+            pulse: 0,
             faults,
             budget,
+            ledger: Arc::new(Ledger::new()),
             nodes,
             mesh: (0..cores).map(|_| (0..cores).map(|_| VecDeque::new()).collect()).collect(),
             submitters,
             requests: Vec::new(),
             streams,
             listings: plan.streams.iter().map(|_| Listing::default()).collect(),
+            signer: Signer::new(cores),
+            refusals: Refusals::default(),
             inspector: Inspector::default(),
-            checker: Checker::new(configs, plan.patience()),
+            checker,
             trace,
+            traffic: Traffic::default(),
+            in_outages: Requests::default(),
+            outage_chance,
             numbers: 0,
             flushes: 0,
+            open_streams: 0,
             closing: false,
             closed: None,
+            healed: false,
+            steady: false,
             rng,
             plan,
         }
@@ -239,16 +231,19 @@ impl World {
     pub fn run(mut self) -> Report {
         self.plan_events();
         let mut events = 0;
-        while let Some(Scheduled { at, event, .. }) = self.events.pop() {
+        while let Some(Scheduled { at, order, event }) = self.events.pop() {
             self.now = at;
+            self.pulse = (self.pulse ^ at.as_nanos() ^ order.rotate_left(40)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
             events += 1;
             self.happen(event);
+            self.check_budget();
             if !self.checker.broken.is_empty() {
                 break;
             }
             if events > EVENTS_MAX || self.now > Time::ZERO + LIFETIME {
                 let (now, outstanding) = (self.now, self.checker.outstanding);
-                self.checker.breaks(format!("I14: {outstanding} records are open after {events} events, at {now:?}"));
+                let text = format!("{outstanding} records are open after {events} events, at {now:?}");
+                self.checker.breaks(Promise::I14, text);
                 break;
             }
             self.close_if_settled();
@@ -256,21 +251,22 @@ impl World {
         if self.checker.broken.is_empty() {
             self.finish();
         }
-        Report::of(self.now, self.numbers_accepted(), &self.faults, &self.checker, &self.trace)
+        Report::of(&self)
     }
 
-    fn numbers_accepted(&self) -> u64 {
-        self.checker.records.len() as u64
+    /// A hash of all moments, and of their order.
+    pub fn pulse(&self) -> u64 {
+        self.pulse
     }
 
     fn plan_events(&mut self) {
-        for index in 0..self.submitters.len() {
-            let start = Time::ZERO + Duration::from_millis(10) + self.rng.micros(0, self.plan.pause_us);
-            self.schedule(start, Event::Put(index));
-        }
         for index in 0..self.streams.len() {
-            self.listings[index].under_way = true;
-            self.schedule(self.plan.streams[index].first_map, Event::List(index));
+            let opened = self.plan.streams[index].opened;
+            if opened == Time::ZERO { self.open_stream(index) } else { self.schedule(opened, Event::OpenStream(index)) }
+        }
+        let start = Time::ZERO + Duration::from_millis(10);
+        for index in 0..self.submitters.len() {
+            self.schedule(self.plan.submitters[index].opened.max(start), Event::OpenSubmitter(index));
         }
         for at in self.plan.flushes.clone() {
             let stream = self.rng.index(self.streams.len());
@@ -279,6 +275,23 @@ impl World {
         for at in self.plan.reshards.clone() {
             let stream = self.rng.index(self.streams.len());
             self.schedule(at, Event::Reshard(stream));
+        }
+        for (stream, begin, end) in self.plan.autos.clone() {
+            self.schedule(begin, Event::Distribute(stream, true));
+            self.schedule(end, Event::Distribute(stream, false));
+        }
+        let spoils = [
+            (self.plan.expiries.clone(), Kind::CredentialsExpired),
+            (self.plan.clock_jumps.clone(), Kind::ClockSkewed),
+        ];
+        for (moments, kind) in spoils {
+            moments.into_iter().for_each(|at| self.schedule(at, Event::SpoilSigner(kind)));
+        }
+        if let Some(outage) = self.plan.outage {
+            self.schedule(outage.end, Event::OutageOver);
+        }
+        if let Some(at) = self.plan.heals {
+            self.schedule(at, Event::Heal);
         }
         if let Some((at, timeout)) = self.plan.close {
             self.schedule(at, Event::Close(timeout));
@@ -295,149 +308,54 @@ impl World {
             Event::List(stream) => self.list(stream),
             Event::Flush(stream) => self.flush(stream),
             Event::Reshard(stream) => self.reshard(stream),
-            Event::Close(timeout) => {
-                self.closing = true;
-                self.trace.say(self.now, format_args!("close, within {timeout:?}"));
-                (0..self.streams.len()).for_each(|stream| self.flush(stream));
-                self.schedule(self.now + timeout, Event::CloseNow);
-            }
+            Event::Close(timeout) => self.close(timeout),
             Event::CloseNow => self.close_now(false),
+            Event::OpenSubmitter(submitter) => self.open_submitter(submitter),
+            Event::OpenStream(stream) => self.open_stream(stream),
+            Event::UseStream(stream) => self.use_stream(stream),
+            Event::Distribute(stream, by_chance) => self.distribute(stream, by_chance),
+            Event::SpoilSigner(kind) if !self.healed => self.spoil_signer(kind),
+            Event::SpoilSigner(_) => {}
+            Event::OutageOver => self.outage_over(),
+            Event::Heal => self.heal(),
+            Event::Steady => self.become_steady(),
         }
     }
 
-    fn put(&mut self, index: usize) {
-        let burst = self.submitters[index].rng.between(1, self.plan.burst);
-        for _ in 0..burst {
-            if self.closing || !self.put_one(index) {
-                break;
-            }
+    /// A stream is opened, on every core before anybody may put to it.
+    fn open_stream(&mut self, stream: usize) {
+        if self.closing {
+            return;
         }
-        let submitter = &mut self.submitters[index];
-        if self.now > PUTS_END {
-            (submitter.left, submitter.pending) = (0, None);
+        self.trace.say(self.now, format_args!("stream {stream} is opened"));
+        (0..self.nodes.len()).for_each(|core| self.tell(core, Input::Stream(stream)));
+        // Where shards are never listed nobody asks.
+        self.listings[stream].under_way = true;
+        if self.plan.config.shard_map != ShardMapPolicy::Unknown {
+            self.schedule(self.now + self.plan.streams[stream].first_map, Event::List(stream));
         }
-        if !self.closing && (submitter.left > 0 || submitter.pending.is_some()) {
-            // Who was refused comes again, not at once.
-            let refused = submitter.pending.is_some();
-            let pause = submitter.rng.micros(0, if refused { 50_000 } else { self.plan.pause_us });
-            self.schedule(self.now + pause, Event::Put(index));
+        let wait = if self.plan.judges_lateness() && self.now > Time::ZERO { SETTLED_IN } else { Duration::ZERO };
+        self.schedule(self.now + wait, Event::UseStream(stream));
+    }
+
+    /// The stream may be put to, once every core has heard of it.
+    fn use_stream(&mut self, stream: usize) {
+        let known = |node: &Node| node.done || node.knows(StreamId(stream as u32));
+        if self.nodes.iter().all(known) && self.open_streams == stream {
+            self.open_streams = stream + 1;
+        } else if !self.closing {
+            self.schedule(self.now + Duration::from_micros(20), Event::UseStream(stream));
         }
     }
 
-    /// Puts one record. Answers whether it was taken.
-    fn put_one(&mut self, index: usize) -> bool {
-        let submitter = &mut self.submitters[index];
-        if submitter.pending.is_none() && submitter.left > 0 {
-            submitter.left -= 1;
-            submitter.pending = Some((self.numbers, submitter.source.draw(self.numbers)));
-            self.numbers += 1;
-        }
-        let (Some((number, draft)), Some(purse)) = (submitter.pending.take(), &mut submitter.purse) else {
-            return false;
-        };
-        let plain = Record::new(&draft.key, &draft.data);
-        let record = draft.explicit.map_or(plain, |explicit| plain.with_explicit_hash_key(HashKey(explicit)));
-        let len = frame_len(&record);
-        if submitter.ring_bytes + len > self.plan.ring_bytes || purse.try_take(draft.size()).is_err() {
-            submitter.pending = Some((number, draft));
-            return false;
-        }
-        let mut frame = vec![0; len];
-        write_frame(&mut frame, StreamId(draft.stream as u32), self.now, &record);
-        let (ticket, handle) = submitter.slots.take();
-        let size = draft.size();
-        self.trace.say(self.now, format_args!("put {number} by {index}: stream {}, {size} bytes", draft.stream));
-        self.checker.accept(number, draft, index, self.now, handle);
-        submitter.ring.push_back((ticket, frame));
-        submitter.ring_bytes += len;
-        submitter.pushed += 1;
-        self.check_backlog();
-        let submitter = &mut self.submitters[index];
-        let (home, tick) = (submitter.home, self.plan.tick.as_micros() as u64);
-        let delay = submitter.rng.micros(1, tick.max(1));
-        self.wake_at(home, self.now + delay);
-        true
-    }
-
-    /// I15, where it can be told from outside what has reached a shard: on one core, under one map, between two cycles.
-    fn check_backlog(&mut self) {
+    /// I5, at every instant: nothing beyond the bound is used, and no less than is open.
+    fn check_budget(&mut self) {
+        let (records, bytes) = self.budget.used();
         let config = &self.plan.config;
-        let Some(percent) = config.shard_backlog_max else { return };
-        if !(self.plan.calm && self.plan.dead_shard && self.plan.cores == 1) {
-            return;
-        }
-        let in_rings: u64 = self.submitters.iter().map(|submitter| submitter.pushed - submitter.popped).sum();
-        let (records, bytes) =
-            self.checker.outstanding_where(|draft| draft.stream == 0 && self.streams[0].is_dead(draft.hash()));
-        let part = |bound: usize| bound * percent as usize / 100;
-        let (most, most_bytes) = (part(config.max_outstanding_records).max(1), part(config.max_outstanding_bytes));
-        // What is in a ring has reached no shard yet; a shard that held nothing takes a record of any size.
-        let kept = records <= most + in_rings as usize
-            && (in_rings > 0 || records <= 1 || bytes <= most_bytes + config.max_record_size);
-        self.checker.holds(kept, || {
-            format!(
-                "I15: {records} records and {bytes} bytes are held for a dead shard, {most} and {most_bytes} may be"
-            )
+        let within = records <= config.max_outstanding_records as u64 && bytes <= config.max_outstanding_bytes as u64;
+        let covered = records >= self.checker.outstanding as u64;
+        self.checker.holds(Promise::I5, within && covered, || {
+            format!("{records} records and {bytes} bytes of the budget are used")
         });
-    }
-
-    fn flush(&mut self, stream: usize) {
-        if self.closed.is_some() {
-            return;
-        }
-        let token = self.flushes;
-        self.flushes += 1;
-        self.trace.say(self.now, format_args!("flush {token} of stream {stream}"));
-        self.checker.flush_begins(self.now, token, stream);
-        self.schedule(self.now, Event::Tell(0, Input::Flush(stream, token)));
-    }
-
-    fn close_if_settled(&mut self) {
-        let putting = |submitter: &Submitter| submitter.left > 0 || submitter.pending.is_some();
-        let quiet = self.checker.outstanding == 0 && !self.checker.flush_waits();
-        if self.closed.is_none() && quiet && (self.closing || !self.submitters.iter().any(putting)) {
-            self.closing = true;
-            for node in &mut self.nodes {
-                let kept = node.oldest();
-                self.checker
-                    .holds(kept.is_none(), || format!("E1: all is settled, but a core keeps a record of {kept:?}"));
-            }
-            self.close_now(true);
-        }
-    }
-
-    fn close_now(&mut self, settled: bool) {
-        if self.closed.is_some() {
-            return;
-        }
-        self.closed = Some((self.now, settled));
-        self.trace.say(self.now, format_args!("close now"));
-        for core in 0..self.nodes.len() {
-            let delay = self.rng.micros(0, 100);
-            self.schedule(self.now + delay, Event::Tell(core, Input::Close));
-        }
-    }
-
-    /// A core has finished.
-    pub(crate) fn core_done(&mut self, core: usize) {
-        self.trace.say(self.now, format_args!("core {core} is done"));
-        let limit = self.closed.map_or(Time::ZERO, |(at, _)| at + CLOSE_MAX);
-        let now = self.now;
-        self.checker.holds(now <= limit, || format!("I7: core {core} is done at {now:?}, at the latest {limit:?}"));
-    }
-
-    /// Nothing is left to happen.
-    fn finish(&mut self) {
-        let flushes_too = self.closed.is_none_or(|(_, settled)| settled);
-        self.checker.nothing_is_left(self.now, flushes_too);
-        let done = self.nodes.iter().filter(|node| node.done).count();
-        let (cores, released) = (self.nodes.len(), self.nodes.iter().map(|node| node.settled).sum::<u64>());
-        self.checker.holds(done == cores, || format!("I7: {done} of {cores} cores have finished"));
-        let accepted = self.numbers_accepted();
-        self.checker.holds(released == accepted, || format!("I7: {accepted} records accepted, {released} settled"));
-        self.submitters.iter_mut().for_each(|submitter| submitter.purse = None);
-        let used = self.budget.used();
-        self.checker.holds(used == (0, 0), || format!("I5: at the end {used:?} of the budget are used"));
-        verdict::judge(&self.streams, &mut self.checker);
     }
 }

@@ -1,19 +1,17 @@
 //! What the engine does with the budget: records of a shard that holds too much of it are refused, and under pressure
-//! nothing waits for company. One core, by hand, on a clock that stands.
-
-#[path = "core/mod.rs"]
-mod driven;
+//! nothing waits for company.
 
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use driven::Driven;
 use kpl::codec::EntryResult;
 use kpl::config::{Config, RateLimit};
-use kpl::outcome::{Delivered, ErrorCode, Failure, Settled, Settlement};
-use kpl::record::{HashKey, Record};
+use kpl::outcome::{ErrorCode, Settlement};
+use kpl::record::Record;
 use kpl::ring::Handle;
+
+use super::driven::Driven;
+use super::hand::{outcome, put, put_record};
 
 /// Ten records, of which one shard may hold half.
 fn half_for_a_shard() -> Config {
@@ -26,25 +24,6 @@ fn half_for_a_shard() -> Config {
         max_connections_per_core: 1,
         ..Config::default()
     }
-}
-
-fn outcome(handle: &mut Handle<Arc<Settlement>>) -> Option<Result<Delivered, Failure>> {
-    match handle.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Ok(settled)) => Some(Settled::from(settled).into_result()),
-        Poll::Ready(Err(_)) => panic!("a record was abandoned"),
-        Poll::Pending => None,
-    }
-}
-
-fn put(driven: &mut Driven, shard: usize) -> Handle<Arc<Settlement>> {
-    let hash = HashKey(u128::MAX / driven.shards as u128 * shard as u128 + 1000);
-    put_record(driven, &Record::new("key", "data").with_explicit_hash_key(hash))
-}
-
-fn put_record(driven: &mut Driven, record: &Record<'_>) -> Handle<Arc<Settlement>> {
-    let (ticket, handle) = driven.slots.take();
-    driven.put(ticket, record);
-    handle
 }
 
 fn is_throttled(handle: &mut Handle<Arc<Settlement>>) -> bool {

@@ -1,0 +1,185 @@
+//! What goes into a batch comes out of it, and what rests in the pool is empty and bounded.
+
+use super::super::testing::{Put, Random, Source, attempt, bounds};
+use super::*;
+
+/// Arrivals are kept to so many nanoseconds.
+const ARRIVAL_UNIT_NS: u64 = 1 << 16;
+
+fn random_put(random: &mut Random) -> Put {
+    let key = ["a", "key", "ключ"][random.below(3) as usize];
+    let data = vec![random.below(256) as u8; random.below(30) as usize];
+    Put {
+        arrival: Time::from_nanos(random.below(1 << 30)),
+        generation: Generation::of_round(random.below(2)),
+        prior: random.once_in(3).then(|| (0..1 + random.below(3)).map(attempt).collect()),
+        ..Put::new(key, &data)
+    }
+}
+
+#[test]
+fn a_batch_comes_apart_into_its_members_in_order_with_all_that_was_tried() {
+    for seed in 0..300 {
+        let mut random = Random(seed);
+        let (mut source, mut pool) = (Source::new(), Pool::default());
+        let mut puts: Vec<Put> = (0..1 + random.below(9)).map(|_| random_put(&mut random)).collect();
+        if random.once_in(2) {
+            puts[0].explicit = Some(HashKey(u128::from(random.next())));
+        }
+        let explicit = puts[0].explicit.is_some();
+        let (mut batch, mut outcomes) = source.batch(&puts, &mut pool);
+        let own: Vec<Attempt> = (20..20 + random.below(3)).map(attempt).collect();
+        own.iter().cloned().for_each(|attempt| batch.note_attempt(attempt));
+        if random.once_in(2) {
+            pool.seal(&mut batch);
+        }
+        let mut place = 0;
+        batch.dissolve(|record| {
+            let put = &puts[place];
+            assert_eq!((record.key, record.data, record.hash), (&*put.key, &*put.data, put.hash()));
+            assert_eq!((record.explicit, record.fresh), (explicit, false));
+            let tried = put.prior.iter().flat_map(|prior| prior.iter()).chain(&own);
+            assert!(record.prior.iter().flat_map(|prior| prior.iter()).eq(tried), "seed {seed}");
+            let Member { ticket, arrival, size, generation } = record.member;
+            assert_eq!((size as usize, generation), (put.size(), put.generation));
+            assert!(arrival <= put.arrival && arrival + Duration::from_nanos(ARRIVAL_UNIT_NS) > put.arrival);
+            assert!(!ticket.settle(Settlement::unattempted(crate::outcome::ErrorCode::Closed, ""), 77).wakes());
+            assert!(outcomes[place].try_take().is_some(), "tickets keep their places");
+            place += 1;
+        });
+        assert_eq!(place, puts.len());
+        pool.give(batch);
+    }
+}
+
+#[test]
+fn a_batch_has_expired_whole_when_its_last_member_has() {
+    let (mut source, mut pool) = (Source::new(), Pool::default());
+    let second = Duration::from_secs(1);
+    let later = Time::ZERO + second;
+    let puts = [Put::new("key", b"1"), Put { arrival: later, ..Put::new("key", b"2") }];
+    let (batch, _outcomes) = source.batch(&puts, &mut pool);
+    assert_eq!(batch.expiration, Time::ZERO + bounds().ttl);
+    let kept = Time::from_nanos(later.as_nanos() / ARRIVAL_UNIT_NS * ARRIVAL_UNIT_NS);
+    let last = kept + bounds().ttl;
+    assert!(batch.has_expired_whole(last, bounds().ttl));
+    assert!(!batch.has_expired_whole(last - Duration::from_nanos(1), bounds().ttl));
+}
+
+#[test]
+fn a_later_member_may_not_make_a_plain_batch_explicit_and_any_first_member_fits() {
+    let (mut source, mut pool) = (Source::new(), Pool::default());
+    let tight = Bounds { max_size: 64, ..bounds() };
+    let explicit = Put { explicit: Some(HashKey(5)), ..Put::new("key", b"data") };
+    let (plain, large) = (Put::new("key", b"data"), Put::new("key", &[0; 100]));
+    for first in [&plain, &large] {
+        let mut batch = pool.take();
+        assert!(batch.try_append(source.lone(first), &tight).is_ok());
+        let Err(refused) = batch.try_append(source.lone(&explicit), &tight) else { panic!("it was taken") };
+        assert_eq!((refused.key, refused.explicit), ("key", true));
+    }
+    let mut batch = pool.take();
+    assert!(batch.try_append(source.lone(&explicit), &tight).is_ok());
+    assert!(batch.try_append(source.lone(&large), &tight).is_err(), "it would be too large");
+    assert!(batch.try_append(source.lone(&plain), &bounds()).is_ok());
+    assert!(batch.hashes().eq([HashKey(5), plain.hash()]));
+}
+
+/// Nothing of its former life is left to a batch that comes from the pool.
+#[test]
+fn a_batch_from_the_pool_is_as_a_new_one() {
+    let (mut source, mut pool) = (Source::new(), Pool::default());
+    let put = Put { prior: Some([attempt(1)].into()), explicit: Some(HashKey(5)), ..Put::new("key", b"data") };
+    let (mut batch, _outcomes) = source.batch(&vec![put; 3], &mut pool);
+    batch.note_attempt(attempt(1));
+    batch.wrapped = true;
+    batch.predicted = Some("shardId-1".into());
+    (batch.seal, batch.send_by, batch.not_before) = (7, Time::ZERO, Time::NEVER);
+    batch.refused_since = Some(Time::ZERO);
+    pool.seal(&mut batch);
+    batch.dissolve(|_| ());
+    let (address, room) = (&raw const *batch, batch.tickets.capacity());
+    pool.give(batch);
+    let batch = pool.take();
+    assert!(std::ptr::eq(&raw const *batch, address), "it is the same");
+    assert_eq!(batch.tickets.capacity(), room, "with the room that it had");
+    let new = Batch::empty();
+    assert!(batch.body.is_empty() && batch.prior.is_empty() && batch.attempts.is_empty());
+    assert_eq!((batch.arrivals.oldest(), batch.arrivals.iter().count()), (Time::NEVER, 0));
+    let facts = |batch: &Batch| (batch.record_bytes, batch.explicit, batch.wrapped, batch.first_hash, batch.seal);
+    assert_eq!(facts(&batch), facts(&new));
+    let times = |batch: &Batch| (batch.deadline, batch.expiration, batch.send_by, batch.not_before);
+    assert_eq!(times(&batch), times(&new));
+    assert_eq!((&batch.predicted, batch.refused_since, batch.suspicion), (&None, None, None));
+}
+
+#[test]
+fn the_pool_keeps_no_large_batch_and_no_more_than_its_bound() {
+    let (mut source, mut pool) = (Source::new(), Pool::default());
+    let mut give = |pool: &mut Pool, data: usize| {
+        let (mut batch, _outcomes) = source.batch(&[Put::new("key", &vec![0; data])], pool);
+        batch.dissolve(|_| ());
+        pool.give(batch);
+    };
+    give(&mut pool, POOL_BATCH_BYTES_MAX);
+    assert_eq!((pool.batches.len(), pool.bytes), (0, 0));
+    // As many at once as the pool is given back later.
+    let batches: Vec<_> = (0..200)
+        .map(|_| {
+            let (mut batch, _outcomes) = source.batch(&[Put::new("key", &[0; 150_000])], &mut pool);
+            batch.dissolve(|_| ());
+            batch
+        })
+        .collect();
+    batches.into_iter().for_each(|batch| pool.give(batch));
+    let footprints: usize = pool.batches.iter().map(|batch| batch.footprint()).sum();
+    assert_eq!(pool.bytes, footprints);
+    let one = footprints / pool.batches.len();
+    assert!(one >= 150_000 && footprints <= POOL_BYTES_MAX && footprints + one > POOL_BYTES_MAX, "{footprints}");
+    while !pool.batches.is_empty() {
+        pool.take();
+    }
+    assert_eq!(pool.bytes, 0);
+}
+
+#[test]
+fn an_index_of_keys_goes_from_a_sealed_batch_to_the_next_that_opens() {
+    let (mut source, mut pool) = (Source::new(), Pool::default());
+    let puts: Vec<Put> = (0..30).map(|number| Put::new(&format!("key-{number}"), b"data")).collect();
+    let mut sealed = Vec::new();
+    for _ in 0..3 {
+        let (mut batch, outcomes) = source.batch(&puts, &mut pool);
+        pool.seal(&mut batch);
+        assert_eq!(pool.indexes.len(), 1);
+        assert_eq!(pool.keys, pool.indexes[0].capacity());
+        assert!(pool.keys >= 30);
+        sealed.push((batch, outcomes));
+    }
+    let open = pool.take();
+    assert_eq!((pool.indexes.len(), pool.keys), (0, 0));
+    drop(open);
+    let many: Vec<Put> = (0..2 * POOL_INDEX_KEYS_MAX).map(|number| Put::new(&format!("{number}"), b"")).collect();
+    let (mut batch, _outcomes) = source.batch(&many, &mut pool);
+    pool.seal(&mut batch);
+    assert!(pool.indexes.is_empty(), "one so large is not kept");
+}
+
+#[test]
+fn a_list_with_more_than_a_sixteenth_to_spare_is_cut() {
+    for (len, capacity, cut) in [(0, 8, false), (0, 9, true), (160, 178, false), (160, 179, true), (16, 25, false)] {
+        let mut list: Vec<u8> = Vec::with_capacity(capacity);
+        list.resize(len, 0);
+        let before = list.capacity();
+        trim(&mut list);
+        assert_eq!(list.capacity() < before, cut, "{len} of {capacity}");
+    }
+}
+
+#[test]
+fn histories_are_joined_in_the_order_in_which_they_were_made() {
+    let list = |range: std::ops::Range<u64>| -> Option<Arc<[Attempt]>> { Some(range.map(attempt).collect()) };
+    assert_eq!(joined(None, None), None);
+    assert_eq!(joined(list(0..2), None), list(0..2));
+    assert_eq!(joined(None, list(2..3).as_ref()), list(2..3));
+    assert_eq!(joined(list(0..2), list(2..3).as_ref()), list(0..3));
+}
