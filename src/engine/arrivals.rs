@@ -49,9 +49,7 @@ impl Arrivals {
         self.oldest = Some(self.oldest.map_or(arrival, |oldest| oldest.min(arrival)));
         let unit = unit(arrival) as u32;
         match self.runs.last_mut() {
-            Some(run) if run.unit == unit && (run.generation() == generation || planted(Mistake::GenerationsMixed)) => {
-                run.records += 2;
-            }
+            Some(run) if run.unit == unit && run.generation() == generation => run.records += 2,
             _ => self.runs.push(Run { unit, records: 2 | generation.index() as u32 }),
         }
     }
@@ -99,7 +97,8 @@ impl Arrivals {
 
 impl Run {
     fn generation(&self) -> Generation {
-        Generation::of_round(u64::from(self.records & 1))
+        let bit = if planted(Mistake::GenerationLost) { 0 } else { self.records & 1 };
+        Generation::of_round(u64::from(bit))
     }
 }
 

@@ -350,8 +350,9 @@ impl Batch {
         for (place, ((written, ticket), (arrival, generation))) in members.enumerate() {
             let earlier = prior.next_if(|(at, _)| *at as usize == place).map(|(_, attempts)| attempts);
             let size = (written.partition_key.len() + written.data.len()) as u32; // limits::RECORD_BYTES_MAX
+            let kept = if planted(Mistake::GenerationNotKept) { Generation::default() } else { generation };
             take(Routed {
-                member: Member { ticket, arrival, size, generation },
+                member: Member { ticket, arrival, size, generation: kept },
                 hash: routing_hash(&written),
                 explicit: self.explicit,
                 fresh: false,

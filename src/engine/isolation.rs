@@ -89,7 +89,7 @@ impl Isolation {
                 return Finding::Hopeless;
             }
         }
-        if count == 1 && !planted(Mistake::IsolationNamesNone) {
+        if count == 1 {
             return Finding::Poison;
         }
         match known {
@@ -159,7 +159,8 @@ impl Inquiry {
 /// together, or, if none or every one is named, in halves.
 fn parts_of(count: usize, named: &[usize]) -> Vec<usize> {
     if named.is_empty() || named.len() == count {
-        return (0..count).map(|place| usize::from(place >= count / 2)).collect();
+        let half = if planted(Mistake::IsolationSplitsNothing) { count } else { count / 2 };
+        return (0..count).map(|place| usize::from(place >= half)).collect();
     }
     (0..count).map(|place| named.iter().position(|&name| name == place).unwrap_or(named.len())).collect()
 }

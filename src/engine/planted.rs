@@ -51,8 +51,10 @@ mistakes! {
     ExpiryOfTheLast,
     /// Batch: what was tried before does not expire.
     RetryPastTtl,
-    /// Arrivals: a record joins a run of another generation.
-    GenerationsMixed,
+    /// Batch: records that are routed anew are of the first generation.
+    GenerationNotKept,
+    /// Arrivals: every record is of the first generation.
+    GenerationLost,
     /// Backlog: a shard holds one record more than its part.
     BacklogLax,
     /// Chance: there is no backoff.
@@ -73,8 +75,8 @@ mistakes! {
     FlushUntold,
     /// Isolation: one refused half condemns the other.
     IsolationCondemns,
-    /// Isolation: a batch that is refused alone is tried on, with the others.
-    IsolationNamesNone,
+    /// Isolation: halves are tried together.
+    IsolationSplitsNothing,
     /// Limiter: a bucket never refills.
     BucketNeverRefills,
     /// Limiter: a bucket refills at twice its rate.

@@ -183,6 +183,16 @@ impl Scenario {
         self.quiet && self.outage.is_none() && !self.capacity
     }
 
+    /// Records and bytes that a shard may hold, where that can be told from outside: what a shard is does not change.
+    pub fn backlog_max(&self) -> Option<(usize, usize)> {
+        let percent = self.config.shard_backlog_max? as usize;
+        // Without a map a core does not know which of its ranges are one shard.
+        let mapped = self.config.shard_map != ShardMapPolicy::Unknown;
+        let part = |bound: usize| bound * percent / 100;
+        let most = (part(self.config.max_outstanding_records).max(1), part(self.config.max_outstanding_bytes));
+        (self.judges_lateness() && mapped).then_some(most)
+    }
+
     /// How long a record may take to its outcome past its expiration, if it was never sent and if it was: a request may
     /// just have begun, and a core may stand still some times in a row.
     pub fn patience(&self) -> [Duration; 2] {
