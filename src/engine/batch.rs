@@ -266,7 +266,8 @@ impl Batch {
                 OuterPartitionKey::FirstMember => record.key.len(),
             };
             let wrappable = fit.size() + outer_len <= bounds.max_record;
-            self.wrapped = bounds.aggregates && wrappable && starts_with_magic(record.data) && !planted(Mistake::MagicUnwrapped);
+            self.wrapped =
+                bounds.aggregates && wrappable && starts_with_magic(record.data) && !planted(Mistake::MagicUnwrapped);
         }
         // One that goes alone takes what it needs, not room to grow.
         fit.append_within(if bounds.aggregates { bounds.max_size } else { 0 });

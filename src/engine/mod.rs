@@ -255,7 +255,9 @@ impl Core {
             Ok(entries) => {
                 self.wire.taken(request.wire);
                 match entries.len() {
-                    answered if answered != sent && !planted(planted::Mistake::CountMismatchTaken) => RequestEnd::Failed(Trouble::CountMismatch { sent, answered }),
+                    answered if answered != sent && !planted(planted::Mistake::CountMismatchTaken) => {
+                        RequestEnd::Failed(Trouble::CountMismatch { sent, answered })
+                    }
                     _ => RequestEnd::Answered(entries),
                 }
             }
@@ -318,7 +320,8 @@ impl Core {
             return;
         }
         self.closed = true;
-        let abandoned = if planted(planted::Mistake::CloseForgetsRequests) { Vec::new() } else { self.sender.abandon() };
+        let abandoned =
+            if planted(planted::Mistake::CloseForgetsRequests) { Vec::new() } else { self.sender.abandon() };
         for request in abandoned {
             if let Some((stream, common)) = self.stream(request.stream) {
                 stream.close_in_flight(now, request.began, request.batches, common);

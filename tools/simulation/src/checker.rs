@@ -37,6 +37,8 @@ pub struct Accepted {
     pub owner: usize,
     /// How often it was sent.
     pub sent: usize,
+    /// How often that came to nothing which need not be told of: it is no attempt.
+    pub excused: usize,
     /// Whether an answer may have told of it what belongs to another: its results were in another order.
     pub misnamed: bool,
     /// Whether a request was refused for a poison record that it may have to fail with, and how many for its own
@@ -192,6 +194,7 @@ impl Checker {
             flushed: None,
             owner,
             sent: 0,
+            excused: 0,
             misnamed: false,
             tainted: false,
             refused: 0,
@@ -253,7 +256,8 @@ impl Checker {
         (settled.0, settled.1) = (settled.0 + 1, settled.1 + size);
         if let Some((most, most_bytes)) = self.backlog_max.filter(|_| throttled && place.1 != NOWHERE) {
             self.holds(Promise::I15, records > most || bytes > most_bytes, || {
-                format!("record {number} is refused where {records} records and {bytes} bytes are held, {most} and {most_bytes} may be")
+                let held = format!("{records} records and {bytes} bytes are held");
+                format!("record {number} is refused where {held}, {most} and {most_bytes} may be")
             });
         }
     }
@@ -311,6 +315,11 @@ impl Checker {
     /// What a shard's records that are accepted and not settled come to: how many, and their bytes.
     pub fn held_by(&self, stream: usize, place: usize) -> (usize, usize) {
         self.by_shard.get(&(stream, place)).copied().unwrap_or_default()
+    }
+
+    /// What the records of every shard that is known come to, alike.
+    pub fn held_by_shards(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        self.by_shard.iter().filter(|((_, place), _)| *place != NOWHERE).map(|(_, held)| *held)
     }
 
     /// Whether some flush is not done.

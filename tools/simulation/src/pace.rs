@@ -46,8 +46,7 @@ impl Pace {
         self.refill(now);
         let (there, size) = (self.levels, size as f64);
         self.levels = (there.0 - 1.0, there.1 - size);
-        let enough =
-            there.0 + ROUNDING.0 >= self.rates.0.min(1.0) && there.1 + ROUNDING.1 >= self.rates.1.min(size);
+        let enough = there.0 + ROUNDING.0 >= self.rates.0.min(1.0) && there.1 + ROUNDING.1 >= self.rates.1.min(size);
         if enough { Ok(()) } else { Err(there) }
     }
 

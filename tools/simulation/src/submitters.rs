@@ -206,17 +206,17 @@ impl World {
 
     /// I15, where it can be told from outside what has reached a shard: on one core, between two cycles.
     pub(crate) fn check_backlog(&mut self) {
-        let Some((most, most_bytes)) = self.plan.backlog_max().filter(|_| self.plan.dead_shard) else { return };
-        if self.plan.cores != 1 {
-            return;
-        }
-        let in_rings: u64 = self.submitters.iter().map(|submitter| submitter.pushed - submitter.popped).sum();
-        let (records, bytes) = self.checker.held_by(0, 0);
+        let Some((most, most_bytes)) = self.plan.backlog_max().filter(|_| self.plan.cores == 1) else { return };
+        let in_rings =
+            self.submitters.iter().map(|submitter| submitter.pushed - submitter.popped).sum::<u64>() as usize;
         // What is in a ring has reached no shard yet; a shard that held nothing takes a record of any size.
-        let kept = records <= most + in_rings as usize
-            && (in_rings > 0 || records <= 1 || bytes <= most_bytes + self.plan.config.max_record_size);
-        self.checker.holds(Promise::I15, kept, || {
-            format!("{records} records and {bytes} bytes are held for a dead shard, {most} and {most_bytes} may be")
+        let kept = |(records, bytes): &(usize, usize)| {
+            *records <= most + in_rings
+                && (in_rings > 0 || *records <= 1 || *bytes <= most_bytes + self.plan.config.max_record_size)
+        };
+        let broken = self.checker.held_by_shards().find(|held| !kept(held));
+        self.checker.holds(Promise::I15, broken.is_none(), || {
+            format!("{broken:?} records and bytes are held for a shard, {most} and {most_bytes} may be")
         });
     }
 }

@@ -142,6 +142,14 @@ impl World {
             }
         }
         let poisoned = std::mem::take(&mut request.poisoned);
+        if matches!(request.fate.fault, Some(Kind::StaleConnection | Kind::FormRefused)) {
+            let aggregates = self.checker.configs[request.stream].aggregation_enabled;
+            for number in request.entries.iter().flat_map(|entry| members_of(entry, aggregates)).flatten() {
+                if let Some(record) = self.checker.records.get_mut(&number) {
+                    record.excused += 1;
+                }
+            }
+        }
         let throttled = throttled_places(&request.fate, &told, request.entries.len());
         self.inspector.answered(core, usize::from(id.connection.0), throttled);
         let end = end_of(&request.fate, wire, (told, &poisoned), &mut self.faults);
