@@ -60,8 +60,8 @@ impl BacklogMax {
     /// Why the shard `id`, which holds `held`, does not take a further record of `bytes` bytes; nothing, if it does.
     pub fn refuses(&self, id: &str, held: &Held, bytes: u64) -> Option<(ErrorCode, Arc<str>)> {
         let BacklogMax { percent, most } = self;
-        let lax = u64::from(planted(Mistake::BacklogLax));
-        let takes = held.records < most.records + lax && held.bytes + bytes <= most.bytes;
+        let few = held.records < most.records || planted(Mistake::BacklogUncounted);
+        let takes = few && held.bytes + bytes <= most.bytes;
         if takes || held.records == 0 {
             return None;
         }

@@ -55,8 +55,8 @@ mistakes! {
     GenerationNotKept,
     /// Arrivals: every record is of the first generation.
     GenerationLost,
-    /// Backlog: a shard holds one record more than its part.
-    BacklogLax,
+    /// Backlog: a shard may hold any number of records, if they are small.
+    BacklogUncounted,
     /// Chance: there is no backoff.
     BackoffNone,
     /// Chance: a backoff does not double.
