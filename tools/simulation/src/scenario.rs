@@ -140,7 +140,16 @@ impl Scenario {
         let healed_from = outage.map_or(Time::ZERO, |outage| outage.end);
         let heals = heals.then(|| moment(rng).max(healed_from));
         let closes = heals.is_none() && rng.chance(3000);
-        let close = closes.then(|| (moment(rng), rng.micros(0, 5_000_000)));
+        let close = closes.then(|| {
+            // What a reshard has put elsewhere waits for a newer map: for a moment only.
+            let resharded = reshards.last().copied().filter(|_| rng.chance(7000));
+            let at = match resharded {
+                Some(at) => at + rng.micros(0, 300_000),
+                None => moment(rng),
+            };
+            let longest_us = rng.pick(&[0, 100_000, 5_000_000]);
+            (at, rng.micros(0, longest_us))
+        });
         let capacity = rng.chance(temper.capacity);
         let poison = if rng.chance(temper.poison) { rng.pick(&[20, 100, 500]) } else { 0 };
         // The largest record is taken in either form.
