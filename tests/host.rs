@@ -10,12 +10,13 @@
 #![cfg(target_os = "linux")]
 
 use std::collections::BTreeMap;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use endpoint::{Action, Endpoint, EndpointConfig};
 use kpl::{
-    CoreRuntime, ErrorCode, FlushError, Producer, ProducerBuilder, PutErrorReason, Record, RuntimeChoice, StartError,
-    StaticCredentials, StreamError, SubmitterError,
+    CoreRuntime, ErrorCode, FlushError, MetricsSink, MetricsSnapshot, Producer, ProducerBuilder, PutErrorReason,
+    Record, RuntimeChoice, SinkError, StartError, StaticCredentials, StreamError, SubmitterError,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -291,6 +292,36 @@ fn a_producer_has_two_threads() {
             names.retain(|name| !name.starts_with("tokio-"));
             assert_eq!(names, ["kpl-control", "kpl-core-0"]);
             producer.close(LIMIT).wait();
+        }
+        return;
+    }
+    assert!(run_child(test, &endpoint().url(), &[]).success());
+}
+
+/// Tells which thread calls it.
+struct WhoCalls(mpsc::Sender<Thread>);
+
+impl MetricsSink for WhoCalls {
+    fn upload(&mut self, _: &MetricsSnapshot) -> Result<(), SinkError> {
+        let own = std::fs::read_link("/proc/thread-self")?;
+        let own = own.file_name().expect("its number").to_string_lossy();
+        let thread = threads().into_iter().find(|thread| thread.number == own).expect("it runs");
+        self.0.send(thread).map_err(|_| SinkError::new("the test has ended"))
+    }
+}
+
+#[test]
+fn a_sink_of_metrics_is_called_on_its_own_thread_which_ends_with_the_producer() {
+    let test = "a_sink_of_metrics_is_called_on_its_own_thread_which_ends_with_the_producer";
+    if let Some(url) = as_child(test) {
+        for choice in CHOICES {
+            let (tell, told) = mpsc::channel();
+            let producer = builder(&url, choice).metrics_sink(WhoCalls(tell)).build().expect("a producer");
+            deliver(&producer, "an order");
+            producer.close(LIMIT).wait();
+            let thread = told.recv_timeout(LIMIT).expect("the close uploads");
+            assert!(thread.name == "kpl-metrics" && thread.blocks(Signal::SIGPIPE), "{thread:?}");
+            assert_eq!(told.recv_timeout(LIMIT).err(), Some(mpsc::RecvTimeoutError::Disconnected), "it was dropped");
         }
         return;
     }

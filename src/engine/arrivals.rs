@@ -145,4 +145,15 @@ mod tests {
         arrivals.clear();
         assert_eq!((arrivals.oldest(), arrivals.iter().count()), (Time::NEVER, 0));
     }
+
+    #[test]
+    fn room_is_what_was_asked_for_and_is_given_back() {
+        let mut arrivals = Arrivals::default();
+        arrivals.reserve_exact(3);
+        assert_eq!(arrivals.capacity(), 3 * 8);
+        arrivals.reserve_exact(100);
+        arrivals.push(Time::ZERO, Generation::default());
+        arrivals.trim();
+        assert_eq!((arrivals.capacity(), arrivals.iter().count()), (8, 1));
+    }
 }

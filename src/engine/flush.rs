@@ -253,3 +253,6 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,7 +35,7 @@
 //! its list of attempts and the result that its members share, and now and then a buffer that is cut when it is sealed or
 //! grows again, together three times at most; a request allocates its body. Messages between cores reuse the buffers of
 //! those that came. A record in flight is its bytes in wire form, a ticket of 8 bytes, and at most 8 for its arrival; a
-//! Kinesis record has some 330 besides. `tests/memory.rs` counts both.
+//! Kinesis record has some 360 besides. `tests/memory.rs` counts both.
 
 #![expect(
     clippy::vec_box,

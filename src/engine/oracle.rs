@@ -237,7 +237,7 @@ mod tests {
     fn check_seed(seed: u64) {
         let mut random = Random(seed);
         let [mut first, second, mut third, mut fourth, length, begins, ..] = random.next().to_le_bytes();
-        if seed % 4 == 0 {
+        if seed.is_multiple_of(4) {
             (first, third, fourth) = (first & !0b1000, third & !0b11_0000, fourth & !0b11);
         }
         let tells = (0..8).flat_map(|core| [core, 16 + core]).map(|draw| Op::Map { draw, age: 0 });
@@ -247,7 +247,7 @@ mod tests {
         let ops = (0..usize::from(length) + 20).map(|_| {
             let [kind, low, high, ..] = random.next().to_le_bytes();
             match Op::decode(kind, u16::from_le_bytes([low, high])) {
-                Op::End { request, .. } if seed % 4 == 0 => Op::End { request, fate: Fate::Stored },
+                Op::End { request, .. } if seed.is_multiple_of(4) => Op::End { request, fate: Fate::Stored },
                 Op::Reshard { .. } | Op::Map { .. } | Op::Fail(_) | Op::Close(_) if seed % 4 < 2 => {
                     Op::Cycle { core: low, bite: high }
                 }

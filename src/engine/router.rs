@@ -126,3 +126,92 @@ pub enum Adoption {
     /// An equal or newer one is in use already.
     Stale,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::shard_map::ShardInfo;
+    use super::super::testing::{Put, Source};
+    use super::*;
+
+    /// Two halves, one on each core.
+    fn halves(epoch: u64) -> Arc<ShardMap> {
+        let middle = 1 << 127;
+        let shard = |id: &str, first, last| ShardInfo {
+            id: id.into(),
+            first: HashKey(first),
+            last: HashKey(last),
+            parents: [None, None],
+        };
+        let open = vec![shard("low", 0, middle - 1), shard("high", middle, u128::MAX)];
+        Arc::new(ShardMap::build(epoch, open, 2, None).expect("two halves"))
+    }
+
+    #[test]
+    fn a_record_goes_to_whoever_owns_its_shard() {
+        for core in [CoreId(0), CoreId(1)] {
+            let mut router = Router::new(core);
+            let map = halves(1);
+            assert!(matches!(router.adopt(Arc::clone(&map)), Adoption::Adopted { replaced: None, .. }));
+            for (hash, index) in [(0, 0), ((1 << 127) - 1, 0), (1 << 127, 1), (u128::MAX, 1)] {
+                let owner = map.shards()[index].owner;
+                let expected = if owner == core { Route::Owned(ShardIndex(index as u32)) } else { Route::Pass(owner) };
+                assert_eq!(router.route(HashKey(hash)), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_newer_map_is_adopted() {
+        let mut router = Router::new(CoreId(0));
+        assert_eq!((router.epoch(), router.map().is_some()), (0, false));
+        for (epoch, is_newer) in [(3, true), (3, false), (2, false), (4, true)] {
+            let adopted = matches!(router.adopt(halves(epoch)), Adoption::Adopted { .. });
+            assert_eq!(adopted, is_newer, "{epoch}");
+        }
+        assert_eq!(router.epoch(), 4);
+    }
+
+    #[test]
+    fn records_wait_for_the_first_map_in_order_and_are_handed_out_once() {
+        let mut source = Source::new();
+        let mut router = Router::new(CoreId(0));
+        assert_eq!(router.route(HashKey(0)), Route::Wait);
+        for data in [b"1", b"2"] {
+            router.wait(source.lone(&Put::new("key", data)));
+        }
+        let Adoption::Adopted { waited, .. } = router.adopt(halves(1)) else { panic!("it is the first") };
+        let mut data = Vec::new();
+        waited.into_iter().for_each(|mut parcel| parcel.unpack(|record| data.push(record.data.to_vec())));
+        assert_eq!(data, [b"1", b"2"]);
+        assert!(router.waiting().is_empty());
+    }
+
+    #[test]
+    fn a_refusal_lasts_until_there_is_a_map_and_a_known_map_outlasts_refusals() {
+        let mut source = Source::new();
+        let mut router = Router::new(CoreId(0));
+        router.wait(source.lone(&Put::new("key", b"data")));
+        assert_eq!(router.refuse("not allowed").len(), 1);
+        assert_eq!(router.route(HashKey(0)), Route::Refused);
+        assert_eq!(router.refusal().map(|reason| &**reason), Some("not allowed"));
+        assert!(matches!(router.adopt(halves(1)), Adoption::Adopted { .. }));
+        assert_eq!(router.refusal(), None);
+        assert!(router.refuse("not allowed").is_empty());
+        assert!(router.map().is_some() && !matches!(router.route(HashKey(0)), Route::Refused));
+    }
+
+    #[test]
+    fn a_stand_in_gives_way_to_a_refusal_and_to_any_map_of_the_service() {
+        let mut router = Router::new(CoreId(1));
+        let stand_in = || Arc::new(ShardMap::stand_in(CoreId(1)));
+        assert!(matches!(router.adopt(stand_in()), Adoption::Adopted { .. }));
+        assert!(router.has_stand_in() && router.known_shards().is_none());
+        assert!(matches!(router.route(HashKey(u128::MAX)), Route::Owned(_)), "everything is ours");
+        router.refuse("not allowed");
+        assert!(!router.has_stand_in() && router.map().is_none());
+        assert_eq!(router.route(HashKey(0)), Route::Refused);
+        assert!(matches!(router.adopt(stand_in()), Adoption::Adopted { .. }));
+        assert!(matches!(router.adopt(halves(1)), Adoption::Adopted { replaced: Some(_), .. }));
+        assert!(!router.has_stand_in() && router.known_shards().is_some());
+    }
+}

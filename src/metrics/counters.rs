@@ -49,7 +49,8 @@ impl StreamTally {
 
     /// Records of the stream that came to a core and have no outcome, by the tallies of all cores.
     pub fn pending<'a>(cores: impl Iterator<Item = &'a StreamTally> + Clone) -> u64 {
-        // Settled first: whatever is settled meanwhile is then seen as received too, or is seen as pending.
+        // Settled first: what is settled meanwhile is then seen as received, and so as pending. As with all counters,
+        // that may be wrong for a moment, and is not for long.
         let settled: u64 = cores.clone().map(|core| core.cells.1.value()).sum();
         let received: u64 = cores.map(|core| core.cells.0.value()).sum();
         received.saturating_sub(settled)

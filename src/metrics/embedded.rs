@@ -13,6 +13,10 @@
 //! The samples of a metric are told as values with counts, from which CloudWatch computes percentiles; count, sum, least
 //! and greatest are exact. The format takes 100 values of a metric: of more, which takes a span of 1 to 4000 without a
 //! gap, neighbours are told as their mean.
+//!
+//! The published specification knows a number or a list of numbers as a metric's value; the object with values and counts
+//! is how the OpenTelemetry collector's exporter for CloudWatch writes histograms. None of it was tried on CloudWatch
+//! itself.
 
 use std::io::Write;
 

@@ -75,6 +75,8 @@ impl Sheet {
     }
 }
 
+const _: () = assert!(size_of::<Sheet>() <= 1232, "the essay says what a sheet takes");
+
 /// The sheets of one stream.
 #[derive(Clone, Debug, Default)]
 pub struct StreamSheets {

@@ -11,6 +11,7 @@ use endpoint::{Action, Endpoint, EndpointConfig};
 use super::Producer;
 use crate::config::{IdleStrategy, RateLimit, StaticCredentials};
 use crate::error::{FlushError, PutErrorReason, SubmitterError};
+use crate::metrics::Metric;
 use crate::outcome::{Counts, ErrorCode};
 use crate::record::{CoreId, Record};
 use crate::ring::Published;
@@ -99,6 +100,22 @@ fn ended(outcomes: Vec<Outcome>) -> u64 {
         }
     }
     delivered
+}
+
+#[test]
+fn metrics_that_a_core_has_told_outlive_it() {
+    let mut world = World::new(2, false, false);
+    let delivered = ended(world.put(50));
+    let told = |world: &World| {
+        let snapshot = world.producer.metrics();
+        let sample = snapshot.global(Metric::UserRecordsPut).expect("records were settled");
+        (sample.count(), sample.sum())
+    };
+    let before = told(&world);
+    assert_eq!((delivered, before), (100, (100, 100.0)));
+    world.kill(1);
+    world.close(LIMIT);
+    assert_eq!(told(&world), before);
 }
 
 #[test]

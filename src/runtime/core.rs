@@ -164,9 +164,9 @@ impl<R: Runtime> Running<R> {
         self.engine.turn(now);
         worked |= self.transmit(now);
         self.settle(); // before anybody is told of it, here or by way of another core
+        self.tally(); // before what came is passed on, and settled elsewhere
         worked |= self.say();
         self.tell();
-        self.tally();
         self.asked.answer(&mut self.engine, &*self.seat.events);
         self.wake();
         if worked {

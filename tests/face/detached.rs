@@ -72,7 +72,7 @@ fn the_handler_hears_of_every_failure_once_and_off_the_cores() {
         assert_eq!(of_stream.map(DetachedFailure::records).sum::<u64>(), records, "{name}");
     }
     for failed in failures.iter() {
-        assert_eq!(*failed.failure().code(), ErrorCode::Service("InvalidArgumentException".into()));
+        assert_eq!(*failed.failure().code(), ErrorCode::Poison, "refused alone");
         assert_eq!(failed.failure().attempts().len(), 1, "{failed:?}");
     }
 }

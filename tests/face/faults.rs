@@ -156,12 +156,12 @@ fn an_answer_with_another_number_of_results_fails_all_and_says_that_they_may_be_
 }
 
 #[test]
-fn what_the_service_calls_invalid_fails_at_once_with_its_words() {
+fn what_the_service_calls_invalid_by_itself_fails_at_once_with_its_words() {
     for name in ["ValidationException", "InvalidArgumentException", "SerializationException"] {
         let (_, ends) = put_three(&Action::error(400, name, "that is wrong"), u64::MAX, LIMIT * 2);
         for end in ends {
             let failure = end.expect_err(name);
-            assert_eq!((failure.code(), failure.message()), (&code(name), "that is wrong"));
+            assert_eq!((failure.code(), failure.message()), (&ErrorCode::Poison, &*format!("{name}: that is wrong")));
             assert_eq!(codes(failure.attempts()), [(code(name), false)]);
         }
     }

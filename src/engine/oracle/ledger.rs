@@ -297,7 +297,7 @@ impl Ledger {
             AttemptResult::Failed { code, .. } => Some(code),
             AttemptResult::Stored { .. } => None,
         });
-        let (last, said) = (codes.clone().last(), |code: &ErrorCode| codes.clone().any(|other| other == code));
+        let (last, said) = (codes.clone().next_back(), |code: &ErrorCode| codes.clone().any(|other| other == code));
         let may_be = match failure.code() {
             // What was stored elsewhere goes with the oldest member of its aggregate.
             ErrorCode::Expired => old || put.strayed,

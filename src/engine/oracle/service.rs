@@ -33,7 +33,7 @@ impl Fate {
             0 => Fate::Stored,
             1 => Fate::Mixed(draw),
             2 => Fate::Refused(draw),
-            _ if draw % 16 == 0 => Fate::Miscounted(draw >= 128),
+            _ if draw.is_multiple_of(16) => Fate::Miscounted(draw >= 128),
             _ => Fate::Unanswered(draw),
         }
     }
@@ -151,7 +151,7 @@ impl Service {
             }
             Fate::Refused(draw) => {
                 let (status, name) = REFUSALS[usize::from(draw & 127) % REFUSALS.len()];
-                if draw >= 128 && (status >= 500 || status < 300) {
+                if draw >= 128 && !(300..500).contains(&status) {
                     self.store_all(entries, maps);
                 }
                 let code = if name.is_empty() { ErrorCode::UnreadableAnswer } else { ErrorCode::Service(name.into()) };

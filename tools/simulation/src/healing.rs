@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::control::{LIST_AGAIN_MAX, MAP_LATE_US_MAX};
 use crate::drain::Drain;
+use crate::driver::Input;
 use crate::network::APPLIED_LATE_US_MAX;
 use crate::promise::Promise;
 use crate::signer::REMEDY_US_MAX;
@@ -54,6 +55,11 @@ impl World {
         for stream in &mut self.streams {
             stream.auto = None;
             stream.dead_shard = false;
+        }
+        // Somebody sees to credentials and clocks, also of cores that have not been refused.
+        for core in 0..self.nodes.len() {
+            let delay = self.rng.micros(0, REMEDY_US_MAX);
+            self.schedule(self.now + delay, Event::Tell(core, Input::SignerChanged));
         }
         // What was sent has ended by then, and may have been applied later still; then maps are listed, are late, and
         // what was refused waits for its remedy.

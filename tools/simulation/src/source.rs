@@ -68,7 +68,8 @@ impl Source {
             unkeyed: if scenario.outage.is_some() { 0 } else { rng.pick(&[0, 0, 2_000, 10_000]) },
             poison: scenario.poison,
             magic: rng.pick(&[0, 0, 100, 2_000]),
-            large: rng.pick(&[0, 20, 200]),
+            // Where large requests are refused there are to be some.
+            large: if scenario.body_max.is_some() { 3_000 } else { rng.pick(&[0, 20, 200]) },
             typical: rng.pick(&[16, 100, 100, 1_000, 4_000]),
             shards: scenario.streams.iter().map(|stream| stream.shards).collect(),
             limits: [scenario.config.aggregation_max_size, scenario.config.max_record_size],

@@ -42,7 +42,8 @@ pub struct Submitter {
     desk: Option<Desk>,
     source: Source,
     rng: Rng,
-    left: usize,
+    /// Records that it will put.
+    pub left: usize,
     leaves_after: Option<usize>,
     pending: Option<(u64, Draft)>,
 }
@@ -135,7 +136,7 @@ impl World {
             }
         }
         let submitter = &mut self.submitters[index];
-        if self.now > PUTS_END && !self.steady {
+        if self.now > PUTS_END {
             (submitter.left, submitter.pending) = (0, None);
         }
         if submitter.leaves_after == Some(0) && submitter.desk.is_some() {
