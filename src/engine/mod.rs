@@ -31,11 +31,9 @@
 //!
 //! # Cost
 //!
-//! Once its buffers have grown, a record allocates nothing from `handle_record` to its outcome. A Kinesis record allocates
-//! its list of attempts and the result that its members share, and now and then a buffer that is cut when it is sealed or
-//! grows again, together three times at most; a request allocates its body. Messages between cores reuse the buffers of
-//! those that came. A record in flight is its bytes in wire form, a ticket of 8 bytes, and at most 8 for its arrival; a
-//! Kinesis record has some 360 besides. `tests/memory.rs` counts both.
+//! Once its buffers have grown, a record allocates nothing; a Kinesis record its list of attempts, the result that its
+//! members share, and now and then a buffer that is cut or grows, three times at most; a request its body. In flight a
+//! record is its bytes in wire form, a ticket of 8 bytes and at most 8 for its arrival; a Kinesis record some 360 more.
 
 #![expect(
     clippy::vec_box,
@@ -95,7 +93,6 @@ use batch::{Batch, Pool};
 use chance::Chance;
 use flush::{COORDINATOR, Coordinator, Report};
 use mesh::Mesh;
-use planted::planted;
 use retrier::{FormDoubt, Trouble, form_doubt, remedy};
 use sender::{Pull, Sender};
 use settler::Settler;
@@ -255,7 +252,7 @@ impl Core {
             Ok(entries) => {
                 self.wire.taken(request.wire);
                 match entries.len() {
-                    answered if answered != sent && !planted(planted::Mistake::CountMismatchTaken) => {
+                    answered if answered != sent && !planted::planted(planted::Mistake::CountMismatchTaken) => {
                         RequestEnd::Failed(Trouble::CountMismatch { sent, answered })
                     }
                     _ => RequestEnd::Answered(entries),
@@ -320,9 +317,7 @@ impl Core {
             return;
         }
         self.closed = true;
-        let abandoned =
-            if planted(planted::Mistake::CloseForgetsRequests) { Vec::new() } else { self.sender.abandon() };
-        for request in abandoned {
+        for request in self.sender.abandon() {
             if let Some((stream, common)) = self.stream(request.stream) {
                 stream.close_in_flight(now, request.began, request.batches, common);
             }

@@ -89,7 +89,7 @@ mistakes! {
     MeshReversed,
     /// Core: an answer with another number of results is taken as it comes.
     CountMismatchTaken,
-    /// Core: a close forgets requests under way.
+    /// Sender: a close forgets requests under way.
     CloseForgetsRequests,
     /// Outage: the gate never closes.
     GateNeverCloses,

@@ -149,7 +149,8 @@ impl Sender {
 
     /// Takes every request that is under way.
     pub fn abandon(&mut self) -> Vec<Request> {
-        self.slots.iter_mut().filter_map(|slot| slot.request.take()).collect()
+        let forgotten = planted(Mistake::CloseForgetsRequests);
+        self.slots.iter_mut().filter_map(|slot| slot.request.take_if(|_| !forgotten)).collect()
     }
 
     /// The requests under way.
