@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::arrivals::Arrivals;
 use super::isolation::Suspicion;
+use super::planted::{Mistake, planted};
 use crate::codec::{Aggregate, KeyIndex, Member as Appended, Written, hash_key, starts_with_magic};
 use crate::config::{Config, OuterPartitionKey};
 use crate::limits::OUTER_PARTITION_KEY;
@@ -123,7 +124,7 @@ impl Bounds {
     pub fn of(config: &Config) -> Bounds {
         Bounds {
             aggregates: config.aggregation_enabled,
-            max_size: config.aggregation_max_size,
+            max_size: config.aggregation_max_size + usize::from(planted(Mistake::AggregateSizeLax)),
             max_record: config.max_record_size,
             max_count: config.aggregation_max_count,
             outer: config.outer_partition_key,
@@ -244,13 +245,14 @@ impl Batch {
         if first {
             self.first_hash = record.hash;
             self.explicit = record.explicit;
-        } else if record.explicit && !self.explicit {
+        } else if record.explicit && !self.explicit && !planted(Mistake::ExplicitKeyLost) {
             return Err(record);
         }
+        let carries_hash = if planted(Mistake::ExplicitKeysMixed) { record.explicit } else { self.explicit };
         let fit = self.body.fit(Appended {
             partition_key: record.key,
             key_tag: key_tag(&record),
-            explicit_hash_key: self.explicit.then_some(record.hash),
+            explicit_hash_key: carries_hash.then_some(record.hash),
             data: record.data,
         });
         if !first && fit.size() > bounds.max_size {
@@ -264,7 +266,8 @@ impl Batch {
                 OuterPartitionKey::FirstMember => record.key.len(),
             };
             let wrappable = fit.size() + outer_len <= bounds.max_record;
-            self.wrapped = bounds.aggregates && wrappable && starts_with_magic(record.data);
+            self.wrapped =
+                bounds.aggregates && wrappable && starts_with_magic(record.data) && !planted(Mistake::MagicUnwrapped);
         }
         // One that goes alone takes what it needs, not room to grow.
         fit.append_within(if bounds.aggregates { bounds.max_size } else { 0 });
@@ -279,7 +282,9 @@ impl Batch {
         let Member { ticket, arrival, size, generation } = record.member;
         // From the true arrival; what is kept of it is coarser.
         self.deadline = self.deadline.min(arrival + bounds.buffered_time);
-        self.expiration = self.expiration.min(arrival + bounds.ttl);
+        let later = planted(Mistake::ExpiryOfTheLast) && !first;
+        let expiration = arrival + bounds.ttl;
+        self.expiration = if later { self.expiration.max(expiration) } else { self.expiration.min(expiration) };
         self.arrivals.push(arrival, generation);
         self.record_bytes += u64::from(size);
         self.data.add(data_bytes);
@@ -295,7 +300,8 @@ impl Batch {
     /// Bytes of the Kinesis record that count against the service's limits: data and partition key.
     pub fn size(&self) -> usize {
         if self.is_aggregate() {
-            return self.body.size() + self.outer_partition_key().len();
+            let key = if planted(Mistake::AggregateKeyUnweighed) { 0 } else { self.outer_partition_key().len() };
+            return self.body.size() + key;
         }
         self.record_bytes as usize
     }
@@ -327,6 +333,11 @@ impl Batch {
         self.attempts.push(attempt);
     }
 
+    /// Whether some member has expired by `now`.
+    pub fn has_expired(&self, now: Time) -> bool {
+        self.expiration <= now && !(planted(Mistake::RetryPastTtl) && !self.attempts.is_empty())
+    }
+
     /// Whether every member has expired by `now`.
     pub fn has_expired_whole(&self, now: Time, ttl: Duration) -> bool {
         self.arrivals.runs().all(|(arrival, ..)| arrival + ttl <= now)
@@ -340,8 +351,9 @@ impl Batch {
         for (place, ((written, ticket), (arrival, generation))) in members.enumerate() {
             let earlier = prior.next_if(|(at, _)| *at as usize == place).map(|(_, attempts)| attempts);
             let size = (written.partition_key.len() + written.data.len()) as u32; // limits::RECORD_BYTES_MAX
+            let kept = if planted(Mistake::GenerationNotKept) { Generation::default() } else { generation };
             take(Routed {
-                member: Member { ticket, arrival, size, generation },
+                member: Member { ticket, arrival, size, generation: kept },
                 hash: routing_hash(&written),
                 explicit: self.explicit,
                 fresh: false,

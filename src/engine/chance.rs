@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::planted::{Mistake, planted};
 use crate::config::Config;
 use crate::record::HashKey;
 use crate::time::nanos;
@@ -46,8 +47,10 @@ impl Jitter {
     /// The backoff after `attempts` failed ones, exponential with full jitter: this point of 0 to
     /// min(`retry_delay_cap`, `retry_base_delay` * 2^(attempts - 1)).
     pub fn backoff(self, attempts: usize, config: &Config) -> Duration {
+        let attempts = if planted(Mistake::BackoffConstant) { 1 } else { attempts };
         let doublings = attempts.saturating_sub(1).min(31) as u32;
         let longest = config.retry_base_delay.saturating_mul(1 << doublings).min(config.retry_delay_cap);
+        let longest = if planted(Mistake::BackoffNone) { Duration::ZERO } else { longest };
         let choices = u128::from(nanos(longest)) + 1;
         Duration::from_nanos(((choices * u128::from(self.0)) >> 64) as u64) // at most `longest`
     }

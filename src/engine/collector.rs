@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 
+use super::planted::{Mistake, planted};
 use crate::config::Config;
 use crate::limits::COLLECTION_BYTES_AIM;
 use crate::record::ShardIndex;
@@ -47,7 +48,8 @@ impl Collector {
         let aim = COLLECTION_BYTES_AIM.min(config.collection_max_size);
         let enough = self.bytes >= aim || self.count >= config.collection_max_count;
         // What is overdue stays so when there is enough for a request: its age decides whether a connection is opened.
-        self.due = self.due.min(if enough { send_by.min(now) } else { send_by });
+        let due = if enough { send_by.min(now) } else { send_by };
+        self.due = if planted(Mistake::DueWithTheLast) { due } else { self.due.min(due) };
     }
 
     /// A listed shard's queue has shrunk, or the shard is listed no more.
@@ -64,7 +66,9 @@ impl Collector {
 
     /// Puts a shard that was taken out back at the front: it was not served.
     pub fn put_back(&mut self, shard: ShardIndex) {
-        self.ready.push_front(shard);
+        if !planted(Mistake::ShardUnlisted) {
+            self.ready.push_front(shard);
+        }
     }
 
     /// Listed shards.

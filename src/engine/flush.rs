@@ -21,6 +21,7 @@
 use super::Core;
 use super::batch::Generation;
 use super::mesh::Message;
+use super::planted::{Mistake, planted};
 use crate::record::{CoreId, StreamId};
 
 /// The core that coordinates flushes.
@@ -83,6 +84,9 @@ impl Participant {
     /// Round `round` begins.
     pub fn begin(&mut self, round: u64) {
         self.begun = Some(round);
+        if planted(Mistake::FlushTurnsEarly) {
+            self.generation = Generation::of_round(round);
+        }
         self.draining = false;
     }
 
@@ -110,7 +114,9 @@ impl Participant {
 
     /// Core `from` has said every record from before `round`.
     pub fn mark(&mut self, from: usize, round: u64) {
-        self.marks[from] = self.marks[from].max(round);
+        if !planted(Mistake::FlushMarksUnheard) {
+            self.marks[from] = self.marks[from].max(round);
+        }
     }
 
     /// Whether everything open is to be sealed now: all marks of a round have come. True once a round.
@@ -173,8 +179,9 @@ impl Coordinator {
             return (Vec::new(), None);
         }
         self.reports[core] = Some(report);
-        let sums = self.reports.iter().try_fold((0, 0), |(accepted, settled), report| {
-            report.as_ref().map(|report| (accepted + report.accepted, settled + report.settled))
+        let sums = self.reports.iter().try_fold((0, 0), |(accepted, settled), report| match report {
+            Some(report) => Some((accepted + report.accepted, settled + report.settled)),
+            None => planted(Mistake::FlushCountsOne).then_some((accepted, settled)),
         });
         match sums {
             Some((accepted, settled)) if accepted == settled => {
@@ -210,7 +217,9 @@ impl Core {
 
     fn begin_round(&mut self, id: StreamId, round: Option<u64>) {
         let Some(round) = round else { return };
-        self.common.mesh.say_all(|| Message::FlushBegin { stream: id, round });
+        if !planted(Mistake::FlushUntold) {
+            self.common.mesh.say_all(|| Message::FlushBegin { stream: id, round });
+        }
         if let Some((stream, _)) = self.stream(id) {
             stream.flush.begin(round);
         }

@@ -20,6 +20,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::planted::{Mistake, planted};
 use crate::limits::ISOLATION_REQUESTS_MAX;
 use crate::outcome::ErrorCode;
 
@@ -137,7 +138,8 @@ impl Inquiry {
     /// Whether every part of the first request was refused for the same `reason`.
     fn is_at_fault(&self, reason: &Refusal) -> bool {
         let alike = |verdict: &Verdict| matches!(verdict, Verdict::Refused(other) if other == reason);
-        self.groups[..self.first_parts].iter().all(alike)
+        let parts = &self.groups[..self.first_parts];
+        if planted(Mistake::IsolationCondemns) { parts.iter().any(alike) } else { parts.iter().all(alike) }
     }
 
     fn split(&mut self, count: usize, reason: &Refusal) -> Finding {
@@ -157,7 +159,8 @@ impl Inquiry {
 /// together, or, if none or every one is named, in halves.
 fn parts_of(count: usize, named: &[usize]) -> Vec<usize> {
     if named.is_empty() || named.len() == count {
-        return (0..count).map(|place| usize::from(place >= count / 2)).collect();
+        let half = if planted(Mistake::IsolationSplitsNothing) { count } else { count / 2 };
+        return (0..count).map(|place| usize::from(place >= half)).collect();
     }
     (0..count).map(|place| named.iter().position(|&name| name == place).unwrap_or(named.len())).collect()
 }

@@ -30,6 +30,7 @@
 
 use std::time::Duration;
 
+use super::planted::{Mistake, planted};
 use crate::config::RateLimit;
 use crate::limits::{SHARD_BYTES_PER_S, SHARD_RECORDS_PER_S};
 use crate::time::{Time, nanos};
@@ -110,7 +111,7 @@ impl Limiter {
     pub fn throttled(&mut self, now: Time, round_trip: Duration) {
         let Some(buckets) = &mut self.buckets else { return };
         buckets.refill(now);
-        if buckets.now < buckets.decrease_after {
+        if buckets.now < buckets.decrease_after || planted(Mistake::ThrottleUnheard) {
             return;
         }
         buckets.decrease_after = buckets.now + round_trip.max(DECREASE_INTERVAL);
@@ -179,6 +180,8 @@ impl Bucket {
 
     fn refill(&mut self, area: i128) {
         // Saturates only far above the capacity, to which it is cut anyway.
+        let area = if planted(Mistake::BucketNeverRefills) { 0 } else { area };
+        let area = if planted(Mistake::BucketRefillsDouble) { 2 * area } else { area };
         let sum = self.level.saturating_add(self.rate_percent.saturating_mul(area));
         self.level = sum.min(self.capacity(SHARE_FULL));
     }
@@ -190,7 +193,8 @@ impl Bucket {
     /// The area that must pass before `cost` can be taken; nothing or less if it can be now. What costs more than the
     /// bucket holds is granted when the bucket is full (L3).
     fn missing(&self, cost: i128) -> i128 {
-        let short = cost.min(self.capacity(SHARE_FULL)).saturating_sub(self.level);
+        let most = if planted(Mistake::OverLargeWaits) { cost } else { self.capacity(SHARE_FULL) };
+        let short = cost.min(most).saturating_sub(self.level);
         if short <= 0 { 0 } else { (short - 1) / self.rate_percent + 1 }
     }
 }

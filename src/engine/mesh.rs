@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 
 use super::batch::Routed;
 use super::parcel::Parcel;
+use super::planted::{Mistake, planted};
 use crate::record::{CoreId, StreamId};
 
 /// One message from a core to another.
@@ -78,7 +79,8 @@ impl Mesh {
     pub fn say(&mut self, to: CoreId, message: Message) {
         debug_assert_ne!(to, self.core, "a core does not talk to itself");
         if !self.failed[to.index()] {
-            self.outboxes[to.index()].push_back(message);
+            let outbox = &mut self.outboxes[to.index()];
+            if planted(Mistake::MeshReversed) { outbox.push_front(message) } else { outbox.push_back(message) }
         }
     }
 

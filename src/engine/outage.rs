@@ -17,6 +17,7 @@
 
 use std::time::Duration;
 
+use super::planted::{Mistake, planted};
 use crate::time::Time;
 
 /// Failures in a row after which a stream is gated. One alone is often a connection's, not the endpoint's.
@@ -55,12 +56,13 @@ impl Outage {
         match (self.is_gated(), under_way) {
             (false, _) => Time::ZERO,
             (true, true) => Time::NEVER,
+            (true, false) if planted(Mistake::GateNeverOpens) => Time::NEVER,
             (true, false) => self.until,
         }
     }
 
     fn is_gated(&self) -> bool {
-        self.failures >= FAILURES_MAX
+        self.failures >= FAILURES_MAX && !planted(Mistake::GateNeverCloses)
     }
 }
 

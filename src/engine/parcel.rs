@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::arrivals::Arrivals;
 use super::batch::{Member, Removed, Routed, Ticket, trim};
+use super::planted::{Mistake, planted};
 use crate::codec::hash_key;
 use crate::limits::PARTITION_KEY_BYTES_MAX;
 use crate::outcome::Attempt;
@@ -43,8 +44,9 @@ impl Parcel {
     /// Adds a copy of `record` at the end. `keeps_hash` spares the hashing when it is taken out.
     pub fn push(&mut self, record: Routed<'_>, keeps_hash: bool) {
         let has_hash = keeps_hash || record.explicit;
+        let explicit = record.explicit && !planted(Mistake::ParcelForgetsExplicit);
         let mut head = record.key.len() as u16; // at most KEY_LEN
-        for (holds, flag) in [(record.explicit, EXPLICIT), (has_hash, HAS_HASH), (record.fresh, FRESH)] {
+        for (holds, flag) in [(explicit, EXPLICIT), (has_hash, HAS_HASH), (record.fresh, FRESH)] {
             head |= if holds { flag } else { 0 };
         }
         self.bytes.extend_from_slice(&head.to_le_bytes());
@@ -54,7 +56,9 @@ impl Parcel {
         }
         self.bytes.extend_from_slice(record.key.as_bytes());
         self.bytes.extend_from_slice(record.data);
-        if let Some(prior) = record.prior {
+        if let Some(prior) = record.prior
+            && !planted(Mistake::ParcelForgetsAttempts)
+        {
             self.prior.push((self.tickets.len() as u32, prior));
         }
         self.arrivals.push(record.member.arrival, record.member.generation);

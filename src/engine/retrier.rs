@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use super::batch::Batch;
+use super::planted::{Mistake, planted};
 use super::shard_map::ShardMap;
 use crate::codec::RequestError;
 use crate::config::Config;
@@ -134,7 +135,7 @@ pub fn classify(trouble: &Trouble<'_>, config: &Config) -> Verdict {
                 message: Arc::clone(message),
                 // A throttled record was refused before it was stored. The service's internal failures say nothing
                 // about that, and an unknown code can't promise anything either.
-                ambiguous: !throttled,
+                ambiguous: !throttled && !planted(Mistake::InternalFailureUnambiguous),
                 throttled,
                 remedy: None,
                 action: if throttled && config.fail_if_throttled { Action::Fail } else { Action::Retry },
@@ -152,13 +153,13 @@ pub fn classify(trouble: &Trouble<'_>, config: &Config) -> Verdict {
             code: failure.code.clone(),
             message: Arc::clone(&failure.message),
             // Past the first byte on the socket the service may have acted, whatever we saw of it.
-            ambiguous: failure.bytes_sent,
+            ambiguous: failure.bytes_sent && !planted(Mistake::CutOffUnambiguous),
             throttled: false,
             remedy: None,
             // A kept-alive connection that the server had closed takes no byte: that is no attempt, and a fresh
             // connection will do. A connection that cannot be had is an attempt, or an outage would spin.
             action: match failure.code {
-                ErrorCode::Reset if !failure.bytes_sent => Action::Resend,
+                ErrorCode::Reset if !failure.bytes_sent || planted(Mistake::ResetResent) => Action::Resend,
                 _ => Action::Retry,
             },
         },
@@ -300,8 +301,12 @@ pub fn judge_placement(batch: &Batch, stored: &str, map: Option<&ShardMap>) -> P
         return Placement::Right { stale_map: true };
     }
     let known = map.and_then(|map| Some(map.shard(map.find(stored)?)));
-    let Some((first, last)) = known.map(|shard| shard.range) else { return Placement::Unknown };
-    if batch.hashes().all(|hash| first <= hash && hash <= last) {
+    let Some((first, last)) = known.map(|shard| shard.range) else {
+        let right = planted(Mistake::UnknownShardRight);
+        return if right { Placement::Right { stale_map: true } } else { Placement::Unknown };
+    };
+    let members = if planted(Mistake::PlacementByFirst) { 1 } else { usize::MAX };
+    if batch.hashes().take(members).all(|hash| first <= hash && hash <= last) {
         Placement::Right { stale_map: true }
     } else {
         Placement::Wrong

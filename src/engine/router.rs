@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::batch::Routed;
 use super::parcel::Parcel;
+use super::planted::{Mistake, planted};
 use super::shard_map::ShardMap;
 use crate::record::{CoreId, HashKey, ShardIndex};
 
@@ -61,11 +62,14 @@ impl Router {
 
     /// Takes a newer map; answers the one that it replaces, or the newer one back if it is not newer.
     pub fn adopt(&mut self, map: Arc<ShardMap>) -> Adoption {
-        if self.map.as_ref().is_some_and(|current| current.epoch >= map.epoch) {
+        let stale = self.map.as_ref().is_some_and(|current| current.epoch >= map.epoch);
+        if stale && !planted(Mistake::OlderMapAdopted) {
             return Adoption::Stale;
         }
         self.refusal = None;
-        Adoption::Adopted { replaced: self.map.replace(map), waited: std::mem::take(&mut self.waiting) }
+        let waited = std::mem::take(&mut self.waiting);
+        let waited = if planted(Mistake::WaitingForgotten) { Vec::new() } else { waited };
+        Adoption::Adopted { replaced: self.map.replace(map), waited }
     }
 
     /// There is no map and none will come soon. Answers what waited; a stream that has a map keeps it, but for a

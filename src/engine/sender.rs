@@ -16,6 +16,7 @@ use crate::record::StreamId;
 use crate::time::Time;
 
 use super::batch::Batch;
+use super::planted::{Mistake, planted};
 
 /// A connection of a core, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -112,7 +113,8 @@ impl Sender {
         let Some(connection) = free(false) else { return Pull::WhenFree };
         let none_open = !self.slots.iter().any(|slot| slot.open);
         let widen = due + CONNECTION_WAIT;
-        if none_open || widen <= now { Pull::Now { connection, spare } } else { Pull::At(widen) }
+        let widens = widen <= now && !planted(Mistake::ConnectionsOne);
+        if none_open || widens { Pull::Now { connection, spare } } else { Pull::At(widen) }
     }
 
     /// A request leaves: in this form, after so many changes of what signs.
@@ -147,7 +149,8 @@ impl Sender {
 
     /// Takes every request that is under way.
     pub fn abandon(&mut self) -> Vec<Request> {
-        self.slots.iter_mut().filter_map(|slot| slot.request.take()).collect()
+        let forgotten = planted(Mistake::CloseForgetsRequests);
+        self.slots.iter_mut().filter_map(|slot| slot.request.take_if(|_| !forgotten)).collect()
     }
 
     /// The requests under way.

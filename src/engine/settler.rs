@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::batch::{Batch, Generation, Removed, Ticket, joined};
+use super::planted::{Mistake, planted};
 use crate::outcome::{Attempt, AttemptResult, ErrorCode, KeptRecord, Settlement};
 use crate::record::StreamId;
 use crate::ring::Told;
@@ -80,18 +81,19 @@ impl Settler {
         let keeps = self.keeps_failed && failure.is_some();
         let common = Arc::new(Settlement { attempts, failure, kept: None });
         let mut prior = batch.prior.drain(..).peekable();
-        let mut members = keeps.then(|| batch.body.members());
+        let skipped = usize::from(planted(Mistake::NeighbourKept) && batch.tickets.len() > 1);
+        let mut members = keeps.then(|| batch.body.members().skip(skipped));
         for (place, ticket) in batch.tickets.drain(..).enumerate() {
             let place = place as u32;
             let mut settlement = match prior.next_if(|(at, _)| *at == place) {
-                Some((_, earlier)) => preceded(&earlier, &common),
-                None => Arc::clone(&common),
+                Some((_, earlier)) if !planted(Mistake::PriorForgotten) => preceded(&earlier, &common),
+                _ => Arc::clone(&common),
             };
             if let Some(member) = members.as_mut().and_then(Iterator::next) {
                 let kept = KeptRecord::new(member.partition_key, member.explicit_hash_key, member.data);
                 settlement = Arc::new(Settlement { kept: Some(kept), ..Settlement::clone(&settlement) });
             }
-            self.one(stream, ticket, settlement, place);
+            self.one(stream, ticket, settlement, place + u32::from(planted(Mistake::MembersFromOne)));
         }
         drop((prior, members));
         batch.body.clear();
@@ -129,7 +131,7 @@ impl Settler {
 
     fn release(&mut self, records: u64, bytes: u64, delivered: bool) {
         self.released.records += records;
-        self.released.bytes += bytes;
+        self.released.bytes += bytes - u64::from(planted(Mistake::ByteKept));
         if delivered {
             self.released.delivered += records;
         } else {

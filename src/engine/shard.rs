@@ -20,6 +20,7 @@ use super::aggregator::Aggregator;
 use super::backlog::Held;
 use super::batch::{Batch, Pool};
 use super::limiter::Limiter;
+use super::planted::{Mistake, planted};
 use super::wheel::TimerId;
 use crate::time::Time;
 
@@ -88,7 +89,8 @@ impl Shard {
 
     /// Queues a batch that was sent before, at its old place.
     pub fn requeue(&mut self, batch: Box<Batch>) {
-        let place = self.queue.partition_point(|queued| queued.seal < batch.seal);
+        let last = planted(Mistake::RetriedLast);
+        let place = self.queue.partition_point(|queued| queued.seal < batch.seal || last);
         self.insert(place, batch);
     }
 

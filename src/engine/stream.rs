@@ -32,6 +32,7 @@ use super::measures::Measures;
 use super::mesh::Mesh;
 use super::outage::Outage;
 use super::parcel::Parcel;
+use super::planted::{Mistake, planted};
 use super::retrier::{Action, Placement, Remedy, Trouble, Verdict, classify, judge_placement};
 use super::router::{Adoption, Route, Router};
 use super::settler::{Reason, Settler};

@@ -30,6 +30,7 @@
 
 use std::time::Duration;
 
+use super::planted::{Mistake, planted};
 use crate::time::Time;
 
 /// The latest that an entry fires after its time, if the wheel is advanced then: one tick.
@@ -116,6 +117,7 @@ impl<E: Copy> Wheel<E> {
         // Rounded up, so that it fires late rather than early. What is due already goes into the tick reached: the
         // next one would be a needless wait.
         let tick = if at <= self.now { self.reached } else { at.as_nanos().div_ceil(1 << TICK_BITS) };
+        let tick = tick + if planted(Mistake::TimerLate) { SLOTS as u64 } else { 0 };
         let index = self.take_node(entry);
         self.link(index, tick.max(self.reached));
         self.len += 1;
@@ -263,6 +265,7 @@ impl<E: Copy> Wheel<E> {
         if let Some(node) = self.nodes.get_mut(index as usize) {
             self.free = node.next;
             node.entry = entry;
+            node.generation = node.generation.wrapping_sub(u32::from(planted(Mistake::TimerReused)));
             return index;
         }
         let index = self.nodes.len() as u32;

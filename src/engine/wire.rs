@@ -17,6 +17,7 @@
 //! With `WireFormat::Cbor` or `WireFormat::Json` the choice is settled from the start. Each core learns by itself: it
 //! costs one request a core. What counts as a refusal of the form, [`super::retrier`] decides.
 
+use super::planted::{Mistake, planted};
 use crate::codec::Wire;
 use crate::config::WireFormat;
 
@@ -57,6 +58,7 @@ impl WireChoice {
     /// A request in `wire` was answered with a result for each entry.
     pub fn taken(&mut self, wire: Wire) {
         if !matches!(self.state, State::Settled(_)) {
+            let wire = if planted(Mistake::FormMistaken) { Wire::Cbor } else { wire };
             self.state = State::Settled(wire);
             self.news = Some(wire);
         }

@@ -141,7 +141,9 @@ impl Stream {
             batch.not_before = now;
             return self.requeue(now, batch, common);
         }
-        batch.note_attempt(verdict.attempt(began, now));
+        if !planted(Mistake::AttemptUnnoted) {
+            batch.note_attempt(verdict.attempt(began, now));
+        }
         if self.closed {
             return self.settle(batch, Some(closed()), common);
         }
@@ -245,7 +247,7 @@ impl Stream {
 
     /// Puts a batch back to its old place, or its records to wherever they belong now.
     pub(super) fn requeue(&mut self, now: Time, mut batch: Box<Batch>, common: &mut Common) {
-        if batch.expiration <= now {
+        if batch.has_expired(now) {
             let Some(rest) = self.expire(now, batch, common) else { return };
             batch = rest;
         }

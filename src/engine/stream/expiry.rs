@@ -7,7 +7,7 @@ use super::*;
 impl Stream {
     pub(super) fn expire_queued(&mut self, now: Time, index: ShardIndex, common: &mut Common) {
         let Some(shard) = self.shards[index.index()].as_deref() else { return };
-        let places: Vec<bool> = shard.queue().map(|batch| batch.expiration <= now).collect();
+        let places: Vec<bool> = shard.queue().map(|batch| batch.has_expired(now)).collect();
         self.take_queued(now, index, &places, common, |stream, batch, common| stream.expire(now, batch, common));
         let Some(shard) = self.shards[index.index()].as_deref_mut() else { return };
         let next = shard.earliest_expiration();
@@ -101,7 +101,7 @@ impl Stream {
     /// Fails parked batches that have expired, whole: where they are stored can't be told.
     pub fn expire_parked(&mut self, now: Time, common: &mut Common) {
         for Parked { mut batch, placement, stored, attempt } in std::mem::take(&mut self.parked) {
-            if batch.expiration > now {
+            if !batch.has_expired(now) {
                 self.parked.push(Parked { batch, placement, stored, attempt });
                 continue;
             }

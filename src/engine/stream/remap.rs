@@ -29,7 +29,7 @@ impl Stream {
             let range = replaced.as_ref().map(|map| map.shard(ShardIndex(index as u32)).range);
             let kept = map.find(&shard.id).filter(|at| {
                 let now_has = map.shard(*at);
-                Some(now_has.range) == range && now_has.owner == self.core
+                Some(now_has.range) == range && (now_has.owner == self.core || planted(Mistake::ShardKept))
             });
             match kept {
                 Some(at) => self.reinstate(now, at, shard, common),
@@ -60,6 +60,9 @@ impl Stream {
         if expiration != Time::NEVER {
             set_earlier(&mut shard.expire_alarm, expiration, Timer::Expire(self.id, at), common);
         }
+        if planted(Mistake::LimiterRenewed) {
+            shard.limiter = Limiter::new(self.config.rate_limit, now);
+        }
         self.shards[at.index()] = Some(shard);
         self.list(now, at);
     }
@@ -74,6 +77,7 @@ impl Stream {
         for Parked { mut batch, placement, stored, attempt } in std::mem::take(&mut self.parked) {
             let verdict = match placement {
                 Placement::Unknown => judge_placement(&batch, &stored, self.router.known_shards()),
+                _ if planted(Mistake::MisplacedDelivered) => Placement::Right { stale_map: false },
                 _ => placement,
             };
             match verdict {

@@ -55,7 +55,7 @@ impl Stream {
         };
         let mut encoder = RequestEncoder::new(wire, stream, capacity + 512);
         for batch in batches {
-            let hash = Some(batch.first_hash);
+            let hash = (!planted(Mistake::HashKeyUnsent)).then_some(batch.first_hash);
             if batch.is_aggregate() {
                 let [magic, keys, explicit, records] = batch.body.parts();
                 encoder.entry(
@@ -80,23 +80,26 @@ impl Stream {
                 return Drawn::All;
             };
             let size = front.size();
-            if front.expiration <= now {
+            if front.has_expired(now) {
                 self.expire_queued(now, index, common);
                 continue;
             }
             if request.batches.first().is_some_and(|first| first.suspicion != front.suspicion) {
                 return Drawn::Apart;
             }
-            if request.batches.len() >= self.config.collection_max_count {
+            let count_max = self.config.collection_max_count + usize::from(planted(Mistake::RequestCountLax));
+            if request.batches.len() >= count_max {
                 return Drawn::RequestFull;
             }
-            if !request.batches.is_empty() && request.bytes + size > request.limit {
+            let weighed = if planted(Mistake::RequestSizeLax) { 0 } else { size };
+            if !request.batches.is_empty() && request.bytes + weighed > request.limit {
                 return Drawn::RequestFull;
             }
-            if drawn_bytes > 0 && drawn_bytes + size > REQUEST_BYTES_PER_SHARD_MAX {
+            let unbounded = planted(Mistake::ShardBytesUnbounded);
+            if drawn_bytes > 0 && drawn_bytes + size > REQUEST_BYTES_PER_SHARD_MAX && !unbounded {
                 return Drawn::ShardFull;
             }
-            let wait = if front.not_before > now {
+            let wait = if front.not_before > now && !planted(Mistake::BackoffIgnored) {
                 Some(front.not_before)
             } else {
                 shard.limiter.try_take(now, size as u64).err()

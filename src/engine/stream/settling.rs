@@ -17,7 +17,8 @@ impl Stream {
         for mut parcel in std::mem::take(&mut self.early).into_iter().map(|(_, parcel)| parcel).chain(waiting) {
             parcel.unpack(|record| self.take_in(now, record, common));
         }
-        for Parked { mut batch, stored, attempt, .. } in std::mem::take(&mut self.parked) {
+        let parked = if planted(Mistake::CloseForgetsParked) { Vec::new() } else { std::mem::take(&mut self.parked) };
+        for Parked { mut batch, stored, attempt, .. } in parked {
             batch.note_attempt(misplaced(&attempt, ErrorCode::UnverifiedShard, &stored));
             self.settle(batch, Some(closed()), common);
         }
@@ -46,6 +47,7 @@ impl Stream {
         if let (Some(_), Some(id), Some(map)) = (self.backlog_max, shard, self.router.map())
             && let Some(index) = map.find(id)
             && let Some(Some(shard)) = self.shards.get_mut(index.index())
+            && !planted(Mistake::BacklogKept)
         {
             shard.held.remove(records, bytes);
         }
@@ -54,7 +56,7 @@ impl Stream {
     /// Fails a record by itself; `shard` is its predicted one, if it had one.
     pub(super) fn fail(&mut self, shard: Option<&Arc<str>>, removed: Removed, reason: &Reason, common: &mut Common) {
         self.measures.failed(shard, &removed, &reason.0);
-        self.flush.settled(removed.member.generation, 1);
+        self.flush.settled(removed.member.generation, usize::from(!planted(Mistake::FailureUncounted)));
         common.settler.fail(self.id, removed, reason);
     }
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use kpl::config::Config;
-use kpl::outcome::{AttemptResult, Delivered, Failure, Settled, Settlement};
+use kpl::outcome::{AttemptResult, Delivered, ErrorCode, Failure, Settled, Settlement};
 use kpl::ring::Handle;
 use kpl::time::Time;
 
@@ -15,6 +15,7 @@ use crate::drain::Drain;
 use crate::outage::Watch;
 use crate::promise::{Checked, Promise};
 use crate::source::Draft;
+use crate::submitters::NOWHERE;
 
 /// An accepted record, from put to verdict.
 pub struct Accepted {
@@ -36,6 +37,8 @@ pub struct Accepted {
     pub owner: usize,
     /// How often it was sent.
     pub sent: usize,
+    /// How often that came to nothing which need not be told of: it is no attempt.
+    pub excused: usize,
     /// Whether an answer may have told of it what belongs to another: its results were in another order.
     pub misnamed: bool,
     /// Whether it was wrapped, and placed by chance when its core knew no shards to judge that by.
@@ -100,6 +103,10 @@ pub struct Checker {
     pub checked: Checked,
     /// Whether there are poison records, and nothing else is called invalid.
     pub poison: bool,
+    /// Records and bytes that a shard may hold, where that can be told.
+    pub backlog_max: Option<(usize, usize)>,
+    /// By stream and shard: records and bytes that were settled at the moment that is noted.
+    settled_at: (Time, BTreeMap<(usize, usize), (usize, usize)>),
     /// Whether the endpoint takes no large request.
     pub body_limited: bool,
     /// By stream: when its first record was put.
@@ -132,6 +139,8 @@ impl Checker {
             drain: None,
             checked: Checked::default(),
             poison: false,
+            backlog_max: None,
+            settled_at: (Time::ZERO, BTreeMap::new()),
             body_limited: false,
             first_put: BTreeMap::new(),
             duplicates: (0, 0),
@@ -187,6 +196,7 @@ impl Checker {
             flushed: None,
             owner,
             sent: 0,
+            excused: 0,
             misnamed: false,
             unjudgeable: false,
             tainted: false,
@@ -237,12 +247,37 @@ impl Checker {
         }
     }
 
+    /// I15: what is refused for its shard's backlog finds so much there, at the beginning of the moment at the latest.
+    fn check_refusal(&mut self, now: Time, number: u64, (place, size): ((usize, usize), usize), throttled: bool) {
+        if self.settled_at.0 != now {
+            self.settled_at = (now, BTreeMap::new());
+        }
+        let settled = self.settled_at.1.entry(place).or_default();
+        let (held, unknown) = (self.by_shard.get(&place), self.by_shard.get(&(place.0, NOWHERE)));
+        let sum = |of: fn(&(usize, usize)) -> usize| of(settled) + held.map_or(0, of) + unknown.map_or(0, of);
+        let (records, bytes) = (sum(|held| held.0), sum(|held| held.1));
+        (settled.0, settled.1) = (settled.0 + 1, settled.1 + size);
+        if let Some((most, most_bytes)) = self.backlog_max.filter(|_| throttled && place.1 != NOWHERE) {
+            self.holds(Promise::I15, records > most || bytes > most_bytes, || {
+                let held = format!("{records} records and {bytes} bytes are held");
+                format!("record {number} is refused where {held}, {most} and {most_bytes} may be")
+            });
+        }
+    }
+
     /// Takes the outcome of one record, if there is one. Answers whether it is settled.
     fn take(&mut self, now: Time, number: u64) -> bool {
         let Some(record) = self.records.get_mut(&number) else { return true };
         let Some(handle) = &mut record.handle else { return true };
         let Poll::Ready(result) = handle.poll(&mut Context::from_waker(Waker::noop())) else { return false };
         record.handle = None;
+        let refusal = |(settlement, _): &(Arc<Settlement>, u32)| {
+            settlement.failure.as_ref().is_some_and(|(code, _)| *code == ErrorCode::Throttled)
+        };
+        let throttled = result.as_ref().is_ok_and(refusal);
+        let place = ((record.draft.stream, record.place), record.draft.size());
+        self.check_refusal(now, number, place, throttled);
+        let Some(record) = self.records.get_mut(&number) else { return true };
         self.outstanding -= 1;
         self.outstanding_bytes -= record.draft.size();
         if let Some(held) = self.by_shard.get_mut(&(record.draft.stream, record.place)) {
@@ -283,6 +318,11 @@ impl Checker {
     /// What a shard's records that are accepted and not settled come to: how many, and their bytes.
     pub fn held_by(&self, stream: usize, place: usize) -> (usize, usize) {
         self.by_shard.get(&(stream, place)).copied().unwrap_or_default()
+    }
+
+    /// What the records of every shard that is known come to, alike.
+    pub fn held_by_shards(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        self.by_shard.iter().filter(|((_, place), _)| *place != NOWHERE).map(|(_, held)| *held)
     }
 
     /// Whether some flush is not done.

@@ -76,8 +76,12 @@ impl World {
         self.distort(&mut open);
         let previous = self.listings[stream].map.as_deref();
         let epoch = previous.map_or(1, |map| map.epoch + 1);
-        let inherited = if previous.is_some() && self.faults.strikes(Kind::Reowned) { None } else { previous };
-        ShardMap::build(epoch, open, self.nodes.len() as u16, inherited)
+        let cores = self.nodes.len() as u16;
+        if previous.is_some() && self.faults.strikes(Kind::Reowned) {
+            let drawn = reowned(&mut open, cores, self.faults.rng().next())?;
+            return ShardMap::build(epoch, open, cores, Some(&drawn));
+        }
+        ShardMap::build(epoch, open, cores, previous)
     }
 
     /// Makes a list one that is no map, as a service may show in the middle of a reshard.
@@ -122,4 +126,15 @@ impl World {
             self.schedule(heard, Event::List(stream));
         }
     }
+}
+
+/// A map of the same ranges under other names, from which the shards in `open` inherit other owners: a shard keeps its
+/// core for life, so they are made children of these.
+fn reowned(open: &mut [ShardInfo], cores: u16, salt: u64) -> Result<ShardMap, MapError> {
+    let renamed = |shard: &ShardInfo| ShardInfo { id: format!("{salt:x}-{}", shard.id).into(), ..shard.clone() };
+    let drawn = ShardMap::build(1, open.iter().map(renamed).collect(), cores, None)?;
+    for shard in open {
+        shard.parents[0] = Some(renamed(shard).id);
+    }
+    Ok(drawn)
 }

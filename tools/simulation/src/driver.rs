@@ -273,6 +273,7 @@ impl World {
             }
             Input::MapFailed(stream) => engine.handle_map_failed(StreamId(stream as u32), "simulated"),
             Input::Answer(id, status, header, body) => {
+                self.inspector.heard(now, core, usize::from(id.connection.0));
                 engine.handle_answer(now, id, parse_answer(status, None, header, &body));
             }
             Input::Failure(id, failure) => engine.handle_failure(now, id, &failure),
@@ -343,8 +344,10 @@ impl World {
         let outbox = self.nodes[from].core.outbox(CoreId(to as u16));
         while self.mesh[from][to].len() < self.plan.mesh_capacity {
             let Some(message) = outbox.pop_front() else { break };
-            self.mesh[from][to].push_back(message);
             moved = true;
+            if !self.faults.planted(Canary::DropsMessage, 20) {
+                self.mesh[from][to].push_back(message);
+            }
         }
         if moved {
             let delay = self.rng.micros(1, 50);

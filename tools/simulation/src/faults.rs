@@ -125,6 +125,10 @@ pub enum Canary {
     DropsTicket,
     /// Credit is not returned.
     KeepsCredit,
+    /// What a submitter has not spent is lost when it is dropped.
+    LosesCredit,
+    /// What a core says to another is lost.
+    DropsMessage,
 }
 
 /// The faults of one seed.

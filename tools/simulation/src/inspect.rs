@@ -12,6 +12,7 @@ use kpl::time::Time;
 
 use crate::checker::Checker;
 use crate::consumer::{self, md5_hash};
+use crate::pace::Pace;
 use crate::promise::Promise;
 use crate::source::number_of;
 use crate::wire::Entry;
@@ -29,8 +30,10 @@ const WIDEN: Duration = Duration::from_millis(5);
 pub struct Departure {
     /// Now.
     pub now: Time,
-    /// The core.
+    /// The core, and its connection.
     pub core: usize,
+    /// See `core`.
+    pub connection: usize,
     /// The stream.
     pub stream: usize,
     /// When a connection of the core was last busy, and when all were.
@@ -46,11 +49,14 @@ pub struct Departure {
 /// First hash key, id and owner of each shard, ascending.
 type Shards = Vec<(u128, String, usize)>;
 
-/// One shard's two buckets, by an oracle in floating point.
-struct Bucket {
-    at: Time,
-    records: f64,
-    bytes: f64,
+/// A request under way.
+struct Sent {
+    stream: usize,
+    began: Time,
+    /// The shard of each record.
+    shards: Vec<String>,
+    /// Places of those that were throttled.
+    throttled: Vec<usize>,
 }
 
 /// What the wire's watcher remembers.
@@ -61,9 +67,14 @@ pub struct Inspector {
     epochs: BTreeMap<(usize, usize), u64>,
     /// Streams of which some core was told a second map: the order of puts is no longer promised there.
     changed: BTreeSet<usize>,
-    buckets: BTreeMap<(usize, usize, String), Bucket>,
+    /// By core, stream and shard.
+    paces: BTreeMap<(usize, usize, String), Pace>,
+    /// By core and connection.
+    sent: BTreeMap<(usize, usize), Sent>,
     /// By submitter, stream and shard: the last record that was sent first.
     last_first: BTreeMap<(usize, usize, String), u64>,
+    /// By submitter and shard: the last record of the request at hand.
+    last_here: BTreeMap<(usize, String), u64>,
 }
 
 impl Inspector {
@@ -88,7 +99,7 @@ impl Inspector {
                 let own = |shards: &Shards| shards.iter().any(|shard| shard.1 == id && shard.2 == core);
                 own(old) && own(new)
             };
-            self.buckets.retain(|(at, of, id), _| (*at, *of) != (core, stream) || kept(id));
+            self.paces.retain(|(at, of, id), _| (*at, *of) != (core, stream) || kept(id));
         }
     }
 
@@ -98,10 +109,13 @@ impl Inspector {
         check_size(&config, entries, checker);
         let mut per_shard: BTreeMap<String, (usize, usize)> = BTreeMap::new();
         self.check_unmapped(departure, &config, checker);
+        self.last_here.clear();
+        let mut shards = Vec::new();
         for entry in entries {
             let size = entry.data.len() + entry.key.len();
             let hash = entry.explicit.unwrap_or_else(|| md5_hash(&entry.key));
             let Some(shard) = self.shard_of(departure, hash, checker) else { return };
+            shards.push(shard.clone());
             let sum = per_shard.entry(shard.clone()).or_default();
             (sum.0, sum.1) = (sum.0 + 1, sum.1 + size);
             let alone = sum.0 == 1;
@@ -113,6 +127,8 @@ impl Inspector {
             }
             self.members(departure, &config, entry, &shard, checker);
         }
+        let sent = Sent { stream: departure.stream, began: departure.now, shards, throttled: Vec::new() };
+        self.sent.insert((departure.core, departure.connection), sent);
     }
 
     /// E2: without a map a core sends only if it may, and has waited as long as it is to.
@@ -149,23 +165,33 @@ impl Inspector {
         Some(shard)
     }
 
-    /// I9: no more than the buckets hold. They may be drawn on beyond what they hold by a record that is larger than
-    /// the bucket, when that is full.
+    /// I9: no more than its pace allows.
     fn take_tokens(&mut self, departure: &Departure, config: &Config, shard: &str, size: usize, checker: &mut Checker) {
         let RateLimit::Percent(percent) = config.rate_limit else { return };
-        let rates = [10.0 * f64::from(percent), 10_485.76 * f64::from(percent)];
-        let now = departure.now;
         let key = (departure.core, departure.stream, shard.to_owned());
-        let bucket = self.buckets.entry(key).or_insert(Bucket { at: now, records: rates[0], bytes: rates[1] });
-        let elapsed = now.since(bucket.at).as_secs_f64();
-        bucket.at = now;
-        bucket.records = (bucket.records + rates[0] * elapsed).min(rates[0]);
-        bucket.bytes = (bucket.bytes + rates[1] * elapsed).min(rates[1]);
-        let enough = bucket.records + 0.01 >= 1.0f64.min(rates[0]) && bucket.bytes + 1.0 >= (size as f64).min(rates[1]);
-        let there = bucket.bytes;
-        checker.holds(Promise::I9, enough, || format!("{size} bytes are sent to {shard}, {there:.0} are allowed"));
-        bucket.records -= 1.0;
-        bucket.bytes -= size as f64;
+        let pace = self.paces.entry(key).or_insert_with(|| Pace::new(departure.now, percent));
+        let taken = pace.take(departure.now, size);
+        checker.holds(Promise::I9, taken.is_ok(), || {
+            let (records, bytes) = taken.err().unwrap_or_default();
+            format!("{size} bytes are sent to {shard}, {records:.2} records and {bytes:.0} bytes are allowed")
+        });
+    }
+
+    /// A core is about to hear the answer to the request on a connection; the records at `places` were throttled.
+    pub fn answered(&mut self, core: usize, connection: usize, throttled: Vec<usize>) {
+        if let Some(sent) = self.sent.get_mut(&(core, connection)) {
+            sent.throttled = throttled;
+        }
+    }
+
+    /// A core hears that answer now.
+    pub fn heard(&mut self, now: Time, core: usize, connection: usize) {
+        let Some(sent) = self.sent.remove(&(core, connection)) else { return };
+        for place in sent.throttled {
+            if let Some(pace) = self.paces.get_mut(&(core, sent.stream, sent.shards[place].clone())) {
+                pace.throttled(now, sent.began);
+            }
+        }
     }
 
     fn members(&mut self, departure: &Departure, config: &Config, entry: &Entry, shard: &str, checker: &mut Checker) {
@@ -228,10 +254,17 @@ impl Inspector {
         checker.holds(Promise::I10, now < expiration, || {
             format!("record {number} is sent at {now:?}, expired at {expiration:?}")
         });
+        let ordered = !self.changed.contains(&at.stream);
+        if ordered {
+            let last = self.last_here.insert((submitter, shard.to_owned()), number);
+            checker.holds(Promise::I11, last.is_none_or(|last| last < number), || {
+                format!("record {number} of submitter {submitter} is behind {last:?} in one request to {shard}")
+            });
+        }
         if !first {
             return;
         }
-        if !self.changed.contains(&at.stream) {
+        if ordered {
             let last = self.last_first.insert((submitter, at.stream, shard.to_owned()), number);
             checker.holds(Promise::I11, last.is_none_or(|last| last < number), || {
                 format!("record {number} of submitter {submitter} is sent to {shard} after {last:?}")

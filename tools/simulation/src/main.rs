@@ -26,6 +26,9 @@ mod inspect;
 mod kinesis;
 mod network;
 mod outage;
+mod pace;
+#[cfg(test)]
+mod planted;
 mod profile;
 mod promise;
 mod refusal;

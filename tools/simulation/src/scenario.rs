@@ -141,7 +141,16 @@ impl Scenario {
         let healed_from = outage.map_or(Time::ZERO, |outage| outage.end);
         let heals = heals.then(|| moment(rng).max(healed_from));
         let closes = heals.is_none() && rng.chance(3000);
-        let close = closes.then(|| (moment(rng), rng.micros(0, 5_000_000)));
+        let close = closes.then(|| {
+            // What a reshard has put elsewhere waits for a newer map: for a moment only.
+            let resharded = reshards.last().copied().filter(|_| rng.chance(7000));
+            let at = match resharded {
+                Some(at) => at + rng.micros(0, 300_000),
+                None => moment(rng),
+            };
+            let longest_us = rng.pick(&[0, 100_000, 5_000_000]);
+            (at, rng.micros(0, longest_us))
+        });
         let capacity = rng.chance(temper.capacity);
         let poison = if rng.chance(temper.poison) { rng.pick(&[20, 100, 500]) } else { 0 };
         // The largest record is taken in either form.
@@ -182,6 +191,16 @@ impl Scenario {
     /// Whether a record that is late is the engine's fault: nothing goes wrong, except that a shard may take nothing.
     pub fn judges_lateness(&self) -> bool {
         self.quiet && self.outage.is_none() && !self.capacity
+    }
+
+    /// Records and bytes that a shard may hold, where that can be told from outside: what a shard is does not change.
+    pub fn backlog_max(&self) -> Option<(usize, usize)> {
+        let percent = self.config.shard_backlog_max? as usize;
+        // Without a map a core does not know which of its ranges are one shard.
+        let mapped = self.config.shard_map != ShardMapPolicy::Unknown;
+        let part = |bound: usize| bound * percent / 100;
+        let most = (part(self.config.max_outstanding_records).max(1), part(self.config.max_outstanding_bytes));
+        (self.judges_lateness() && mapped).then_some(most)
     }
 
     /// How long a record may take to its outcome past its expiration, if it was never sent and if it was: a request may

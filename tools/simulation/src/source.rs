@@ -48,6 +48,8 @@ pub struct Source {
     large: u32,
     typical: u64,
     limits: [usize; 2],
+    /// By stream: shards that it begins with.
+    shards: Vec<usize>,
 }
 
 /// The partition key that consumers see of a record without one.
@@ -69,6 +71,7 @@ impl Source {
             // Where large requests are refused there are to be some.
             large: if scenario.body_max.is_some() { 3_000 } else { rng.pick(&[0, 20, 200]) },
             typical: rng.pick(&[16, 100, 100, 1_000, 4_000]),
+            shards: scenario.streams.iter().map(|stream| stream.shards).collect(),
             limits: [scenario.config.aggregation_max_size, scenario.config.max_record_size],
             rng,
         }
@@ -80,10 +83,13 @@ impl Source {
         let stream = rng.index(streams);
         let alphabet = rng.pick(&["k", "key-", "ключ-", "鍵🔑"]);
         let mut key = format!("{alphabet}{}", rng.between(0, self.keys));
-        let explicit = rng.chance(self.explicit).then(|| match rng.index(4) {
+        let shards = self.shards[stream] as u128;
+        let explicit = rng.chance(self.explicit).then(|| match rng.index(5) {
             0 => 0,
             1 => u128::MAX,
             2 => rng.wide() & (0xFF << 120),
+            // The least hash key of a shard, or the greatest of the one below.
+            3 => (rng.wide() % shards * (u128::MAX / shards)).saturating_sub(u128::from(rng.next() % 2)),
             _ => rng.wide(),
         });
         let [near, most] = self.limits;

@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use kpl::codec::{frame_len, write_frame};
-use kpl::config::ShardMapPolicy;
 use kpl::engine::Ticket;
 use kpl::outcome::Settlement;
 use kpl::record::{HashKey, Record, StreamId};
@@ -18,6 +17,7 @@ use kpl::time::Time;
 
 use crate::checker::Destination;
 use crate::driver::Input;
+use crate::faults::Canary;
 use crate::promise::Promise;
 use crate::rng::Rng;
 use crate::scenario::{Scenario, SubmitterPlan};
@@ -92,6 +92,13 @@ impl Submitter {
         idle && there
     }
 
+    /// It is dropped without a word: its unspent credit is lost.
+    fn vanish(&mut self) {
+        if let Some(Desk { purse, .. }) = self.desk.take() {
+            std::mem::forget(purse);
+        }
+    }
+
     /// It is dropped: its unspent credit is free, what is in its ring stays there.
     pub fn leave(&mut self) {
         self.desk = None;
@@ -133,6 +140,9 @@ impl World {
             (submitter.left, submitter.pending) = (0, None);
         }
         if submitter.leaves_after == Some(0) && submitter.desk.is_some() {
+            if self.faults.planted(Canary::LosesCredit, 1) {
+                submitter.vanish();
+            }
             submitter.leave();
             let left = submitter.ring.len();
             self.trace.say(self.now, format_args!("submitter {index} is dropped with {left} records in its ring"));
@@ -180,7 +190,6 @@ impl World {
         submitter.ring_bytes += len;
         submitter.pushed += 1;
         submitter.leaves_after = submitter.leaves_after.map(|puts| puts - 1);
-        self.check_backlog();
         let submitter = &mut self.submitters[index];
         let (home, tick) = (submitter.home, self.plan.tick.as_micros() as u64);
         let delay = submitter.rng.micros(1, tick.max(1));
@@ -196,24 +205,19 @@ impl World {
         Destination { place: self.streams[draft.stream].place_of(hash), owner }
     }
 
-    /// I15, where it can be told from outside what has reached a shard: on one core, under one map, between two cycles.
-    fn check_backlog(&mut self) {
-        let config = &self.plan.config;
-        let Some(percent) = config.shard_backlog_max else { return };
-        // Without a map a core does not know which of its ranges are one shard.
-        let mapped = config.shard_map != ShardMapPolicy::Unknown;
-        if !(self.plan.judges_lateness() && self.plan.dead_shard && self.plan.cores == 1 && mapped) {
-            return;
-        }
-        let in_rings: u64 = self.submitters.iter().map(|submitter| submitter.pushed - submitter.popped).sum();
-        let (records, bytes) = self.checker.held_by(0, 0);
-        let part = |bound: usize| bound * percent as usize / 100;
-        let (most, most_bytes) = (part(config.max_outstanding_records).max(1), part(config.max_outstanding_bytes));
+    /// I15, where it can be told from outside what has reached a shard: on one core, between two cycles.
+    pub(crate) fn check_backlog(&mut self) {
+        let Some((most, most_bytes)) = self.plan.backlog_max().filter(|_| self.plan.cores == 1) else { return };
+        let in_rings =
+            self.submitters.iter().map(|submitter| submitter.pushed - submitter.popped).sum::<u64>() as usize;
         // What is in a ring has reached no shard yet; a shard that held nothing takes a record of any size.
-        let kept = records <= most + in_rings as usize
-            && (in_rings > 0 || records <= 1 || bytes <= most_bytes + config.max_record_size);
-        self.checker.holds(Promise::I15, kept, || {
-            format!("{records} records and {bytes} bytes are held for a dead shard, {most} and {most_bytes} may be")
+        let kept = |(records, bytes): &(usize, usize)| {
+            *records <= most + in_rings
+                && (in_rings > 0 || *records <= 1 || *bytes <= most_bytes + self.plan.config.max_record_size)
+        };
+        let broken = self.checker.held_by_shards().find(|held| !kept(held));
+        self.checker.holds(Promise::I15, broken.is_none(), || {
+            format!("{broken:?} records and bytes are held for a shard, {most} and {most_bytes} may be")
         });
     }
 }

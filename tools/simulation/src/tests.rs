@@ -63,4 +63,6 @@ fn a_planted_fault_is_found() {
     is_found(Canary::NamesAnotherShard, &["I2"]);
     is_found(Canary::DropsTicket, &["I1"]);
     is_found(Canary::KeepsCredit, &["I5", "I14"]);
+    is_found(Canary::LosesCredit, &["I5"]);
+    is_found(Canary::DropsMessage, &["I1", "I6", "I7"]);
 }

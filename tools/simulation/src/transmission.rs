@@ -108,7 +108,8 @@ impl World {
         let busy = self.nodes[core].last_busy(self.now);
         let stream = transmit.stream.index();
         let dead = (self.plan.dead_shard && stream == 0).then(|| self.streams[0].shards[0].range);
-        Departure { now: self.now, core, stream, busy, lateness, dead, is_unmapped: transmit.is_unmapped }
+        let connection = usize::from(transmit.connection.0);
+        Departure { now: self.now, core, connection, stream, busy, lateness, dead, is_unmapped: transmit.is_unmapped }
     }
 
     /// I19: what the engine says of a request is what is in it.
@@ -163,6 +164,16 @@ impl World {
             }
         }
         let poisoned = std::mem::take(&mut request.poisoned);
+        if matches!(request.fate.fault, Some(Kind::StaleConnection | Kind::FormRefused)) {
+            let aggregates = self.checker.configs[request.stream].aggregation_enabled;
+            for number in request.entries.iter().flat_map(|entry| members_of(entry, aggregates)).flatten() {
+                if let Some(record) = self.checker.records.get_mut(&number) {
+                    record.excused += 1;
+                }
+            }
+        }
+        let throttled = throttled_places(&request.fate, &told, request.entries.len());
+        self.inspector.answered(core, usize::from(id.connection.0), throttled);
         let end = end_of(&request.fate, wire, (told, &poisoned), &mut self.faults);
         // What it held is the service's now, or nobody's.
         if request.fate.applied.is_none_or(|applied| applied <= self.now) {
@@ -180,6 +191,18 @@ impl World {
     /// The longest that something may be under way that was sent before the faults healed.
     pub(crate) fn longest_request(&self) -> Duration {
         self.plan.config.connect_timeout + self.plan.config.request_timeout
+    }
+}
+
+/// The places of the records that an answer calls throttled.
+fn throttled_places(fate: &Fate, told: &[Told], entries: usize) -> Vec<usize> {
+    match fate.fault {
+        Some(Kind::RequestThrottled) => (0..entries).collect(),
+        None | Some(Kind::Slow | Kind::WrongOrder) => {
+            let throttled = |place: &usize| matches!(told[*place], Told::Refused(code, _) if code != "InternalFailure");
+            (0..told.len()).filter(throttled).collect()
+        }
+        Some(_) => Vec::new(),
     }
 }
 

@@ -78,12 +78,13 @@ fn judge_one(number: u64, places: &[Place], checker: &mut Checker) {
     let record = &checker.records[&number];
     let Some(outcome) = record.outcome.clone() else { return };
     let (seen, ambiguous) = (places.len(), ambiguous_attempts(&outcome));
-    let (sent, misnamed, transmissions) = (record.first_sent.is_some(), record.misnamed, record.sent);
+    let (sent, misnamed) = (record.first_sent.is_some(), record.misnamed);
+    let (transmissions, excused) = (record.sent, record.excused);
     checker.duplicates.0 += seen.saturating_sub(1) as u64;
     checker.duplicates.1 += ambiguous as u64;
     // An attempt was sent, and what was sent was an attempt, unless it was sent again as if it had not been.
     let attempts = attempts_sent(&outcome);
-    checker.holds(Promise::I19, attempts <= transmissions, || {
+    checker.holds(Promise::I19, attempts <= transmissions && transmissions <= attempts + excused, || {
         format!("record {number} was sent {transmissions} times, and {attempts} attempts are told of")
     });
     match outcome {

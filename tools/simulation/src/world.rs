@@ -187,6 +187,7 @@ impl World {
         streams[0].dead_shard = plan.dead_shard;
         let mut checker = Checker::new(configs, plan.patience());
         (checker.poison, checker.body_limited) = (plan.poison > 0, plan.body_max.is_some());
+        checker.backlog_max = plan.backlog_max();
         World {
             now: Time::ZERO,
             events: BinaryHeap::new(),
@@ -237,6 +238,7 @@ impl World {
             events += 1;
             self.happen(event);
             self.check_budget();
+            self.check_backlog();
             if !self.checker.broken.is_empty() {
                 break;
             }
