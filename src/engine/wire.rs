@@ -67,6 +67,8 @@ impl WireChoice {
     /// A request in `wire` was refused for its form, as it seems. Answers whether it is to be sent in the other form.
     pub fn refused(&mut self, wire: Wire) -> bool {
         match (self.state, wire) {
+            // Under way when JSON proved to be what the endpoint takes: nobody has judged its records yet.
+            (State::Settled(Wire::Json), Wire::Cbor) => true,
             (State::Settled(_), _) => false,
             // Requests that were under way when the first was refused are refused as well.
             (State::Probing | State::Trying, Wire::Cbor) => {
@@ -114,7 +116,8 @@ mod tests {
         assert!(choice.refused(Wire::Cbor), "another was under way");
         choice.taken(Wire::Json);
         assert_eq!(choice.poll_settled(), Some(Wire::Json));
-        assert!(!choice.refused(Wire::Cbor) && !choice.refused(Wire::Json));
+        assert!(choice.refused(Wire::Cbor), "a late one is sent again in the proved form");
+        assert!(!choice.refused(Wire::Json));
         choice.taken(Wire::Cbor);
         assert_eq!((choice.wire(), choice.poll_settled()), (Wire::Json, None));
     }
