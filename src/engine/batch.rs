@@ -335,7 +335,8 @@ impl Batch {
 
     /// Whether some member has expired by `now`.
     pub fn has_expired(&self, now: Time) -> bool {
-        self.expiration <= now && !(planted(Mistake::RetryPastTtl) && !self.attempts.is_empty())
+        let forgiven = planted(Mistake::RetryPastTtl) && !self.attempts.is_empty();
+        self.expiration <= now && !forgiven
     }
 
     /// Whether every member has expired by `now`.
