@@ -147,8 +147,6 @@ mistakes! {
     FailureUncounted,
     /// Stream: what leaves a shard stays in its backlog.
     BacklogKept,
-    /// Stream: a close forgets what is parked for a newer map.
-    CloseForgetsParked,
     /// Stream: what a newer map shows to be misplaced is taken as delivered.
     MisplacedDelivered,
     /// Wheel: an id cancels what has its node after it.

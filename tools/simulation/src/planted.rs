@@ -123,7 +123,6 @@ finds! {
     attempt_unnoted AttemptUnnoted [I19],
     failure_uncounted FailureUncounted [I6],
     backlog_kept BacklogKept [I15],
-    close_forgets_parked CloseForgetsParked [I1],
     misplaced_delivered MisplacedDelivered [I2],
     timer_reused TimerReused [I1 I13 I18],
     timer_late TimerLate [I12 I13],
