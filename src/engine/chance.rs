@@ -50,7 +50,7 @@ impl Jitter {
         let attempts = if planted(Mistake::BackoffConstant) { 1 } else { attempts };
         let doublings = attempts.saturating_sub(1).min(31) as u32;
         let longest = config.retry_base_delay.saturating_mul(1 << doublings).min(config.retry_delay_cap);
-        let longest = if planted(Mistake::BackoffNone) { Duration::ZERO } else { longest };
+        let longest = if planted(Mistake::BackoffTenth) { longest / 10 } else { longest };
         let choices = u128::from(nanos(longest)) + 1;
         Duration::from_nanos(((choices * u128::from(self.0)) >> 64) as u64) // at most `longest`
     }

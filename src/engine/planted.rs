@@ -57,8 +57,8 @@ mistakes! {
     GenerationLost,
     /// Backlog: a shard may hold any number of records, if they are small.
     BacklogUncounted,
-    /// Chance: there is no backoff.
-    BackoffNone,
+    /// Chance: a backoff is a tenth of what it should be.
+    BackoffTenth,
     /// Chance: a backoff does not double.
     BackoffConstant,
     /// Collector: a request is due when what was ready last is, not what was ready first.
@@ -143,14 +143,10 @@ mistakes! {
     HashKeyUnsent,
     /// Stream: a failed attempt is not noted.
     AttemptUnnoted,
-    /// Stream: a backoff is not waited for.
-    BackoffIgnored,
     /// Stream: what fails by itself does not count for its flush.
     FailureUncounted,
     /// Stream: what leaves a shard stays in its backlog.
     BacklogKept,
-    /// Stream: a close forgets what is parked for a newer map.
-    CloseForgetsParked,
     /// Stream: what a newer map shows to be misplaced is taken as delivered.
     MisplacedDelivered,
     /// Wheel: an id cancels what has its node after it.

@@ -99,7 +99,7 @@ impl Stream {
             if drawn_bytes > 0 && drawn_bytes + size > REQUEST_BYTES_PER_SHARD_MAX && !unbounded {
                 return Drawn::ShardFull;
             }
-            let wait = if front.not_before > now && !planted(Mistake::BackoffIgnored) {
+            let wait = if front.not_before > now {
                 Some(front.not_before)
             } else {
                 shard.limiter.try_take(now, size as u64).err()

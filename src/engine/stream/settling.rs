@@ -17,8 +17,7 @@ impl Stream {
         for mut parcel in std::mem::take(&mut self.early).into_iter().map(|(_, parcel)| parcel).chain(waiting) {
             parcel.unpack(|record| self.take_in(now, record, common));
         }
-        let parked = if planted(Mistake::CloseForgetsParked) { Vec::new() } else { std::mem::take(&mut self.parked) };
-        for Parked { mut batch, stored, attempt, .. } in parked {
+        for Parked { mut batch, stored, attempt, .. } in std::mem::take(&mut self.parked) {
             batch.note_attempt(misplaced(&attempt, ErrorCode::UnverifiedShard, &stored));
             self.settle(batch, Some(closed()), common);
         }

@@ -63,6 +63,9 @@ pub struct Destination {
     pub owner: usize,
 }
 
+/// Records and bytes, by stream and shard.
+type Held = BTreeMap<(usize, usize), (usize, usize)>;
+
 /// Tells which records have been woken.
 struct Woken {
     number: u64,
@@ -86,7 +89,7 @@ pub struct Checker {
     outstanding_bytes: usize,
     woken: Arc<Mutex<Vec<u64>>>,
     /// By stream and shard: records and bytes that are accepted and not settled.
-    by_shard: BTreeMap<(usize, usize), (usize, usize)>,
+    by_shard: Held,
     /// By token: the stream, and the records that it waits for.
     flushes: BTreeMap<u64, (usize, Vec<u64>)>,
     /// Flushes that were called for.
@@ -106,7 +109,7 @@ pub struct Checker {
     /// Records and bytes that a shard may hold, where that can be told.
     pub backlog_max: Option<(usize, usize)>,
     /// By stream and shard: records and bytes that were settled at the moment that is noted.
-    settled_at: (Time, BTreeMap<(usize, usize), (usize, usize)>),
+    settled_at: (Time, Held),
     /// Whether the endpoint takes no large request.
     pub body_limited: bool,
     /// By stream: when its first record was put.
@@ -130,7 +133,7 @@ impl Checker {
             outstanding: 0,
             outstanding_bytes: 0,
             woken: Arc::default(),
-            by_shard: BTreeMap::new(),
+            by_shard: Held::new(),
             flushes: BTreeMap::new(),
             flushes_begun: 0,
             flushes_done: 0,
@@ -140,7 +143,7 @@ impl Checker {
             checked: Checked::default(),
             poison: false,
             backlog_max: None,
-            settled_at: (Time::ZERO, BTreeMap::new()),
+            settled_at: (Time::ZERO, Held::new()),
             body_limited: false,
             first_put: BTreeMap::new(),
             duplicates: (0, 0),
@@ -250,7 +253,7 @@ impl Checker {
     /// I15: what is refused for its shard's backlog finds so much there, at the beginning of the moment at the latest.
     fn check_refusal(&mut self, now: Time, number: u64, (place, size): ((usize, usize), usize), throttled: bool) {
         if self.settled_at.0 != now {
-            self.settled_at = (now, BTreeMap::new());
+            self.settled_at = (now, Held::new());
         }
         let settled = self.settled_at.1.entry(place).or_default();
         let (held, unknown) = (self.by_shard.get(&place), self.by_shard.get(&(place.0, NOWHERE)));
