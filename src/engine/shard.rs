@@ -183,7 +183,10 @@ impl Shard {
 
     /// Takes the queue and the open aggregate apart, in order.
     pub fn dismantle(mut self, pool: &mut Pool) -> impl Iterator<Item = Box<Batch>> + use<> {
-        let open = self.aggregator.seal(pool);
+        let mut open = self.aggregator.seal(pool);
+        if let Some(open) = &mut open {
+            open.predicted = Some(self.id);
+        }
         self.queue.into_iter().chain(open)
     }
 
