@@ -72,6 +72,8 @@ impl World {
     pub(crate) fn become_steady(&mut self) {
         self.trace.say(self.now, format_args!("all is steady"));
         self.steady = true;
+        // A core that had nothing to send meanwhile has asked for no remedy.
+        (0..self.nodes.len()).for_each(|core| self.signer.remedied(core));
         for index in 0..self.submitters.len() {
             if self.submitters[index].put_more(PUTS_STEADY) {
                 let start = self.now + self.rng.micros(0, 1_000_000);
