@@ -152,9 +152,9 @@ impl Faults {
             let on = rng.chance(kinds_on);
             let most = match kind {
                 Kind::MapLate | Kind::ListFailed | Kind::ListStale => 5000,
-                Kind::ListEmpty | Kind::ListOverlap | Kind::ListGap => 3000,
+                Kind::ListEmpty | Kind::ListOverlap | Kind::ListGap => 5000,
                 Kind::Validation | Kind::WrongCount | Kind::ListRefused | Kind::CoreStall => 200,
-                Kind::Reowned => 3000,
+                Kind::Reowned => 9000,
                 _ => rate_most,
             };
             let rate = rng.between(10, most) as u32;

@@ -56,8 +56,9 @@ impl World {
             stream.auto = None;
             stream.dead_shard = false;
         }
-        // Somebody sees to credentials and clocks, also of cores that have not been refused.
-        for core in 0..self.nodes.len() {
+        // Somebody sees to credentials and clocks, also of cores that have not been refused. A core whose signer is right
+        // hears nothing: it would ask at once, whatever it had made of the outage.
+        for core in (0..self.nodes.len()).filter(|&core| self.signer.fault_of(core).is_some()).collect::<Vec<_>>() {
             let delay = self.rng.micros(0, REMEDY_US_MAX);
             self.schedule(self.now + delay, Event::Tell(core, Input::SignerChanged));
         }
