@@ -4,6 +4,7 @@
 mod driven;
 
 mod budget;
+mod close;
 mod hand;
 mod isolation;
 mod placement;
