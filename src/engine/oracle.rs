@@ -219,19 +219,7 @@ pub fn check(plan: &Plan, ops: impl IntoIterator<Item = Op>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    struct Random(u64);
-
-    impl Random {
-        /// SplitMix64.
-        fn next(&mut self) -> u64 {
-            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            let mut z = self.0;
-            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-            z ^ (z >> 31)
-        }
-    }
+    use crate::engine::testing::Random;
 
     /// Of four lists one is calm, one has trouble with answers only, and two have everything.
     fn check_seed(seed: u64) {

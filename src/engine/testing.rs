@@ -28,6 +28,10 @@ impl Random {
         self.next() % bound
     }
 
+    pub fn key(&mut self) -> u128 {
+        u128::from(self.next()) << 64 | u128::from(self.next())
+    }
+
     /// True once in so many times.
     pub fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::codec::{EntryResult, Framed, RequestError};
 use crate::config::{Config, MetricsGranularity, MetricsLevel, RateLimit};
+use crate::engine::testing::Random;
 use crate::engine::{Core, ShardInfo, ShardMap, TransportFailure};
 use crate::limits::METRICS_SHARDS_MAX;
 use crate::metrics::{Metric, Sheet, Statistic, StreamSheets};
@@ -16,15 +17,6 @@ use crate::time::Time;
 const STREAM: StreamId = StreamId(0);
 /// Arrivals are kept in steps of this, so that what is measured is exact.
 const STEP: Duration = Duration::from_nanos(1 << 16);
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
-        (self.0 >> 33) % bound
-    }
-}
 
 fn map(epoch: u64, shards: u128) -> Arc<ShardMap> {
     let width = u128::MAX / shards;

@@ -1,27 +1,7 @@
 //! The map against a search through all shards, and its owners through splits and merges.
 
 use super::*;
-
-struct Random(u64);
-
-impl Random {
-    /// SplitMix64.
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    fn key(&mut self) -> u128 {
-        u128::from(self.next()) << 64 | u128::from(self.next())
-    }
-}
+use crate::engine::testing::Random;
 
 fn info(id: &str, first: u128, last: u128, parents: &[&str]) -> ShardInfo {
     let parent = |place: usize| parents.get(place).map(|&id| id.into());

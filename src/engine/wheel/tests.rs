@@ -2,6 +2,7 @@
 //! clock.
 
 use super::*;
+use crate::engine::testing::Random;
 
 const SEEDS: u64 = 300;
 const OPS: usize = 600;
@@ -16,34 +17,18 @@ enum Op {
     Advance(i64),
 }
 
-struct Random(u64);
+/// A time span of any magnitude up to ten days, small ones as often as large ones.
+fn span(random: &mut Random) -> i64 {
+    let bits = random.below(50);
+    random.below(1 << bits) as i64
+}
 
-impl Random {
-    /// SplitMix64.
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    /// A time span of any magnitude up to ten days, small ones as often as large ones.
-    fn span(&mut self) -> i64 {
-        let bits = self.below(50);
-        self.below(1 << bits) as i64
-    }
-
-    fn op(&mut self, inserted: usize, cancels: bool) -> Op {
-        match self.below(10) {
-            0..5 => Op::Insert(if self.below(8) == 0 { -self.span() } else { self.span() }),
-            5..7 if cancels && inserted > 0 => Op::Cancel(self.below(inserted as u64) as usize),
-            _ => Op::Advance(if self.below(8) == 0 { -self.span() } else { self.span() }),
-        }
+fn draw(random: &mut Random, inserted: usize, cancels: bool) -> Op {
+    let backwards = |random: &mut Random| if random.below(8) == 0 { -span(random) } else { span(random) };
+    match random.below(10) {
+        0..5 => Op::Insert(backwards(random)),
+        5..7 if cancels && inserted > 0 => Op::Cancel(random.below(inserted as u64) as usize),
+        _ => Op::Advance(backwards(random)),
     }
 }
 
@@ -136,10 +121,10 @@ impl Pair {
 fn agrees_with_a_sorted_list_under_random_operations() {
     for seed in 0..SEEDS {
         let mut random = Random(seed);
-        let mut pair = Pair::new(random.span() as u64);
+        let mut pair = Pair::new(span(&mut random) as u64);
         let cancels = seed % 3 != 0;
         for _ in 0..OPS {
-            pair.apply(random.op(pair.ids.len(), cancels));
+            pair.apply(draw(&mut random, pair.ids.len(), cancels));
             pair.check_next(!cancels);
         }
         // Whatever is left fires, and leaves a wheel without a trace of it.
@@ -154,7 +139,7 @@ fn sleeping_until_next_fires_something_every_time() {
     let mut random = Random(7);
     let mut wheel = Wheel::new(Time::ZERO);
     for entry in 0..1000_u32 {
-        wheel.insert(Time::from_nanos(random.span() as u64), entry);
+        wheel.insert(Time::from_nanos(span(&mut random) as u64), entry);
     }
     let mut fired = Vec::new();
     while let Some(next) = wheel.next() {
