@@ -183,3 +183,16 @@ fn histories_are_joined_in_the_order_in_which_they_were_made() {
     assert_eq!(joined(None, list(2..3).as_ref()), list(2..3));
     assert_eq!(joined(list(0..2), list(2..3).as_ref()), list(0..3));
 }
+
+#[test]
+fn indexes_at_rest_have_room_for_so_many_keys_and_no_more() {
+    let (mut source, mut pool) = (Source::new(), Pool::default());
+    let puts: Vec<Put> = (0..POOL_INDEX_KEYS_MAX / 2).map(|number| Put::new(&format!("{number}"), b"")).collect();
+    let open: Vec<_> = (0..POOL_KEYS_MAX / puts.len() + 1).map(|_| source.batch(&puts, &mut pool)).collect();
+    assert!(pool.indexes.is_empty(), "all are in use");
+    for (mut batch, _outcomes) in open {
+        pool.seal(&mut batch);
+    }
+    let one = pool.indexes[0].capacity();
+    assert!(pool.keys <= POOL_KEYS_MAX && pool.keys + one > POOL_KEYS_MAX, "{} keys of {one} each", pool.keys);
+}

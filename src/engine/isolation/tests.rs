@@ -118,3 +118,13 @@ fn places_are_read_from_a_message_and_bounded() {
     assert_eq!(parts_of(3, &[]), [0, 1, 1]);
     assert_eq!(parts_of(2, &[0, 1]), [0, 1], "all of them named say nothing");
 }
+
+#[test]
+fn an_inquiry_is_forgotten_when_nothing_is_under_suspicion_any_more() {
+    let mut isolation = Isolation::default();
+    let Finding::Split(halves) = isolation.refused(None, 2, &refusal("no")) else { panic!("two can be split") };
+    isolation.passed(halves[0]);
+    assert_eq!(isolation.inquiries.len(), 1, "the other half is still to be judged");
+    isolation.passed(halves[1]);
+    assert!(isolation.inquiries.is_empty());
+}
