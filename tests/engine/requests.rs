@@ -78,6 +78,20 @@ fn a_request_of_which_no_byte_was_sent_is_no_attempt_and_goes_at_once() {
 }
 
 #[test]
+fn a_late_answer_to_an_older_request_is_not_taken_for_that_of_a_newer_one() {
+    let mut driven = Driven::new(&Config { max_connections_per_core: 1, ..config() }, 1);
+    let mut handle = put(&mut driven, 0);
+    let first = send(&mut driven);
+    lose(&mut driven, &first, ErrorCode::Timeout, true);
+    let (second, _) = send_later(&mut driven);
+    assert_eq!(first.connection, second.connection);
+    store(&mut driven, &first);
+    assert!(outcome(&mut handle).is_none(), "the newer one is under way");
+    store(&mut driven, &second);
+    assert!(end(&mut handle).is_ok());
+}
+
+#[test]
 fn what_became_of_a_request_that_timed_out_is_unknown() {
     let (mut driven, mut waiting, transmit) = two_under_way(&config());
     lose(&mut driven, &transmit, ErrorCode::Timeout, true);
