@@ -235,7 +235,8 @@ mod tests {
             };
             Parcel::push_last(&mut parcels, record);
         }
-        assert!(parcels.len() > 5, "{}", parcels.len());
+        // Some 520 KB in all.
+        assert!((8..=9).contains(&parcels.len()), "{}", parcels.len());
         let mut expected = 0..1000u32;
         for mut parcel in parcels {
             parcel.unpack(|record| assert_eq!(record.data[..4], expected.next().expect("no more").to_le_bytes()));

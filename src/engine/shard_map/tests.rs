@@ -203,3 +203,10 @@ fn a_list_that_is_no_map_is_refused_with_the_shards_and_the_hash_keys() {
     let count = SHARDS_MAX + 1;
     assert_eq!(build(even(count as u128)), format!("{count} open shards, more than {SHARDS_MAX}"));
 }
+
+#[test]
+fn the_core_that_a_shard_prefers_is_told_by_fnv_1a() {
+    // The published values for these texts, modulo 1000.
+    assert_eq!(preferred_core("a", 1000), CoreId((0xAF63_DC4C_8601_EC8C_u64 % 1000) as u16));
+    assert_eq!(preferred_core("foobar", 1000), CoreId((0x8594_4171_F739_67E8_u64 % 1000) as u16));
+}
