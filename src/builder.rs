@@ -138,6 +138,8 @@ impl ProducerBuilder {
         rate_limit: RateLimit = rate_limit;
         /// Fail throttled records at once instead of retrying them.
         fail_if_throttled: bool = fail_if_throttled;
+        /// Whether the records of a submitter and hash key keep their order; see [`Config::ordered`] for what it costs.
+        ordered: bool = ordered;
         /// How long an answer may take.
         request_timeout: Duration = request_timeout;
         /// How long a connection may take.

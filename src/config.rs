@@ -265,6 +265,11 @@ pub struct Config {
     pub rate_limit: RateLimit,
     /// Fail throttled records at once instead of retrying them.
     pub fail_if_throttled: bool,
+    /// Ordered mode: what one submitter puts under one hash key is stored in the order of its puts, over retries, splits and
+    /// merges. A record that fails leaves a gap; one that is stored twice comes first where it belongs. It costs
+    /// throughput: each shard has one Kinesis record under way at a time, so a shard takes at most one aggregate (or one
+    /// record, without aggregation) per round trip.
+    pub ordered: bool,
     /// How long an answer may take.
     pub request_timeout: Duration,
     /// How long a connection may take.
@@ -350,6 +355,7 @@ impl Default for Config {
             record_ttl: limits::TTL_DEFAULT,
             rate_limit: RateLimit::Percent(limits::RATE_LIMIT_DEFAULT),
             fail_if_throttled: false,
+            ordered: false,
             request_timeout: limits::REQUEST_TIMEOUT_DEFAULT,
             connect_timeout: limits::REQUEST_TIMEOUT_DEFAULT,
             max_connections_per_core: limits::CONNECTIONS_DEFAULT,
@@ -395,6 +401,8 @@ pub struct StreamOptions {
     pub aggregation_enabled: Option<bool>,
     /// See [`Config::rate_limit`].
     pub rate_limit: Option<RateLimit>,
+    /// See [`Config::ordered`].
+    pub ordered: Option<bool>,
 }
 
 impl Config {
@@ -405,6 +413,7 @@ impl Config {
             record_ttl: options.record_ttl.unwrap_or(self.record_ttl),
             aggregation_enabled: options.aggregation_enabled.unwrap_or(self.aggregation_enabled),
             rate_limit: options.rate_limit.unwrap_or(self.rate_limit),
+            ordered: options.ordered.unwrap_or(self.ordered),
             ..self.clone()
         }
     }

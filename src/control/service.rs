@@ -253,12 +253,11 @@ impl Service {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let cores = self.config.core_count() as u16; // limits::CORES_MAX
         let built = listed.and_then(|entries| {
-            let open = entries.into_iter().filter(|entry| entry.open).map(info).collect();
-            ShardMap::build(stream.epoch + 1, open, cores, stream.map.as_deref()).map_err(|error| DiscoveryError {
-                code: None,
-                message: error.to_string(),
-                hope: Hope::Soon,
-            })
+            let (open, closed): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.open);
+            let map =
+                ShardMap::build(stream.epoch + 1, open.into_iter().map(info).collect(), cores, stream.map.as_deref());
+            let map = map.map(|map| map.with_closed(closed.into_iter().map(|entry| (entry.id, entry.range))));
+            map.map_err(|error| DiscoveryError { code: None, message: error.to_string(), hope: Hope::Soon })
         });
         match built {
             Ok(map) => {

@@ -300,8 +300,7 @@ pub fn judge_placement(batch: &Batch, stored: &str, map: Option<&ShardMap>) -> P
     if !batch.is_aggregate() || (batch.tickets.len() == 1 && map.is_none()) {
         return Placement::Right { stale_map: true };
     }
-    let known = map.and_then(|map| Some(map.shard(map.find(stored)?)));
-    let Some((first, last)) = known.map(|shard| shard.range) else {
+    let Some((first, last)) = map.and_then(|map| map.range_of(stored)) else {
         let right = planted(Mistake::UnknownShardRight);
         return if right { Placement::Right { stale_map: true } } else { Placement::Unknown };
     };

@@ -68,6 +68,8 @@ pub struct ShardMap {
     table_shift: u32,
     /// The shards, ascending by id.
     by_id: Vec<ShardIndex>,
+    /// Ids and ranges of shards that are closed, ascending by id.
+    closed: Vec<(Arc<str>, (HashKey, HashKey))>,
 }
 
 /// Why a list of shards is no map.
@@ -194,7 +196,16 @@ impl ShardMap {
         let (table, table_shift) = build_table(&firsts);
         let shards = open.into_iter().zip(owners);
         let shards = shards.map(|(info, owner)| Shard { id: info.id, range: (info.first, info.last), owner }).collect();
-        Ok(ShardMap { epoch, shards, firsts, table, table_shift, by_id })
+        Ok(ShardMap { epoch, shards, firsts, table, table_shift, by_id, closed: Vec::new() })
+    }
+
+    /// With shards that take no more records, by id: what was sent when they were open may come to lie in them. One of
+    /// an id that is open, or comes twice, changes nothing.
+    pub fn with_closed(mut self, closed: impl IntoIterator<Item = (Arc<str>, (HashKey, HashKey))>) -> ShardMap {
+        self.closed = closed.into_iter().filter(|(id, _)| self.find(id).is_none()).collect();
+        self.closed.sort();
+        self.closed.dedup_by(|next, kept| next.0 == kept.0);
+        self
     }
 
     /// The shard whose range holds `key`.
@@ -227,7 +238,16 @@ impl ShardMap {
         Some(self.by_id[place])
     }
 
-    /// How many shards there are: 1 to [`SHARDS_MAX`].
+    /// The least and the greatest hash key of the shard with this id, open or closed, if it is known.
+    pub fn range_of(&self, id: &str) -> Option<(HashKey, HashKey)> {
+        let closed = || {
+            let place = self.closed.binary_search_by(|(of, _)| (**of).cmp(id)).ok()?;
+            Some(self.closed[place].1)
+        };
+        self.find(id).map(|index| self.shard(index).range).or_else(closed)
+    }
+
+    /// How many shards are open: 1 to [`SHARDS_MAX`].
     #[expect(clippy::len_without_is_empty, reason = "a map is never empty")]
     pub fn len(&self) -> usize {
         self.shards.len()

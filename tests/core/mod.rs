@@ -87,15 +87,19 @@ impl Driven {
 
     /// A newer map, of the same shards or of others.
     pub fn remap(&mut self, epoch: u64, shards: usize) {
-        let map = map(epoch, shards);
-        self.shards = shards;
+        self.adopt(even_map(epoch, shards));
+    }
+
+    /// A newer map.
+    pub fn adopt(&mut self, map: ShardMap) {
+        self.shards = map.len();
         self.ids = map.shards().iter().map(|shard| shard.id.clone()).collect();
         self.core.handle_map(self.now, STREAM, Arc::new(map));
     }
 }
 
 /// Even shards. A map with another number of shards has others than the one before.
-fn map(epoch: u64, shards: usize) -> ShardMap {
+pub fn even_map(epoch: u64, shards: usize) -> ShardMap {
     let width = u128::MAX / shards as u128;
     let infos = (0..shards).map(|number| ShardInfo {
         id: format!("shardId-{number}-of-{shards}").into(),

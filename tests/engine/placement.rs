@@ -6,7 +6,7 @@ use kpl::config::Config;
 use kpl::outcome::ErrorCode;
 use kpl::record::{HashKey, Record, StreamId};
 
-use super::driven::Driven;
+use super::driven::{Driven, even_map};
 use super::hand::*;
 
 /// Puts a record with this fraction of the hash space, in hundredths.
@@ -106,4 +106,22 @@ fn a_wrapped_record_is_judged_like_any_aggregate_where_the_shards_are_known() {
     let (transmit, _) = send_later(&mut driven);
     store(&mut driven, &transmit);
     assert_eq!(failed(end(&mut handle).expect("delivered").attempts()), [("Wrong Shard".to_owned(), true)]);
+}
+
+#[test]
+fn an_aggregate_on_a_shard_that_was_closed_meanwhile_is_judged_by_the_range_it_had() {
+    for (first, last, is_right) in [(0, 30, true), (0, 15, false)] {
+        let mut driven = Driven::new(&config(), 2);
+        let mut waiting = [put_at(&mut driven, 10), put_at(&mut driven, 20)];
+        let transmit = send(&mut driven);
+        store_in(&mut driven, &transmit, "shardId-between");
+        let range = (HashKey(u128::MAX / 100 * first), HashKey(u128::MAX / 100 * last));
+        driven.adopt(even_map(2, 4).with_closed([("shardId-between".into(), range)]));
+        assert_eq!(outcome(&mut waiting[0]).is_some(), is_right, "to {last}");
+        if !is_right {
+            let (transmit, _) = send_later(&mut driven);
+            store(&mut driven, &transmit);
+            assert_eq!(failed(end(&mut waiting[0]).expect("delivered").attempts()), [("Wrong Shard".to_owned(), true)]);
+        }
+    }
 }

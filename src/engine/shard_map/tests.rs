@@ -210,3 +210,16 @@ fn the_core_that_a_shard_prefers_is_told_by_fnv_1a() {
     assert_eq!(preferred_core("a", 1000), CoreId((0xAF63_DC4C_8601_EC8C_u64 % 1000) as u16));
     assert_eq!(preferred_core("foobar", 1000), CoreId((0x8594_4171_F739_67E8_u64 % 1000) as u16));
 }
+
+#[test]
+fn a_closed_shard_has_its_range_and_takes_no_record() {
+    let closed = |id: &str, first, last| (Arc::from(id), (HashKey(first), HashKey(last)));
+    let map = ShardMap::build(1, vec![info("open", 0, u128::MAX, &["parent"])], 1, None).expect("a map");
+    let map =
+        map.with_closed([closed("parent", 0, 99), closed("open", 5, 6), closed("elder", 7, 8), closed("elder", 9, 9)]);
+    assert_eq!(map.range_of("parent"), Some((HashKey(0), HashKey(99))));
+    assert_eq!(map.range_of("open"), Some((HashKey::MIN, HashKey::MAX)), "the open one counts");
+    assert_eq!(map.range_of("elder"), Some((HashKey(7), HashKey(8))), "once");
+    assert_eq!(map.range_of("nobody"), None);
+    assert_eq!((map.len(), map.find("parent"), map.predict(HashKey(50))), (1, None, ShardIndex(0)));
+}
