@@ -25,8 +25,24 @@ pub enum Message {
         stream: StreamId,
         /// Epoch of the map by which the sender chose the receiver.
         epoch: u64,
+        /// Whether an older map had placed them elsewhere (`order`).
+        handed_over: bool,
         /// The records, in the order in which they were put.
         parcel: Parcel,
+    },
+    /// To all: I have adopted the map of `epoch`, and pass on nothing by an older one any more.
+    Adopted {
+        /// The stream, which is ordered.
+        stream: StreamId,
+        /// The map's epoch.
+        epoch: u64,
+    },
+    /// To all: what older maps than that of `epoch` had placed with me, and it elsewhere, is settled or passed on.
+    HandedOver {
+        /// The stream, which is ordered.
+        stream: StreamId,
+        /// The map's epoch.
+        epoch: u64,
     },
     /// Coordinator to all: begin flush round `round` of the stream.
     FlushBegin {
@@ -102,12 +118,11 @@ impl Mesh {
         }
     }
 
-    /// Passes a record on, in one parcel with what was passed to that core just before.
-    pub fn pass(&mut self, to: CoreId, stream: StreamId, epoch: u64, record: Routed<'_>) {
-        if let Some(Message::Records { stream: last_stream, epoch: last_epoch, parcel }) =
-            self.outboxes[to.index()].back_mut()
-            && *last_stream == stream
-            && *last_epoch == epoch
+    /// Passes a record on, in one parcel with what was passed to that core just before in the same way: of this stream,
+    /// by the map of this epoch, and handed over or not.
+    pub fn pass(&mut self, to: CoreId, way: (StreamId, u64, bool), record: Routed<'_>) {
+        if let Some(Message::Records { stream, epoch, handed_over, parcel }) = self.outboxes[to.index()].back_mut()
+            && (*stream, *epoch, *handed_over) == way
             && parcel.len() < PARCEL_RECORDS_MAX
         {
             parcel.push(record, true);
@@ -115,7 +130,8 @@ impl Mesh {
         }
         let mut parcel = self.spare.pop().unwrap_or_default();
         parcel.push(record, true);
-        self.say(to, Message::Records { stream, epoch, parcel });
+        let (stream, epoch, handed_over) = way;
+        self.say(to, Message::Records { stream, epoch, handed_over, parcel });
     }
 
     /// Takes back a parcel that was unpacked.
@@ -178,7 +194,7 @@ mod tests {
         let mut mesh = Mesh::new(CoreId(0), 3);
         let (one, two) = (CoreId(1), CoreId(2));
         let mut pass = |mesh: &mut Mesh, to, stream, epoch, data: &str| {
-            mesh.pass(to, stream, epoch, source.lone(&Put::new("key", data.as_bytes())));
+            mesh.pass(to, (stream, epoch, false), source.lone(&Put::new("key", data.as_bytes())));
         };
         pass(&mut mesh, one, STREAM, 5, "a");
         pass(&mut mesh, two, STREAM, 5, "to another");
@@ -202,7 +218,7 @@ mod tests {
         let mut mesh = Mesh::new(CoreId(1), 2);
         let put = Put::new("key", b"x");
         for _ in 0..2 * PARCEL_RECORDS_MAX + 1 {
-            mesh.pass(CoreId(0), STREAM, 1, source.lone(&put));
+            mesh.pass(CoreId(0), (STREAM, 1, false), source.lone(&put));
         }
         let lengths: Vec<usize> = said(&mut mesh, CoreId(0)).iter().map(|(_, data)| data.len()).collect();
         assert_eq!(lengths, [PARCEL_RECORDS_MAX, PARCEL_RECORDS_MAX, 1]);
@@ -214,11 +230,11 @@ mod tests {
         let mut mesh = Mesh::new(CoreId(0), 3);
         let put = Put::new("key", b"x");
         assert!(!mesh.is_bereft());
-        mesh.pass(CoreId(1), STREAM, 1, source.lone(&put));
+        mesh.pass(CoreId(1), (STREAM, 1, false), source.lone(&put));
         assert!(mesh.fail(CoreId(1)), "it is news");
         assert_eq!(source.ledger.abandoned(), 1);
         assert!(!mesh.fail(CoreId(1)), "once");
-        mesh.pass(CoreId(1), STREAM, 1, source.lone(&put));
+        mesh.pass(CoreId(1), (STREAM, 1, false), source.lone(&put));
         assert_eq!(source.ledger.abandoned(), 2);
         assert!(mesh.is_bereft() && mesh.is_empty());
         mesh.say_all(|| Message::Closed);
@@ -242,11 +258,11 @@ mod tests {
         let mut source = Source::new();
         let mut mesh = Mesh::new(CoreId(0), 2);
         let put = Put::new("key", &[0; 5000]);
-        mesh.pass(CoreId(1), STREAM, 1, source.lone(&put));
+        mesh.pass(CoreId(1), (STREAM, 1, false), source.lone(&put));
         said(&mut mesh, CoreId(1));
         let room = mesh.spare[0].capacity();
         assert!(room >= 5000);
-        mesh.pass(CoreId(1), STREAM, 1, source.lone(&Put::new("key", b"x")));
+        mesh.pass(CoreId(1), (STREAM, 1, false), source.lone(&Put::new("key", b"x")));
         assert!(mesh.spare.is_empty(), "it goes again");
         let Some(Message::Records { parcel, .. }) = mesh.outbox(CoreId(1)).front() else { panic!("a parcel") };
         assert_eq!(parcel.capacity(), room);
