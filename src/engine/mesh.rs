@@ -12,10 +12,13 @@
 
 use std::collections::VecDeque;
 
+use super::Core;
 use super::batch::Routed;
+use super::flush::Report;
 use super::parcel::Parcel;
 use super::planted::{Mistake, planted};
 use crate::record::{CoreId, StreamId};
+use crate::time::Time;
 
 /// One message from a core to another.
 pub enum Message {
@@ -163,6 +166,51 @@ const PARCEL_RECORDS_MAX: usize = crate::limits::TURN_RECORDS_MAX;
 /// Parcels kept at rest, and what each may occupy: a turn's records of usual size. At most 4 MiB a core.
 const SPARE_PARCELS_MAX: usize = 16;
 const SPARE_PARCEL_BYTES_MAX: usize = crate::limits::TURN_BYTES_MAX;
+
+impl Core {
+    /// Another core has failed. Records of its shards are abandoned from now on; ours need not linger for company.
+    pub fn handle_core_failed(&mut self, core: CoreId) {
+        if self.common.mesh.fail(core) {
+            self.closed_others += 1;
+        }
+        self.streams.iter_mut().flatten().for_each(|stream| stream.lose(core));
+    }
+
+    /// A message from another core.
+    pub fn handle_mesh(&mut self, now: Time, from: CoreId, message: Message) {
+        match message {
+            Message::Records { stream, epoch, handed_over, parcel } => {
+                if let Some((stream, common)) = self.stream(stream) {
+                    stream.accept_parcel(now, (epoch, handed_over), parcel, common);
+                }
+            }
+            message @ (Message::Adopted { .. } | Message::HandedOver { .. }) => self.handle_mark(from, message),
+            Message::FlushBegin { stream, round } => {
+                if let Some((stream, _)) = self.stream(stream) {
+                    stream.flush.begin(round);
+                }
+            }
+            Message::FlushMark { stream, round } => {
+                if let Some((stream, _)) = self.stream(stream) {
+                    stream.flush.mark(from.index(), round);
+                }
+            }
+            Message::FlushReport { stream, round, accepted, settled } => {
+                self.coordinate(stream, from, Report { round, accepted, settled });
+            }
+            Message::Closed => self.closed_others += 1, // its last word, so it can't be said to fail afterwards
+        }
+    }
+
+    /// Another core's mark in a changeover. That core may have heard of the stream before us.
+    pub(super) fn handle_mark(&mut self, from: CoreId, message: Message) {
+        let (Message::Adopted { stream: id, .. } | Message::HandedOver { stream: id, .. }) = message else { return };
+        match self.stream(id) {
+            Some((stream, _)) => stream.heard(from, &message),
+            None => self.early.push((from, message)),
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

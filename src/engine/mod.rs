@@ -212,53 +212,10 @@ impl Core {
         }
     }
 
-    /// Another core has failed. Records of its shards are abandoned from now on; ours need not linger for company.
-    pub fn handle_core_failed(&mut self, core: CoreId) {
-        if self.common.mesh.fail(core) {
-            self.closed_others += 1;
-        }
-        self.streams.iter_mut().flatten().for_each(|stream| stream.lose(core));
-    }
-
     /// A record from one of this core's rings. A record of a stream that was not told of is settled as abandoned.
     pub fn handle_record(&mut self, now: Time, ticket: Ticket, framed: &Framed<'_>) {
         if let Some((stream, common)) = self.stream(framed.stream) {
             stream.accept(now, ticket, framed, common);
-        }
-    }
-
-    /// A message from another core.
-    pub fn handle_mesh(&mut self, now: Time, from: CoreId, message: Message) {
-        match message {
-            Message::Records { stream, epoch, handed_over, parcel } => {
-                if let Some((stream, common)) = self.stream(stream) {
-                    stream.accept_parcel(now, (epoch, handed_over), parcel, common);
-                }
-            }
-            message @ (Message::Adopted { .. } | Message::HandedOver { .. }) => self.handle_mark(from, message),
-            Message::FlushBegin { stream, round } => {
-                if let Some((stream, _)) = self.stream(stream) {
-                    stream.flush.begin(round);
-                }
-            }
-            Message::FlushMark { stream, round } => {
-                if let Some((stream, _)) = self.stream(stream) {
-                    stream.flush.mark(from.index(), round);
-                }
-            }
-            Message::FlushReport { stream, round, accepted, settled } => {
-                self.coordinate(stream, from, Report { round, accepted, settled });
-            }
-            Message::Closed => self.closed_others += 1, // its last word, so it can't be said to fail afterwards
-        }
-    }
-
-    /// Another core's mark in a changeover. That core may have heard of the stream before us.
-    fn handle_mark(&mut self, from: CoreId, message: Message) {
-        let (Message::Adopted { stream: id, .. } | Message::HandedOver { stream: id, .. }) = message else { return };
-        match self.stream(id) {
-            Some((stream, _)) => stream.heard(from, &message),
-            None => self.early.push((from, message)),
         }
     }
 
