@@ -1,9 +1,10 @@
 //! The checker's eye on the wire: every request, as it leaves a core.
 //!
-//! Checks I8 to I12, I16 and E2. A shard's place is computed from the map that the sending core was last told, since what a core
+//! Checks I8 to I12, I16 and E2, and I24 with `order`. A shard's place is computed from the map that the sending core was last told, since what a core
 //! sends belongs to the shards of that map.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kpl::config::{Config, OuterPartitionKey, RateLimit, ShardMapPolicy};
@@ -12,9 +13,11 @@ use kpl::time::Time;
 
 use crate::checker::Checker;
 use crate::consumer::{self, md5_hash};
+use crate::order::UnderWay;
 use crate::pace::Pace;
 use crate::promise::Promise;
 use crate::source::number_of;
+use crate::transmission::members_of;
 use crate::wire::Entry;
 
 /// Bytes of one request that may go to one shard.
@@ -46,15 +49,30 @@ pub struct Departure {
     pub is_unmapped: bool,
 }
 
-/// First hash key, id and owner of each shard, ascending.
-type Shards = Vec<(u128, String, usize)>;
+/// A map that a core was told.
+struct Told {
+    epoch: u64,
+    /// First hash key, id and owner of each shard, ascending.
+    shards: Vec<(u128, Arc<str>, usize)>,
+    /// The ranges of those that the core owns, by id.
+    own: BTreeMap<Arc<str>, (u128, u128)>,
+}
+
+impl Told {
+    fn new(core: usize, map: &ShardMap) -> Told {
+        let shards = map.shards().iter().map(|shard| (shard.range.0.0, Arc::clone(&shard.id), shard.owner.index()));
+        let own = map.shards().iter().filter(|shard| shard.owner.index() == core);
+        let own = own.map(|shard| (Arc::clone(&shard.id), (shard.range.0.0, shard.range.1.0)));
+        Told { epoch: map.epoch, shards: shards.collect(), own: own.collect() }
+    }
+}
 
 /// A request under way.
 struct Sent {
     stream: usize,
     began: Time,
     /// The shard of each record.
-    shards: Vec<String>,
+    shards: Vec<Arc<str>>,
     /// Places of those that were throttled.
     throttled: Vec<usize>,
 }
@@ -62,43 +80,37 @@ struct Sent {
 /// What the wire's watcher remembers.
 #[derive(Default)]
 pub struct Inspector {
-    /// By core and stream: first hash keys, ids and owners of the newest map that it was told.
-    maps: BTreeMap<(usize, usize), Shards>,
-    epochs: BTreeMap<(usize, usize), u64>,
+    /// By core and stream: the newest map that it was told.
+    maps: BTreeMap<(usize, usize), Told>,
     /// Streams of which some core was told a second map: the order of puts is no longer promised there.
     changed: BTreeSet<usize>,
     /// By core, stream and shard.
-    paces: BTreeMap<(usize, usize, String), Pace>,
+    paces: BTreeMap<(usize, usize, Arc<str>), Pace>,
     /// By core and connection.
     sent: BTreeMap<(usize, usize), Sent>,
     /// By submitter, stream and shard: the last record that was sent first.
-    last_first: BTreeMap<(usize, usize, String), u64>,
+    last_first: BTreeMap<(usize, usize, Arc<str>), u64>,
     /// By submitter and shard: the last record of the request at hand.
-    last_here: BTreeMap<(usize, String), u64>,
+    last_here: BTreeMap<(usize, Arc<str>), u64>,
+    /// Of ordered streams.
+    under_way: UnderWay,
 }
 
 impl Inspector {
     /// A core is told a map, after it may have done without one (`stood_in`).
     pub fn map(&mut self, core: usize, stream: usize, map: &ShardMap, stood_in: bool) {
-        let epoch = self.epochs.entry((core, stream)).or_default();
-        if map.epoch <= *epoch {
+        if self.maps.get(&(core, stream)).is_some_and(|told| map.epoch <= told.epoch) {
             return;
         }
-        *epoch = map.epoch;
         if map.epoch > 1 || stood_in {
             // Even if it is this core's first: others had an older one, and have routed by it.
             self.changed.insert(stream);
         }
-        let shards = map.shards().iter();
-        let shards = shards.map(|shard| (shard.range.0.0, shard.id.to_string(), shard.owner.index())).collect();
-        let old = self.maps.insert((core, stream), shards);
+        let old = self.maps.insert((core, stream), Told::new(core, map));
         let new = &self.maps[&(core, stream)];
         if let Some(old) = &old {
-            // A shard that a core does not keep gets a new limiter.
-            let kept = |id: &str| {
-                let own = |shards: &Shards| shards.iter().any(|shard| shard.1 == id && shard.2 == core);
-                own(old) && own(new)
-            };
+            // A shard that a core does not keep, range and all, gets a new limiter.
+            let kept = |id: &Arc<str>| old.own.get(id).is_some_and(|range| new.own.get(id) == Some(range));
             self.paces.retain(|(at, of, id), _| (*at, *of) != (core, stream) || kept(id));
         }
     }
@@ -107,16 +119,16 @@ impl Inspector {
     pub fn request(&mut self, departure: &Departure, entries: &[Entry], checker: &mut Checker) {
         let config = checker.configs[departure.stream].clone();
         check_size(&config, entries, checker);
-        let mut per_shard: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+        let mut per_shard: BTreeMap<Arc<str>, (usize, usize)> = BTreeMap::new();
         self.check_unmapped(departure, &config, checker);
         self.last_here.clear();
         let mut shards = Vec::new();
         for entry in entries {
             let size = entry.data.len() + entry.key.len();
             let hash = entry.explicit.unwrap_or_else(|| md5_hash(&entry.key));
-            let Some(shard) = self.shard_of(departure, hash, checker) else { return };
-            shards.push(shard.clone());
-            let sum = per_shard.entry(shard.clone()).or_default();
+            let Some((epoch, shard)) = self.shard_of(departure, hash, checker) else { return };
+            shards.push(Arc::clone(&shard));
+            let sum = per_shard.entry(Arc::clone(&shard)).or_default();
             (sum.0, sum.1) = (sum.0 + 1, sum.1 + size);
             let alone = sum.0 == 1;
             checker.holds(Promise::I8, alone || sum.1 <= SHARD_BYTES_MAX, || {
@@ -124,6 +136,10 @@ impl Inspector {
             });
             if !departure.is_unmapped {
                 self.take_tokens(departure, &config, &shard, size, checker);
+            }
+            if config.ordered {
+                let numbers = members_of(entry, config.aggregation_enabled);
+                self.under_way.leaves(departure, (epoch, &shard), numbers.into_iter().flatten(), checker);
             }
             self.members(departure, &config, entry, &shard, checker);
         }
@@ -149,26 +165,34 @@ impl Inspector {
         });
     }
 
-    /// The shard that a core sends a hash key to, by the map that it was told; without one, a range that it serves.
-    fn shard_of(&mut self, departure: &Departure, hash: u128, checker: &mut Checker) -> Option<String> {
+    /// The shard that a core sends a hash key to, by the map that it was told, and that map's epoch; without one, a range
+    /// that it serves.
+    fn shard_of(&self, departure: &Departure, hash: u128, checker: &mut Checker) -> Option<(u64, Arc<str>)> {
         let (core, stream) = (departure.core, departure.stream);
         if departure.is_unmapped {
-            return Some(format!("range {} of core {core}", range_of(hash)));
+            return Some((0, format!("range {} of core {core}", range_of(hash)).into()));
         }
-        let Some(shards) = self.maps.get(&(core, stream)) else {
+        let Some(Told { epoch, shards, .. }) = self.maps.get(&(core, stream)) else {
             checker.breaks(Promise::E2, "a record is sent as by a map before any".to_owned());
             return None;
         };
         let (_, shard, owner) = &shards[shards.partition_point(|shard| shard.0 <= hash) - 1];
-        let (shard, owner) = (shard.clone(), *owner);
+        let owner = *owner;
         checker.holds(Promise::E2, owner == core, || format!("core {core} sends to {shard}, which core {owner} owns"));
-        Some(shard)
+        Some((*epoch, Arc::clone(shard)))
     }
 
     /// I9: no more than its pace allows.
-    fn take_tokens(&mut self, departure: &Departure, config: &Config, shard: &str, size: usize, checker: &mut Checker) {
+    fn take_tokens(
+        &mut self,
+        departure: &Departure,
+        config: &Config,
+        shard: &Arc<str>,
+        size: usize,
+        checker: &mut Checker,
+    ) {
         let RateLimit::Percent(percent) = config.rate_limit else { return };
-        let key = (departure.core, departure.stream, shard.to_owned());
+        let key = (departure.core, departure.stream, Arc::clone(shard));
         let pace = self.paces.entry(key).or_insert_with(|| Pace::new(departure.now, percent));
         let taken = pace.take(departure.now, size);
         checker.holds(Promise::I9, taken.is_ok(), || {
@@ -184,8 +208,9 @@ impl Inspector {
         }
     }
 
-    /// A core hears that answer now.
+    /// A core hears how the request on a connection has ended.
     pub fn heard(&mut self, now: Time, core: usize, connection: usize) {
+        self.under_way.ended(core, connection);
         let Some(sent) = self.sent.remove(&(core, connection)) else { return };
         for place in sent.throttled {
             if let Some(pace) = self.paces.get_mut(&(core, sent.stream, sent.shards[place].clone())) {
@@ -194,7 +219,14 @@ impl Inspector {
         }
     }
 
-    fn members(&mut self, departure: &Departure, config: &Config, entry: &Entry, shard: &str, checker: &mut Checker) {
+    fn members(
+        &mut self,
+        departure: &Departure,
+        config: &Config,
+        entry: &Entry,
+        shard: &Arc<str>,
+        checker: &mut Checker,
+    ) {
         let hash = entry.explicit.unwrap_or_else(|| md5_hash(&entry.key));
         let dead = departure.dead.is_some_and(|(first, last)| {
             // Without a map a core cannot tell the dead shard's records from others of their range.
@@ -234,7 +266,7 @@ impl Inspector {
         at: &Departure,
         config: &Config,
         (key, data): (&str, &[u8]),
-        (shard, dead): (&str, bool),
+        (shard, dead): (&Arc<str>, bool),
         checker: &mut Checker,
     ) {
         let now = at.now;
@@ -256,7 +288,7 @@ impl Inspector {
         });
         let ordered = !self.changed.contains(&at.stream);
         if ordered {
-            let last = self.last_here.insert((submitter, shard.to_owned()), number);
+            let last = self.last_here.insert((submitter, Arc::clone(shard)), number);
             checker.holds(Promise::I11, last.is_none_or(|last| last < number), || {
                 format!("record {number} of submitter {submitter} is behind {last:?} in one request to {shard}")
             });
@@ -265,7 +297,7 @@ impl Inspector {
             return;
         }
         if ordered {
-            let last = self.last_first.insert((submitter, at.stream, shard.to_owned()), number);
+            let last = self.last_first.insert((submitter, at.stream, Arc::clone(shard)), number);
             checker.holds(Promise::I11, last.is_none_or(|last| last < number), || {
                 format!("record {number} of submitter {submitter} is sent to {shard} after {last:?}")
             });
@@ -274,8 +306,8 @@ impl Inspector {
         // A flush skips the linger.
         let deadline = flushed.map_or(deadline, |flushed| deadline.min(flushed + FLUSH));
         let (busy, full) = at.busy;
-        // A shard that takes nothing holds its own records up, and nobody else's.
-        if let Some(promise) = at.lateness.filter(|_| !dead)
+        // A shard that takes nothing holds its own records up, and nobody else's; in ordered mode what is under way does.
+        if let Some(promise) = at.lateness.filter(|_| !dead && !config.ordered)
             && config.rate_limit == RateLimit::Off
             && full + WIDEN < deadline
         {
