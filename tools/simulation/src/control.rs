@@ -1,7 +1,8 @@
 //! The control thread of the simulated producer: lists shards when a core wants it, and tells every core the map.
 //!
 //! It does what the shipped one does: it gives up for a while where it is refused, tries again with a backoff where it
-//! failed or where what came is no map, keeps the old map meanwhile, and says so. It may see an older state of the stream.
+//! failed or where what came is no map, keeps the old map meanwhile, and says so. A list that tells nothing new, though it
+//! was wanted, makes it wait before the next; so many cores that are surprised at once cost few lists. It may see an older state of the stream.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +38,7 @@ impl World {
         self.listings[stream].wanted += 1;
         if !std::mem::replace(&mut self.listings[stream].under_way, true) {
             let delay = self.rng.micros(2_000, 50_000);
-            self.schedule(self.now + delay, Event::List(stream));
+            self.schedule((self.now + delay).max(self.listings[stream].heed_at), Event::List(stream));
         }
     }
 
@@ -73,14 +74,18 @@ impl World {
 
     /// The old map stays; the cores are told, and the shards listed again.
     fn list_again(&mut self, stream: usize) {
-        let listing = &mut self.listings[stream];
-        listing.failures += 1;
-        let longest = (LIST_AGAIN * 2u32.saturating_pow(listing.failures.min(10) - 1)).min(LIST_AGAIN_MAX);
-        let delay = longest.mul_f64(0.75 + self.rng.index(512) as f64 / 1024.0);
+        self.listings[stream].failures += 1;
+        let delay = self.list_delay(self.listings[stream].failures);
         for core in 0..self.nodes.len() {
             self.schedule(self.now, Event::Tell(core, Input::MapFailed(stream)));
         }
         self.schedule(self.now + delay, Event::List(stream));
+    }
+
+    /// How long to wait after so many failures in a row, or lists in vain.
+    fn list_delay(&mut self, count: u32) -> Duration {
+        let longest = (LIST_AGAIN * 2u32.saturating_pow(count.saturating_sub(1).min(10))).min(LIST_AGAIN_MAX);
+        longest.mul_f64(0.75 + self.rng.index(512) as f64 / 1024.0)
     }
 
     /// What the service lists, as a map.
@@ -122,7 +127,11 @@ impl World {
 
     fn publish(&mut self, stream: usize, map: Arc<ShardMap>) {
         let listing = &mut self.listings[stream];
-        (listing.under_way, listing.failures) = (false, 0);
+        let changed = listing.map.as_ref().is_none_or(|old| old.shards() != map.shards());
+        listing.vain = if changed { 0 } else { listing.vain + 1 };
+        let heed_at = self.now + self.list_delay(self.listings[stream].vain);
+        let listing = &mut self.listings[stream];
+        (listing.under_way, listing.failures, listing.heed_at) = (false, 0, heed_at);
         listing.map = Some(Arc::clone(&map));
         self.trace.say(self.now, format_args!("stream {stream} has map {} of {} shards", map.epoch, map.len()));
         for core in 0..self.nodes.len() {

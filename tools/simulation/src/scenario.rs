@@ -149,7 +149,7 @@ impl Scenario {
             (rng.index(streams.len()), begin, begin + rng.micros(100_000, longest_us))
         });
         let recreations = recreations.collect();
-        let outage = rng.chance(temper.outage).then(|| draw_outage(rng, span));
+        let outage = rng.chance(temper.outage).then(|| draw_outage(rng, &config, span));
         let healed_from = outage.map_or(Time::ZERO, |outage| outage.end);
         let heals = heals.then(|| moment(rng).max(healed_from));
         let closes = heals.is_none() && rng.chance(3000);
@@ -229,9 +229,12 @@ fn count(rng: &mut Rng, per_myriad: u32) -> u64 {
     if rng.chance(per_myriad) { rng.between(1, 3) } else { 0 }
 }
 
-fn draw_outage(rng: &mut Rng, span: Duration) -> Outage {
+fn draw_outage(rng: &mut Rng, config: &Config, span: Duration) -> Outage {
     let begin = Time::ZERO + rng.micros(0, span.as_micros() as u64);
     let (kind, longest_us) = (rng.pick(OutageKind::ALL), rng.pick(&[2_000_000, 20_000_000, 60_000_000]));
+    // One that refuses everything as throttled would see each record once, however many there are.
+    let once = config.fail_if_throttled && kind == OutageKind::Throttled;
+    let kind = if once { OutageKind::Failing } else { kind };
     Outage { begin, end: begin + rng.micros(100_000, longest_us), kind }
 }
 
@@ -280,8 +283,7 @@ fn draw_config(rng: &mut Rng, temper: &Temper, (quiet, heals, body_limited): (bo
         record_max_buffered_time: Duration::from_millis(linger),
         record_ttl: Duration::from_millis(ttl),
         rate_limit: if quiet && rng.chance(7000) { RateLimit::Off } else { rng.pick(&RATE_LIMITS) },
-        // In an outage that refuses everything as throttled each record would be tried once, however many there are.
-        fail_if_throttled: temper.outage < 10_000 && rng.chance(2000),
+        fail_if_throttled: rng.chance(2000),
         shard_backlog_max,
         request_timeout: Duration::from_millis(rng.pick(&[1_000, 6_000])),
         connect_timeout: Duration::from_millis(rng.pick(&[500, 6_000])),

@@ -120,6 +120,10 @@ pub struct Listing {
     pub failures: u32,
     /// The latest map.
     pub map: Option<Arc<ShardMap>>,
+    /// Lists in a row that were wanted and told nothing new, and from when on another is made if it is wanted.
+    pub vain: u32,
+    /// See `vain`.
+    pub heed_at: Time,
     /// By core: when it is told the latest map that is on its way.
     pub told: Vec<Time>,
     /// How often cores have wanted a map.
