@@ -3,7 +3,7 @@
 //! Checks I8 to I12, I16 and E2, and I24 with `order`. A shard's place is computed from the map that the sending core was last told, since what a core
 //! sends belongs to the shards of that map.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,8 +45,14 @@ pub struct Departure {
     pub lateness: Option<Promise>,
     /// The hash keys of the shard that takes nothing, if the stream has one.
     pub dead: Option<(u128, u128)>,
-    /// Whether it leaves without a shard map.
-    pub is_unmapped: bool,
+    /// The epoch of the map that it leaves by, 0 without one.
+    pub map_epoch: u64,
+}
+
+impl Departure {
+    fn is_unmapped(&self) -> bool {
+        self.map_epoch == 0
+    }
 }
 
 /// A map that a core was told.
@@ -80,8 +86,8 @@ struct Sent {
 /// What the wire's watcher remembers.
 #[derive(Default)]
 pub struct Inspector {
-    /// By core and stream: the newest map that it was told.
-    maps: BTreeMap<(usize, usize), Told>,
+    /// By core and stream: the map that it is known to send by, and those that it was told since.
+    maps: BTreeMap<(usize, usize), VecDeque<Told>>,
     /// Streams of which some core was told a second map: the order of puts is no longer promised there.
     changed: BTreeSet<usize>,
     /// By core, stream and shard.
@@ -99,19 +105,33 @@ pub struct Inspector {
 impl Inspector {
     /// A core is told a map, after it may have done without one (`stood_in`).
     pub fn map(&mut self, core: usize, stream: usize, map: &ShardMap, stood_in: bool) {
-        if self.maps.get(&(core, stream)).is_some_and(|told| map.epoch <= told.epoch) {
+        let told = self.maps.entry((core, stream)).or_default();
+        if told.back().is_some_and(|told| map.epoch <= told.epoch) {
             return;
         }
+        told.push_back(Told::new(core, map));
         if map.epoch > 1 || stood_in {
             // Even if it is this core's first: others had an older one, and have routed by it.
             self.changed.insert(stream);
         }
-        let old = self.maps.insert((core, stream), Told::new(core, map));
-        let new = &self.maps[&(core, stream)];
-        if let Some(old) = &old {
+    }
+
+    /// A core sends by the map of an epoch: it has adopted those before it, one after the other.
+    fn sends_by(&mut self, departure: &Departure, ordered: bool, checker: &mut Checker) {
+        let (core, stream, epoch) = (departure.core, departure.stream, departure.map_epoch);
+        let Some(told) = self.maps.get_mut(&(core, stream)) else { return };
+        let newest = told.back().map_or(0, |told| told.epoch);
+        // In ordered mode a map waits for its turn.
+        checker.holds(Promise::E2, epoch == newest || ordered, || {
+            format!("core {core} sends by map {epoch} of stream {stream}, though it has map {newest}")
+        });
+        while let [old, new, ..] = told.make_contiguous()
+            && old.epoch < epoch
+        {
             // A shard that a core does not keep, range and all, gets a new limiter.
             let kept = |id: &Arc<str>| old.own.get(id).is_some_and(|range| new.own.get(id) == Some(range));
             self.paces.retain(|(at, of, id), _| (*at, *of) != (core, stream) || kept(id));
+            told.pop_front();
         }
     }
 
@@ -121,12 +141,13 @@ impl Inspector {
         check_size(&config, entries, checker);
         let mut per_shard: BTreeMap<Arc<str>, (usize, usize)> = BTreeMap::new();
         self.check_unmapped(departure, &config, checker);
+        self.sends_by(departure, config.ordered, checker);
         self.last_here.clear();
         let mut shards = Vec::new();
         for entry in entries {
             let size = entry.data.len() + entry.key.len();
             let hash = entry.explicit.unwrap_or_else(|| md5_hash(&entry.key));
-            let Some((epoch, shard)) = self.shard_of(departure, hash, checker) else { return };
+            let Some(shard) = self.shard_of(departure, hash, checker) else { return };
             shards.push(Arc::clone(&shard));
             let sum = per_shard.entry(Arc::clone(&shard)).or_default();
             (sum.0, sum.1) = (sum.0 + 1, sum.1 + size);
@@ -134,12 +155,12 @@ impl Inspector {
             checker.holds(Promise::I8, alone || sum.1 <= SHARD_BYTES_MAX, || {
                 format!("{} bytes of one request go to {shard}", sum.1)
             });
-            if !departure.is_unmapped {
+            if !departure.is_unmapped() {
                 self.take_tokens(departure, &config, &shard, size, checker);
             }
             if config.ordered {
                 let numbers = members_of(entry, config.aggregation_enabled);
-                self.under_way.leaves(departure, (epoch, &shard), numbers.into_iter().flatten(), checker);
+                self.under_way.leaves(departure, &shard, numbers.into_iter().flatten(), checker);
             }
             self.members(departure, &config, entry, &shard, checker);
         }
@@ -149,11 +170,11 @@ impl Inspector {
 
     /// E2: without a map a core sends only if it may, and has waited as long as it is to.
     fn check_unmapped(&mut self, departure: &Departure, config: &Config, checker: &mut Checker) {
-        if !departure.is_unmapped {
+        if !departure.is_unmapped() {
             return;
         }
         let (core, stream, now) = (departure.core, departure.stream, departure.now);
-        let mapped = self.maps.contains_key(&(core, stream));
+        let mapped = self.maps.contains_key(&(core, stream)) && !config.ordered;
         let first_put = checker.first_put.get(&stream).copied().unwrap_or(Time::NEVER);
         let allowed = match config.shard_map {
             ShardMapPolicy::Degrade { after } => first_put + after <= now,
@@ -165,21 +186,24 @@ impl Inspector {
         });
     }
 
-    /// The shard that a core sends a hash key to, by the map that it was told, and that map's epoch; without one, a range
-    /// that it serves.
-    fn shard_of(&self, departure: &Departure, hash: u128, checker: &mut Checker) -> Option<(u64, Arc<str>)> {
+    /// The shard that a core sends a hash key to, by the map that it was told; without one, a range that it serves.
+    fn shard_of(&self, departure: &Departure, hash: u128, checker: &mut Checker) -> Option<Arc<str>> {
         let (core, stream) = (departure.core, departure.stream);
-        if departure.is_unmapped {
-            return Some((0, format!("range {} of core {core}", range_of(hash)).into()));
+        if departure.is_unmapped() {
+            return Some(format!("range {} of core {core}", range_of(hash)).into());
         }
-        let Some(Told { epoch, shards, .. }) = self.maps.get(&(core, stream)) else {
-            checker.breaks(Promise::E2, "a record is sent as by a map before any".to_owned());
+        let told = self.maps.get(&(core, stream)).and_then(VecDeque::front);
+        let Some(Told { shards, .. }) = told.filter(|told| told.epoch == departure.map_epoch) else {
+            checker.breaks(
+                Promise::E2,
+                format!("core {core} sends by a map that it was not told, {}", departure.map_epoch),
+            );
             return None;
         };
         let (_, shard, owner) = &shards[shards.partition_point(|shard| shard.0 <= hash) - 1];
         let owner = *owner;
         checker.holds(Promise::E2, owner == core, || format!("core {core} sends to {shard}, which core {owner} owns"));
-        Some((*epoch, Arc::clone(shard)))
+        Some(Arc::clone(shard))
     }
 
     /// I9: no more than its pace allows.
@@ -230,7 +254,7 @@ impl Inspector {
         let hash = entry.explicit.unwrap_or_else(|| md5_hash(&entry.key));
         let dead = departure.dead.is_some_and(|(first, last)| {
             // Without a map a core cannot tell the dead shard's records from others of their range.
-            let alike = |of: u128| if departure.is_unmapped { range_of(of) } else { of };
+            let alike = |of: u128| if departure.is_unmapped() { range_of(of) } else { of };
             alike(first) <= alike(hash) && alike(hash) <= alike(last)
         });
         let Some(members) = consumer::members(&entry.data) else {
@@ -253,7 +277,7 @@ impl Inspector {
             OuterPartitionKey::FirstMember => members[0].key,
         };
         checker.holds(Promise::I8, entry.key == outer, || format!("an aggregate has the key {:?}", entry.key));
-        checker.holds(Promise::E2, count == 1 || !departure.is_unmapped, || {
+        checker.holds(Promise::E2, count == 1 || !departure.is_unmapped(), || {
             format!("an aggregate of {count} members is sent without a map")
         });
         for member in members {

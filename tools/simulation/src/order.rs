@@ -20,9 +20,6 @@ use crate::inspect::Departure;
 use crate::promise::Promise;
 use crate::verdict::Places;
 
-/// Whether a disorder counts.
-const JUDGED: bool = false;
-
 /// A shard as a core means it: core, stream, epoch of the map, shard.
 type Meant = (usize, usize, u64, Arc<str>);
 /// Stream, submitter and hash key.
@@ -40,29 +37,27 @@ pub struct UnderWay {
 }
 
 impl UnderWay {
-    /// A Kinesis record leaves, to `shard` by the map of `epoch`, with these user records in it.
+    /// A Kinesis record leaves, meant for `shard`, with these user records in it.
     pub fn leaves(
         &mut self,
         at: &Departure,
-        (epoch, shard): (u64, &Arc<str>),
+        shard: &Arc<str>,
         numbers: impl Iterator<Item = u64>,
         checker: &mut Checker,
     ) {
         self.count += 1;
-        let meant = (at.core, at.stream, epoch, Arc::clone(shard));
+        let meant = (at.core, at.stream, at.map_epoch, Arc::clone(shard));
         let (shards, lines) = self.sent.entry((at.core, at.connection)).or_default();
         let other = self.shards.insert(meant.clone(), self.count);
         shards.push(meant);
-        checker.holds(Promise::I24, other.is_none() || !JUDGED, || {
-            format!("two Kinesis records are under way to {shard}")
-        });
+        checker.holds(Promise::I24, other.is_none(), || format!("two Kinesis records are under way to {shard}"));
         for number in numbers {
             let Some(record) = checker.records.get(&number) else { continue };
             let (submitter, Some(hash)) = (record.submitter, record.draft.hash()) else { continue };
             let line = (at.stream, submitter, hash);
             let other = self.lines.insert(line, self.count);
             lines.push(line);
-            checker.holds(Promise::I24, other.is_none_or(|other| other == self.count) || !JUDGED, || {
+            checker.holds(Promise::I24, other.is_none_or(|other| other == self.count), || {
                 format!("record {number} is sent to {shard} while another of its submitter and hash key is under way")
             });
         }
@@ -97,7 +92,7 @@ pub fn judge(places: &Places, checker: &mut Checker) {
             disorder.push(format!("record {number} is seen at {sequence}, before {earlier} at {sequence_before}"));
         }
     }
-    if let Some(text) = disorder.into_iter().next().filter(|_| JUDGED) {
+    if let Some(text) = disorder.into_iter().next() {
         checker.breaks(Promise::I23, text);
     }
 }

@@ -94,7 +94,7 @@ impl World {
             fate,
             told: Vec::new(),
             misplaced: false,
-            is_unmapped: transmit.is_unmapped,
+            is_unmapped: transmit.is_unmapped(),
             poisoned,
         });
         if let Some(applied) = fate.applied {
@@ -113,7 +113,7 @@ impl World {
             .flatten()
             .map(|shard| shard.range);
         let connection = usize::from(transmit.connection.0);
-        Departure { now: self.now, core, connection, stream, busy, lateness, dead, is_unmapped: transmit.is_unmapped }
+        Departure { now: self.now, core, connection, stream, busy, lateness, dead, map_epoch: transmit.map_epoch }
     }
 
     /// I19: what the engine says of a request is what is in it.
