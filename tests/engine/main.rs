@@ -5,6 +5,7 @@ mod driven;
 
 mod budget;
 mod close;
+mod distribution;
 mod hand;
 mod isolation;
 mod placement;

@@ -68,18 +68,22 @@ impl Stream {
         common: &mut Common,
     ) {
         self.shard_of(&batch);
+        self.suspect(began, &batch, &shard_id);
         let result = AttemptResult::Stored { shard_id: Arc::clone(&shard_id), sequence_number };
         let attempt = Attempt { began, ended: now, result };
         match judge_placement(&batch, &shard_id, self.router.known_shards()) {
             Placement::Right { stale_map } => {
-                self.map_wanted |= stale_map;
+                self.map_wanted |= stale_map && !self.distribution.managed;
                 batch.note_attempt(attempt);
                 self.settle(batch, None, common);
             }
             placement @ (Placement::Wrong | Placement::Unknown) => {
-                self.map_wanted = true;
+                self.map_wanted |= !self.distribution.managed;
                 common.wheel.insert(batch.expiration, Timer::Due);
                 self.parked.push(Parked { batch, placement, stored: shard_id, attempt });
+                if self.distribution.managed {
+                    self.judge_parked(now, common);
+                }
             }
         }
     }
@@ -227,6 +231,7 @@ impl Stream {
             && verdict.throttled
         {
             shard.limiter.throttled(now, now.since(began));
+            self.distribution.throttled(now, now.since(began));
         }
     }
 

@@ -8,15 +8,20 @@ impl Stream {
     /// Takes a newer map: shards that it still has for us stay as they are; the records of the others go where it
     /// says, in the order of their shards' sealing.
     pub fn adopt(&mut self, now: Time, map: Arc<ShardMap>, common: &mut Common) {
-        let Adoption::Adopted { replaced, waited } = self.router.adopt(Arc::clone(&map)) else { return };
+        let scattered = self.is_managed(&map) && !map.is_stand_in();
+        let adopted = self.router.adopt(Arc::clone(&map), scattered);
+        let Adoption::Adopted { replaced, waited } = adopted else { return };
         self.bounds = Bounds::of(&self.config);
         if map.is_stand_in() {
             // Sealed at once and unaggregated, but wrapped if need be.
             self.bounds.max_count = 1;
         }
+        self.distribute(now, &map);
         self.measures.mapped(map.len());
         self.map_wanted = map.is_stand_in();
         self.map_trouble = None;
+        // From here on by what routes.
+        let map = self.router.map().map_or(map, Arc::clone);
         cancel(&mut self.waiting_alarm, common);
         cancel(&mut self.stand_in_alarm, common);
         self.collector.clear();
@@ -73,10 +78,13 @@ impl Stream {
         common.pool.give(batch);
     }
 
-    fn judge_parked(&mut self, now: Time, common: &mut Common) {
+    pub(super) fn judge_parked(&mut self, now: Time, common: &mut Common) {
         for Parked { mut batch, placement, stored, attempt } in std::mem::take(&mut self.parked) {
             let verdict = match placement {
-                Placement::Unknown => judge_placement(&batch, &stored, self.router.known_shards()),
+                Placement::Unknown => {
+                    self.suspect(attempt.began, &batch, &stored);
+                    judge_placement(&batch, &stored, self.router.known_shards())
+                }
                 _ if planted(Mistake::MisplacedDelivered) => Placement::Right { stale_map: false },
                 _ => placement,
             };
@@ -85,11 +93,12 @@ impl Stream {
                     batch.note_attempt(attempt);
                     self.settle(batch, None, common);
                 }
-                Placement::Unknown => {
+                // It is not worth waiting for a map that knows: each record by itself is well placed anywhere.
+                Placement::Unknown if !self.distribution.managed || batch.tickets.len() == 1 => {
                     self.map_wanted = true;
                     self.parked.push(Parked { batch, placement: verdict, stored, attempt });
                 }
-                Placement::Wrong => {
+                Placement::Wrong | Placement::Unknown => {
                     batch.note_attempt(misplaced(&attempt, ErrorCode::WrongShard, &stored));
                     self.route_anew(now, batch, common);
                 }
