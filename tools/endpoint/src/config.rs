@@ -2,6 +2,7 @@
 //!
 //! Every field is public and [`EndpointConfig::new`] gives each a default, so a test names only what it is about.
 
+use crate::faults::FaultOptions;
 use crate::script::Script;
 use crate::tls::TlsOptions;
 
@@ -26,6 +27,8 @@ pub struct EndpointConfig {
     pub clock_ahead_s: i64,
     /// Asked about every API request before anything else happens to it.
     pub script: Option<Script>,
+    /// What happens to connections and requests by chance. The script is asked first, and what it lets pass may suffer.
+    pub faults: Option<FaultOptions>,
     /// The certificate to serve TLS with; in the clear if there is none.
     pub tls: Option<TlsOptions>,
 }
@@ -76,7 +79,7 @@ impl Credentials {
 }
 
 impl EndpointConfig {
-    /// Any port, the key `test`/`test`, region `us-east-1`, no streams, bodies of up to 16 MiB, no script, no TLS. Signatures
+    /// Any port, the key `test`/`test`, region `us-east-1`, no streams, bodies of up to 16 MiB, no script, no faults, no TLS. Signatures
     /// are verified by an emulator and not by a sink.
     pub fn new(kind: Kind) -> EndpointConfig {
         let verify_signatures = matches!(kind, Kind::Emulator(_));
@@ -90,6 +93,7 @@ impl EndpointConfig {
             body_bytes_max: BODY_BYTES_MAX,
             clock_ahead_s: 0,
             script: None,
+            faults: None,
             tls: None,
         }
     }
