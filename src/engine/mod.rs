@@ -53,6 +53,7 @@ mod measures;
 mod mesh;
 #[cfg(any(fuzzing, all(test, not(loom))))]
 pub mod oracle;
+mod order;
 mod outage;
 mod parcel;
 mod planted;
@@ -125,6 +126,8 @@ pub struct Core {
     /// What may help against the latest refusal of what signs requests now.
     wanted: Option<Remedy>,
     fired: Vec<Timer>,
+    /// What other cores said of streams that were not told of yet.
+    early: Vec<(CoreId, Message)>,
     /// The moment for which a timer to open a further connection is set.
     widen_at: Time,
 }
@@ -156,6 +159,7 @@ impl Core {
             signer: 0,
             wanted: None,
             fired: Vec::new(),
+            early: Vec::new(),
             widen_at: Time::NEVER,
         }
     }
@@ -172,6 +176,9 @@ impl Core {
             self.coordinators.push(Coordinator::new(self.cores));
         }
         self.streams[id.index()] = Some(Stream::new(self.id, self.cores, id, name, config));
+        for (from, message) in std::mem::take(&mut self.early) {
+            self.handle_mark(from, message);
+        }
     }
 
     /// Whether [`Core::handle_stream`] was told of the stream.
@@ -179,7 +186,8 @@ impl Core {
         self.streams.get(stream.index()).is_some_and(Option::is_some)
     }
 
-    /// A newer shard map of a stream; an older one changes nothing.
+    /// A newer shard map of a stream; an older one changes nothing. To be told on every core, where the stream is ordered
+    /// each map, in the order of their epochs.
     pub fn handle_map(&mut self, now: Time, id: StreamId, map: Arc<ShardMap>) {
         if self.closed {
             return;
@@ -204,42 +212,10 @@ impl Core {
         }
     }
 
-    /// Another core has failed. Records of its shards are abandoned from now on; ours need not linger for company.
-    pub fn handle_core_failed(&mut self, core: CoreId) {
-        if self.common.mesh.fail(core) {
-            self.closed_others += 1;
-        }
-    }
-
     /// A record from one of this core's rings. A record of a stream that was not told of is settled as abandoned.
     pub fn handle_record(&mut self, now: Time, ticket: Ticket, framed: &Framed<'_>) {
         if let Some((stream, common)) = self.stream(framed.stream) {
             stream.accept(now, ticket, framed, common);
-        }
-    }
-
-    /// A message from another core.
-    pub fn handle_mesh(&mut self, now: Time, from: CoreId, message: Message) {
-        match message {
-            Message::Records { stream, epoch, parcel } => {
-                if let Some((stream, common)) = self.stream(stream) {
-                    stream.accept_parcel(now, epoch, parcel, common);
-                }
-            }
-            Message::FlushBegin { stream, round } => {
-                if let Some((stream, _)) = self.stream(stream) {
-                    stream.flush.begin(round);
-                }
-            }
-            Message::FlushMark { stream, round } => {
-                if let Some((stream, _)) = self.stream(stream) {
-                    stream.flush.mark(from.index(), round);
-                }
-            }
-            Message::FlushReport { stream, round, accepted, settled } => {
-                self.coordinate(stream, from, Report { round, accepted, settled });
-            }
-            Message::Closed => self.closed_others += 1, // its last word, so it can't be said to fail afterwards
         }
     }
 
@@ -358,6 +334,7 @@ impl Core {
         let (own, pressed) = (self.id, self.pressed);
         let Some((stream, common)) = self.stream(id) else { return };
         stream.expire_parked(now, common);
+        stream.change_over(now, common);
         if stream.should_seal() || common.mesh.is_bereft() {
             stream.seal_all(now, common);
         } else if pressed {
@@ -409,14 +386,14 @@ impl Core {
 
     fn transmit(&mut self, now: Time, connection: ConnectionId, id: StreamId, batches: Vec<Box<Batch>>) -> Transmit {
         let wire = self.wire.wire();
-        let (body, is_unmapped) = match &self.streams[id.index()] {
-            Some(stream) => (stream.encode(wire, &batches), stream.is_unmapped()),
+        let (body, map_epoch) = match &self.streams[id.index()] {
+            Some(stream) => (stream.encode(wire, &batches), stream.map_epoch()),
             None => unreachable!("a request is assembled by its stream"),
         };
         let kinesis_records = batches.len();
         let user_records = batches.iter().map(|batch| batch.tickets.len()).sum();
         let request = self.sender.begin(now, connection, id, (wire, self.signer), batches);
-        Transmit { request, connection, stream: id, wire, body, kinesis_records, user_records, is_unmapped }
+        Transmit { request, connection, stream: id, wire, body, kinesis_records, user_records, map_epoch }
     }
 
     /// A stream whose shards are to be listed, as no map is known or the known one is old.

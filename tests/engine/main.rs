@@ -4,9 +4,11 @@
 mod driven;
 
 mod budget;
+mod changeover;
 mod close;
 mod hand;
 mod isolation;
+mod ordered;
 mod placement;
 mod records;
 mod requests;

@@ -93,7 +93,7 @@ impl World {
             fate,
             told: Vec::new(),
             auto: false,
-            is_unmapped: transmit.is_unmapped,
+            is_unmapped: transmit.is_unmapped(),
             poisoned,
         });
         if let Some(applied) = fate.applied {
@@ -109,7 +109,7 @@ impl World {
         let stream = transmit.stream.index();
         let dead = (self.plan.dead_shard && stream == 0).then(|| self.streams[0].shards[0].range);
         let connection = usize::from(transmit.connection.0);
-        Departure { now: self.now, core, connection, stream, busy, lateness, dead, is_unmapped: transmit.is_unmapped }
+        Departure { now: self.now, core, connection, stream, busy, lateness, dead, is_unmapped: transmit.is_unmapped() }
     }
 
     /// I19: what the engine says of a request is what is in it.
