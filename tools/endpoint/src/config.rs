@@ -5,6 +5,7 @@
 use crate::faults::FaultOptions;
 use crate::script::Script;
 use crate::tls::TlsOptions;
+use std::path::PathBuf;
 
 /// How an endpoint is to behave.
 pub struct EndpointConfig {
@@ -54,6 +55,9 @@ pub struct EmulatorOptions {
     pub retained_bytes_max: Option<u64>,
     /// Milliseconds that a reshard or an update of a stream takes. 0 is at once.
     pub update_ms: u64,
+    /// Where it keeps what it stored, so that an endpoint which is killed and started again on the same directory has it
+    /// still. Every request writes the whole store anew before it is answered, so it is for some megabytes at most.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// A signer that the endpoint knows.

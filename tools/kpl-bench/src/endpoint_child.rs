@@ -13,10 +13,13 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Lines, Write};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use endpoint::{Credentials, Endpoint, EndpointConfig, FaultOptions, Profile, StatsSnapshot, TlsOptions};
+use endpoint::{
+    Credentials, EmulatorOptions, Endpoint, EndpointConfig, FaultOptions, Kind, Profile, StatsSnapshot, TlsOptions,
+};
 use kpl::config::StaticCredentials;
 use kpl::limits;
 
@@ -224,7 +227,10 @@ pub fn asked_to_serve(args: &[OsString]) -> Option<Asked> {
 /// The endpoint could not be started.
 pub fn serve(asked: Asked) -> io::Result<()> {
     let mut config = match asked.embedded {
-        Embedded::Emulator => EndpointConfig::emulator(),
+        Embedded::Emulator => {
+            let state_dir = asked.state.map(PathBuf::from);
+            EndpointConfig::new(Kind::Emulator(EmulatorOptions { state_dir, ..EmulatorOptions::default() }))
+        }
         Embedded::Sink { shards } => EndpointConfig::sink(shards),
     };
     config.region = asked.region;

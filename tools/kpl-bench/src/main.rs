@@ -39,7 +39,7 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -118,7 +118,9 @@ fn create(path: &Path) -> Result<File, String> {
 fn bench(options: &Options) -> Result<(Report, Option<String>), String> {
     let input = options.input.as_ref().map(open).transpose()?;
     let roots = options.ca.as_deref().map(roots::read).transpose()?;
-    let child = start_endpoint(options).map_err(|error| format!("the embedded endpoint cannot be started: {error}"))?;
+    let state = if options.kills() { Some(State::new().map_err(text)?) } else { None };
+    let child = start_endpoint(options, state.as_ref())
+        .map_err(|error| format!("the embedded endpoint cannot be started: {error}"))?;
     let access = access(options, child.as_ref(), roots);
     let service = Service::new(&access).map_err(text)?;
     let (created, shards) = match options.target {
@@ -235,7 +237,25 @@ fn open(input: &Input) -> Result<Box<dyn Read + Send>, String> {
     }
 }
 
-fn start_endpoint(options: &Options) -> io::Result<Option<EndpointChild>> {
+/// A directory for what an endpoint is to remember; removed when it is dropped.
+struct State(PathBuf);
+
+impl State {
+    fn new() -> io::Result<State> {
+        let state = State(std::env::temp_dir().join(format!("kpl-bench-{}", std::process::id())));
+        std::fs::create_dir_all(&state.0)?;
+        Ok(state)
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        // What cannot be removed is in the place for what may be.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn start_endpoint(options: &Options, state: Option<&State>) -> io::Result<Option<EndpointChild>> {
     let embedded = match options.target {
         Target::Url(_) => return Ok(None),
         Target::Emulator => Embedded::Emulator,
@@ -243,7 +263,8 @@ fn start_endpoint(options: &Options) -> io::Result<Option<EndpointChild>> {
     };
     let region = options.region.clone().unwrap_or_else(|| endpoint_child::REGION.to_owned());
     let faults = options.faults.map(|profile| (profile, options.seed));
-    EndpointChild::start(Asked { embedded, region, tls: options.tls, port: 0, faults, state: None }).map(Some)
+    let state = state.map(|state| state.0.to_string_lossy().into_owned());
+    EndpointChild::start(Asked { embedded, region, tls: options.tls, port: 0, faults, state }).map(Some)
 }
 
 fn access(options: &Options, child: Option<&EndpointChild>, roots: Option<String>) -> Access {
