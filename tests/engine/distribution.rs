@@ -266,6 +266,7 @@ fn an_ordered_stream_is_refused_until_hash_keys_decide_again() {
         assert!(failure.message().contains("`ordered`") && failure.message().contains("AUTO"), "{failure}");
     }
     driven.remap(3, SHARDS);
+    assert!(driven.turn().is_none(), "the map before has its end first");
     let mut again = put(&mut driven, 0);
     let transmit = send(&mut driven);
     store(&mut driven, &transmit);
