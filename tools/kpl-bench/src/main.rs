@@ -189,7 +189,12 @@ fn put_and_read(
     let expected = produced.settled.delivered;
     let read = match ledger.into_reading(produced.tried_by_lane.clone()) {
         None => None,
-        Some(reading) => Some(read_back(service, &reader, reading, expected, &injected)?),
+        Some(mut reading) => {
+            if options.ordered {
+                reading.look_at_order();
+            }
+            Some(read_back(service, &reader, reading, expected, &injected)?)
+        }
     };
     let mut report = figures::report(options, there.shards, &produced, read);
     if !produced.happened.reshards.is_empty() {
