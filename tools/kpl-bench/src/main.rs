@@ -53,7 +53,7 @@ use progress::Progress;
 use reader::{ReadCounts, Reader};
 use report::Report;
 use stream::{Access, Marks, Service};
-use timeline::Timekeeper;
+use timeline::{Timekeeper, Timeline};
 use verify::{Findings, Ledger, Reading};
 use workload::{Keys, Plan};
 
@@ -307,7 +307,7 @@ fn job(options: &Options, there: &There<'_>) -> Job {
         duration: options.duration,
         rate: options.rate,
         ordered: options.ordered,
-        keep_samples: !options.timeline.events.is_empty(),
+        keep_samples: options.timeline != Timeline::default(),
     }
 }
 
