@@ -11,8 +11,7 @@
 //! shard has had yet is refused: what was routed anew after attempts, or by a newer map, has its place already. A shard
 //! that holds nothing takes a record of any size.
 //!
-//! A shard that leaves its core and comes back begins with nothing, though requests of its former time may be under way;
-//! when those end they take off what is not there, so that for a while it may hold more than its part.
+//! A shard that leaves its core and comes back begins with nothing, though requests of its former time may be under way.
 
 use std::sync::Arc;
 

@@ -12,10 +12,13 @@
 
 use std::collections::VecDeque;
 
+use super::Core;
 use super::batch::Routed;
+use super::flush::Report;
 use super::parcel::Parcel;
 use super::planted::{Mistake, planted};
 use crate::record::{CoreId, StreamId};
+use crate::time::Time;
 
 /// One message from a core to another.
 pub enum Message {
@@ -25,8 +28,24 @@ pub enum Message {
         stream: StreamId,
         /// Epoch of the map by which the sender chose the receiver.
         epoch: u64,
+        /// Whether an older map had placed them elsewhere (`order`).
+        handed_over: bool,
         /// The records, in the order in which they were put.
         parcel: Parcel,
+    },
+    /// To all: I have adopted the map of `epoch`, and pass on nothing by an older one any more.
+    Adopted {
+        /// The stream, which is ordered.
+        stream: StreamId,
+        /// The map's epoch.
+        epoch: u64,
+    },
+    /// To all: what older maps than that of `epoch` had placed with me, and it elsewhere, is settled or passed on.
+    HandedOver {
+        /// The stream, which is ordered.
+        stream: StreamId,
+        /// The map's epoch.
+        epoch: u64,
     },
     /// Coordinator to all: begin flush round `round` of the stream.
     FlushBegin {
@@ -102,12 +121,11 @@ impl Mesh {
         }
     }
 
-    /// Passes a record on, in one parcel with what was passed to that core just before.
-    pub fn pass(&mut self, to: CoreId, stream: StreamId, epoch: u64, record: Routed<'_>) {
-        if let Some(Message::Records { stream: last_stream, epoch: last_epoch, parcel }) =
-            self.outboxes[to.index()].back_mut()
-            && *last_stream == stream
-            && *last_epoch == epoch
+    /// Passes a record on, in one parcel with what was passed to that core just before in the same way: of this stream,
+    /// by the map of this epoch, and handed over or not.
+    pub fn pass(&mut self, to: CoreId, way: (StreamId, u64, bool), record: Routed<'_>) {
+        if let Some(Message::Records { stream, epoch, handed_over, parcel }) = self.outboxes[to.index()].back_mut()
+            && (*stream, *epoch, *handed_over) == way
             && parcel.len() < PARCEL_RECORDS_MAX
         {
             parcel.push(record, true);
@@ -115,7 +133,8 @@ impl Mesh {
         }
         let mut parcel = self.spare.pop().unwrap_or_default();
         parcel.push(record, true);
-        self.say(to, Message::Records { stream, epoch, parcel });
+        let (stream, epoch, handed_over) = way;
+        self.say(to, Message::Records { stream, epoch, handed_over, parcel });
     }
 
     /// Takes back a parcel that was unpacked.
@@ -148,6 +167,51 @@ const PARCEL_RECORDS_MAX: usize = crate::limits::TURN_RECORDS_MAX;
 const SPARE_PARCELS_MAX: usize = 16;
 const SPARE_PARCEL_BYTES_MAX: usize = crate::limits::TURN_BYTES_MAX;
 
+impl Core {
+    /// Another core has failed. Records of its shards are abandoned from now on; ours need not linger for company.
+    pub fn handle_core_failed(&mut self, core: CoreId) {
+        if self.common.mesh.fail(core) {
+            self.closed_others += 1;
+        }
+        self.streams.iter_mut().flatten().for_each(|stream| stream.lose(core));
+    }
+
+    /// A message from another core.
+    pub fn handle_mesh(&mut self, now: Time, from: CoreId, message: Message) {
+        match message {
+            Message::Records { stream, epoch, handed_over, parcel } => {
+                if let Some((stream, common)) = self.stream(stream) {
+                    stream.accept_parcel(now, (epoch, handed_over), parcel, common);
+                }
+            }
+            message @ (Message::Adopted { .. } | Message::HandedOver { .. }) => self.handle_mark(from, message),
+            Message::FlushBegin { stream, round } => {
+                if let Some((stream, _)) = self.stream(stream) {
+                    stream.flush.begin(round);
+                }
+            }
+            Message::FlushMark { stream, round } => {
+                if let Some((stream, _)) = self.stream(stream) {
+                    stream.flush.mark(from.index(), round);
+                }
+            }
+            Message::FlushReport { stream, round, accepted, settled } => {
+                self.coordinate(stream, from, Report { round, accepted, settled });
+            }
+            Message::Closed => self.closed_others += 1, // its last word, so it can't be said to fail afterwards
+        }
+    }
+
+    /// Another core's mark in a changeover. That core may have heard of the stream before us.
+    pub(super) fn handle_mark(&mut self, from: CoreId, message: Message) {
+        let (Message::Adopted { stream: id, .. } | Message::HandedOver { stream: id, .. }) = message else { return };
+        match self.stream(id) {
+            Some((stream, _)) => stream.heard(from, &message),
+            None => self.early.push((from, message)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Put, Source};
@@ -178,7 +242,7 @@ mod tests {
         let mut mesh = Mesh::new(CoreId(0), 3);
         let (one, two) = (CoreId(1), CoreId(2));
         let mut pass = |mesh: &mut Mesh, to, stream, epoch, data: &str| {
-            mesh.pass(to, stream, epoch, source.lone(&Put::new("key", data.as_bytes())));
+            mesh.pass(to, (stream, epoch, false), source.lone(&Put::new("key", data.as_bytes())));
         };
         pass(&mut mesh, one, STREAM, 5, "a");
         pass(&mut mesh, two, STREAM, 5, "to another");
@@ -202,7 +266,7 @@ mod tests {
         let mut mesh = Mesh::new(CoreId(1), 2);
         let put = Put::new("key", b"x");
         for _ in 0..2 * PARCEL_RECORDS_MAX + 1 {
-            mesh.pass(CoreId(0), STREAM, 1, source.lone(&put));
+            mesh.pass(CoreId(0), (STREAM, 1, false), source.lone(&put));
         }
         let lengths: Vec<usize> = said(&mut mesh, CoreId(0)).iter().map(|(_, data)| data.len()).collect();
         assert_eq!(lengths, [PARCEL_RECORDS_MAX, PARCEL_RECORDS_MAX, 1]);
@@ -214,11 +278,11 @@ mod tests {
         let mut mesh = Mesh::new(CoreId(0), 3);
         let put = Put::new("key", b"x");
         assert!(!mesh.is_bereft());
-        mesh.pass(CoreId(1), STREAM, 1, source.lone(&put));
+        mesh.pass(CoreId(1), (STREAM, 1, false), source.lone(&put));
         assert!(mesh.fail(CoreId(1)), "it is news");
         assert_eq!(source.ledger.abandoned(), 1);
         assert!(!mesh.fail(CoreId(1)), "once");
-        mesh.pass(CoreId(1), STREAM, 1, source.lone(&put));
+        mesh.pass(CoreId(1), (STREAM, 1, false), source.lone(&put));
         assert_eq!(source.ledger.abandoned(), 2);
         assert!(mesh.is_bereft() && mesh.is_empty());
         mesh.say_all(|| Message::Closed);
@@ -242,11 +306,11 @@ mod tests {
         let mut source = Source::new();
         let mut mesh = Mesh::new(CoreId(0), 2);
         let put = Put::new("key", &[0; 5000]);
-        mesh.pass(CoreId(1), STREAM, 1, source.lone(&put));
+        mesh.pass(CoreId(1), (STREAM, 1, false), source.lone(&put));
         said(&mut mesh, CoreId(1));
         let room = mesh.spare[0].capacity();
         assert!(room >= 5000);
-        mesh.pass(CoreId(1), STREAM, 1, source.lone(&Put::new("key", b"x")));
+        mesh.pass(CoreId(1), (STREAM, 1, false), source.lone(&Put::new("key", b"x")));
         assert!(mesh.spare.is_empty(), "it goes again");
         let Some(Message::Records { parcel, .. }) = mesh.outbox(CoreId(1)).front() else { panic!("a parcel") };
         assert_eq!(parcel.capacity(), room);

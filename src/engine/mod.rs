@@ -53,6 +53,7 @@ mod measures;
 mod mesh;
 #[cfg(any(fuzzing, all(test, not(loom))))]
 pub mod oracle;
+mod order;
 mod outage;
 mod parcel;
 mod planted;
@@ -126,6 +127,8 @@ pub struct Core {
     /// What may help against the latest refusal of what signs requests now.
     wanted: Option<Remedy>,
     fired: Vec<Timer>,
+    /// What other cores said of streams that were not told of yet.
+    early: Vec<(CoreId, Message)>,
     /// The moment for which a timer to open a further connection is set.
     widen_at: Time,
 }
@@ -157,6 +160,7 @@ impl Core {
             signer: 0,
             wanted: None,
             fired: Vec::new(),
+            early: Vec::new(),
             widen_at: Time::NEVER,
         }
     }
@@ -173,6 +177,9 @@ impl Core {
             self.coordinators.push(Coordinator::new(self.cores));
         }
         self.streams[id.index()] = Some(Stream::new(self.id, self.cores, id, name, config));
+        for (from, message) in std::mem::take(&mut self.early) {
+            self.handle_mark(from, message);
+        }
     }
 
     /// Whether [`Core::handle_stream`] was told of the stream.
@@ -180,7 +187,8 @@ impl Core {
         self.streams.get(stream.index()).is_some_and(Option::is_some)
     }
 
-    /// A newer shard map of a stream; an older one changes nothing.
+    /// A newer shard map of a stream; an older one changes nothing. To be told on every core, where the stream is ordered
+    /// each map, in the order of their epochs.
     pub fn handle_map(&mut self, now: Time, id: StreamId, map: Arc<ShardMap>) {
         let closed = self.closed;
         if let Some((stream, common)) = self.stream(id).filter(|_| !closed) {
@@ -195,6 +203,14 @@ impl Core {
         }
     }
 
+    /// There is no such stream at the moment: if it was known, it may be another one next time, with shards of the same
+    /// ids.
+    pub fn handle_stream_missing(&mut self, id: StreamId) {
+        if let Some((stream, _)) = self.stream(id) {
+            stream.doubt();
+        }
+    }
+
     /// The shards of a stream cannot be listed for now; records that wait for the first map say so if they expire.
     pub fn handle_map_failed(&mut self, id: StreamId, reason: &str) {
         if let Some((stream, _)) = self.stream(id) {
@@ -202,42 +218,10 @@ impl Core {
         }
     }
 
-    /// Another core has failed. Records of its shards are abandoned from now on; ours need not linger for company.
-    pub fn handle_core_failed(&mut self, core: CoreId) {
-        if self.common.mesh.fail(core) {
-            self.closed_others += 1;
-        }
-    }
-
     /// A record from one of this core's rings. A record of a stream that was not told of is settled as abandoned.
     pub fn handle_record(&mut self, now: Time, ticket: Ticket, framed: &Framed<'_>) {
         if let Some((stream, common)) = self.stream(framed.stream) {
             stream.accept(now, ticket, framed, common);
-        }
-    }
-
-    /// A message from another core.
-    pub fn handle_mesh(&mut self, now: Time, from: CoreId, message: Message) {
-        match message {
-            Message::Records { stream, epoch, parcel } => {
-                if let Some((stream, common)) = self.stream(stream) {
-                    stream.accept_parcel(now, epoch, parcel, common);
-                }
-            }
-            Message::FlushBegin { stream, round } => {
-                if let Some((stream, _)) = self.stream(stream) {
-                    stream.flush.begin(round);
-                }
-            }
-            Message::FlushMark { stream, round } => {
-                if let Some((stream, _)) = self.stream(stream) {
-                    stream.flush.mark(from.index(), round);
-                }
-            }
-            Message::FlushReport { stream, round, accepted, settled } => {
-                self.coordinate(stream, from, Report { round, accepted, settled });
-            }
-            Message::Closed => self.closed_others += 1, // its last word, so it can't be said to fail afterwards
         }
     }
 
@@ -355,6 +339,7 @@ impl Core {
         let (own, pressed) = (self.id, self.pressed);
         let Some((stream, common)) = self.stream(id) else { return };
         stream.expire_parked(now, common);
+        stream.change_over(now, common);
         if stream.should_seal() || common.mesh.is_bereft() {
             stream.seal_all(now, common);
         } else if pressed {
@@ -407,11 +392,11 @@ impl Core {
     fn transmit(&mut self, now: Time, connection: ConnectionId, id: StreamId, batches: Vec<Box<Batch>>) -> Transmit {
         let wire = self.wire.wire();
         let stream = self.streams[id.index()].as_ref().expect("a request is assembled by its stream");
-        let (body, is_unmapped) = (stream.encode(wire, &batches), stream.is_unmapped());
+        let (body, map_epoch) = (stream.encode(wire, &batches), stream.map_epoch());
         let kinesis_records = batches.len();
         let user_records = batches.iter().map(|batch| batch.tickets.len()).sum();
         let request = self.sender.begin(now, connection, id, (wire, self.signer), batches);
-        Transmit { request, connection, stream: id, wire, body, kinesis_records, user_records, is_unmapped }
+        Transmit { request, connection, stream: id, wire, body, kinesis_records, user_records, map_epoch }
     }
 
     /// A stream whose shards are to be listed, as no map is known or the known one is old.

@@ -99,6 +99,14 @@ mistakes! {
     GateNeverCloses,
     /// Outage: the gate never opens again.
     GateNeverOpens,
+    /// Order: a core hands over without having heard that all others have adopted the map.
+    EpochMarkUnheard,
+    /// Order: a core hands over while something of a former shard is under way.
+    HandedOverEarly,
+    /// Order: the queue of a former shard does not wait for what is under way of it.
+    TailOvertakes,
+    /// Order: what comes directly for a held shard does not wait for what is handed over.
+    LaterOvertakes,
     /// Parcel: attempts do not travel with their record.
     ParcelForgetsAttempts,
     /// Parcel: that a hash key was explicit does not travel with its record.
@@ -133,6 +141,14 @@ mistakes! {
     PredictionBelow,
     /// Shard map: a list of shards that leaves hash keys out is taken.
     GapTaken,
+    /// Shard map: the ranges of closed shards are not known.
+    ClosedShardsForgotten,
+    /// Stream: a shard of an ordered stream has several Kinesis records under way.
+    OrderedTwoUnderWay,
+    /// Stream: a shard of an ordered stream goes on while an aggregate of it is parked.
+    ParkedLetsPass,
+    /// Stream: a shard is what it was if its id is.
+    SameIdTrusted,
     /// Stream: a core keeps a shard that a newer map gives to another.
     ShardKept,
     /// Stream: a shard has full buckets again under every map.

@@ -16,6 +16,7 @@ use super::shard_map::ShardMap;
 use crate::codec::RequestError;
 use crate::config::Config;
 use crate::outcome::{Attempt, AttemptResult, ErrorCode};
+use crate::record::HashKey;
 use crate::time::Time;
 
 /// Why a request did not get an answer of the protocol.
@@ -290,26 +291,25 @@ pub enum Placement {
 }
 
 /// Decides whether a batch that was predicted for a shard is well placed in `stored`, by the service's shards, if they are
-/// known.
-pub fn judge_placement(batch: &Batch, stored: &str, map: Option<&ShardMap>) -> Placement {
-    if batch.predicted.as_deref() == Some(stored) {
+/// known. `is_current` says that the predicted shard is still what it was. If not, its id may be another's by now: ids come
+/// again where a stream is made anew.
+pub fn judge_placement(batch: &Batch, stored: &str, is_current: bool, map: Option<&ShardMap>) -> Placement {
+    let known = map.and_then(|map| map.range_of(stored));
+    if batch.predicted.as_deref() == Some(stored) && (is_current || known.is_none()) {
         return Placement::Right { stale_map: false };
     }
     // A single record is rightly placed by the service itself, wherever that is. So is a wrapped one, as long as the
     // service goes by hash keys; if it does not, consumers drop it like any aggregate. Without a map nobody can tell.
+    let holds = |hash: HashKey| known.is_some_and(|(first, last)| first <= hash && hash <= last);
     if !batch.is_aggregate() || (batch.tickets.len() == 1 && map.is_none()) {
-        return Placement::Right { stale_map: true };
+        return Placement::Right { stale_map: !holds(batch.first_hash) };
     }
-    let Some((first, last)) = map.and_then(|map| map.range_of(stored)) else {
+    if known.is_none() {
         let right = planted(Mistake::UnknownShardRight);
         return if right { Placement::Right { stale_map: true } } else { Placement::Unknown };
-    };
-    let members = if planted(Mistake::PlacementByFirst) { 1 } else { usize::MAX };
-    if batch.hashes().take(members).all(|hash| first <= hash && hash <= last) {
-        Placement::Right { stale_map: true }
-    } else {
-        Placement::Wrong
     }
+    let members = if planted(Mistake::PlacementByFirst) { 1 } else { usize::MAX };
+    if batch.hashes().take(members).all(holds) { Placement::Right { stale_map: false } } else { Placement::Wrong }
 }
 
 #[cfg(test)]

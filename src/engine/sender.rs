@@ -47,8 +47,15 @@ pub struct Transmit {
     pub kinesis_records: usize,
     /// User records in it.
     pub user_records: usize,
+    /// The epoch of the shard map by which it is sent; 0 without one.
+    pub map_epoch: u64,
+}
+
+impl Transmit {
     /// Whether it is sent without a shard map.
-    pub is_unmapped: bool,
+    pub fn is_unmapped(&self) -> bool {
+        self.map_epoch == 0
+    }
 }
 
 /// A request under way.

@@ -46,8 +46,10 @@ pub struct Shard {
     queued_bytes: usize,
     /// Records that were routed here and are neither settled nor gone, if that is bounded.
     pub held: Held,
-    /// Batches of it that are in requests.
+    /// Batches of it that are in requests; where the stream is ordered, or parked.
     pub in_flight: usize,
+    /// Whether it waits for the end of a changeover (`order`).
+    pub held_back: bool,
     next_seal: u64,
     /// Whether the collector lists it (H3).
     pub listed: bool,
@@ -70,6 +72,7 @@ impl Shard {
             queued_bytes: 0,
             held: Held::default(),
             in_flight: 0,
+            held_back: false,
             next_seal: 0,
             listed: false,
             seal_alarm: None,

@@ -12,6 +12,7 @@
 //! T1: every member that comes in leaves through the settler or over the mesh.
 //! T2: a batch is in exactly one of: an aggregator, a shard's queue, a request, `parked`.
 
+mod changeover;
 mod distribution;
 mod ended;
 mod expiry;
@@ -31,6 +32,7 @@ use super::isolation::{Finding, Isolation};
 use super::limiter::Limiter;
 use super::measures::Measures;
 use super::mesh::Mesh;
+use super::order::{Order, Origin};
 use super::outage::Outage;
 use super::parcel::Parcel;
 use super::planted::{Mistake, planted};
@@ -44,7 +46,7 @@ use crate::codec::{EntryResult, Framed, hash_key};
 use crate::config::{Config, RateLimit, ShardMapPolicy};
 use crate::limits::{COLLECTION_BYTES_AIM, REQUEST_BYTES_PER_SHARD_MAX, collector_wait};
 use crate::outcome::{Attempt, AttemptResult, ErrorCode};
-use crate::record::{CoreId, Placement as RecordPlacement, ShardIndex, StreamId, StreamName};
+use crate::record::{CoreId, HashKey, Placement as RecordPlacement, ShardIndex, StreamId, StreamName};
 use crate::time::Time;
 use distribution::Distribution;
 pub use distribution::UNORDERED;
@@ -93,6 +95,9 @@ pub enum RequestEnd<'a> {
     Failed(Trouble<'a>),
 }
 
+/// The least and the greatest hash key of a shard.
+type Range = (HashKey, HashKey);
+
 /// A stored aggregate whose placement only a newer map can decide.
 struct Parked {
     batch: Box<Batch>,
@@ -120,9 +125,11 @@ pub struct Stream {
     /// By index under the present map; those that had records here.
     shards: Vec<Option<Box<Shard>>>,
     collector: Collector,
-    /// Records passed to us by a core that had a newer map than ours, by its epoch.
-    early: Vec<(u64, Parcel)>,
+    /// Records passed to us by a core that had a newer map than ours, with its epoch and whether they were handed over.
+    early: Vec<((u64, bool), Parcel)>,
     parked: Vec<Parked>,
+    /// In an ordered stream only.
+    order: Option<Order>,
     /// Requests under way.
     under_way: usize,
     outage: Outage,
@@ -131,6 +138,8 @@ pub struct Stream {
     waiting_alarm: Option<Alarm>,
     stand_in_alarm: Option<Alarm>,
     map_wanted: bool,
+    /// The service has called the stream missing: it may be another one now, with shards of the same ids.
+    doubted: bool,
     /// Records are sent without a map since a moment ago.
     unmapped_news: bool,
     /// A record has come in whose flush has sealed already.
@@ -151,6 +160,7 @@ impl Stream {
             core,
             bounds: Bounds::of(&config),
             backlog_max: BacklogMax::of(&config),
+            order: config.ordered.then(|| Order::new(core, cores)),
             config,
             router: Router::new(core),
             distribution: Distribution::new(cores),
@@ -165,6 +175,7 @@ impl Stream {
             waiting_alarm: None,
             stand_in_alarm: None,
             map_wanted: false,
+            doubted: false,
             unmapped_news: false,
             late: false,
             map_trouble: None,
@@ -189,33 +200,57 @@ impl Stream {
             RecordPlacement::Explicit(hash) => hash,
             RecordPlacement::Drawn => common.chance.hash_key(),
         };
-        self.take_in(now, Routed { member, hash, explicit, fresh: true, key, data, prior: None }, common);
+        let record = Routed { member, hash, explicit, fresh: true, key, data, prior: None };
+        self.take_in(now, record, Origin::Direct, common);
     }
 
-    /// Records from another core, chosen for us under its map of `epoch`.
-    pub fn accept_parcel(&mut self, now: Time, epoch: u64, mut parcel: Parcel, common: &mut Common) {
+    /// Records from another core, chosen for us under its map of `epoch`; `handed_over` if an older one had placed them
+    /// with it.
+    pub fn accept_parcel(
+        &mut self,
+        now: Time,
+        (epoch, handed_over): (u64, bool),
+        mut parcel: Parcel,
+        common: &mut Common,
+    ) {
         // Under an older map than the sender's we might send them straight back.
         if epoch > self.router.epoch() && !self.closed {
             if let Some(oldest) = parcel.oldest() {
                 self.arm_waiting(oldest, common);
             }
-            self.early.push((epoch, parcel));
+            self.early.push(((epoch, handed_over), parcel));
             return;
         }
-        parcel.unpack(|record| self.take_in(now, record, common));
+        let origin = match handed_over {
+            true => Origin::HandedOver,
+            false if epoch < self.router.epoch() => Origin::Straggler,
+            false => Origin::Direct,
+        };
+        parcel.unpack(|record| self.take_in(now, record, origin, common));
         common.mesh.give(parcel);
     }
 
-    fn take_in(&mut self, now: Time, record: Routed<'_>, common: &mut Common) {
+    fn take_in(&mut self, now: Time, record: Routed<'_>, origin: Origin, common: &mut Common) {
         if self.closed {
             return self.fail(None, Removed::of(record, self.bounds.keeps_failed), &closed(), common);
         }
-        match self.router.route(record.hash) {
+        let route = self.router.route(record.hash);
+        let record = match self.is_changing() {
+            true => match self.take_in_changing(now, route, record, origin, common) {
+                Some(record) => record,
+                None => return,
+            },
+            false => record,
+        };
+        match route {
             Route::Owned(shard) => self.append(now, shard, record, common),
-            Route::Pass(core) => common.mesh.pass(core, self.id, self.router.epoch(), record),
+            Route::Pass(core) => {
+                let handed_over = self.order.is_some() && origin != Origin::Direct;
+                common.mesh.pass(core, (self.id, self.router.epoch(), handed_over), record);
+            }
             Route::Wait if self.config.shard_map == ShardMapPolicy::Unknown => {
                 self.do_without_map(now, common);
-                self.take_in(now, record, common);
+                self.take_in(now, record, origin, common);
             }
             Route::Wait => {
                 if let ShardMapPolicy::Degrade { after } = self.config.shard_map {
@@ -303,11 +338,12 @@ impl Stream {
         }
     }
 
-    /// Lists a shard that has something to send and is not held.
+    /// Lists a shard that has something to send and may send it.
     fn list(&mut self, now: Time, index: ShardIndex) {
         let Some(shard) = self.shards[index.index()].as_deref_mut() else { return };
         let Some(front) = shard.front() else { return };
-        if shard.listed || shard.hold_alarm.is_some() {
+        let waits = self.order.is_some() && shard.in_flight > 0 && !planted(Mistake::OrderedTwoUnderWay);
+        if shard.listed || shard.hold_alarm.is_some() || shard.held_back || waits {
             return;
         }
         let (count, bytes, send_by) = (shard.queued(), shard.queued_bytes(), front.send_by);
@@ -434,9 +470,10 @@ impl Stream {
     pub fn oldest(&mut self) -> Option<Time> {
         let waiting = self.router.waiting().iter().filter_map(Parcel::oldest).min();
         let early = self.early.iter().filter_map(|(_, parcel)| parcel.oldest());
+        let ordered = self.order.iter().flat_map(Order::parcels).filter_map(Parcel::oldest);
         let batches = self.shards.iter().flatten().flat_map(|shard| shard.batches());
         let parked = self.parked.iter().map(|parked| &*parked.batch);
-        batches.chain(parked).map(|batch| batch.arrivals.oldest()).chain(waiting).chain(early).min()
+        batches.chain(parked).map(|batch| batch.arrivals.oldest()).chain(waiting).chain(early).chain(ordered).min()
     }
 }
 

@@ -55,6 +55,10 @@ impl Put {
         Put { key, explicit: None, data, arrival: Time::ZERO, generation: Generation::default(), prior: None }
     }
 
+    pub fn with_hash(self, hash: HashKey) -> Put {
+        Put { explicit: Some(hash), ..self }
+    }
+
     pub fn hash(&self) -> HashKey {
         self.explicit.unwrap_or_else(|| hash_key(&self.key))
     }

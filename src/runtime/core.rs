@@ -32,7 +32,7 @@ use super::lines::{Access, AccessDenied, Ended, Lines};
 use super::mesh::MeshRings;
 use crate::codec::{Wire, read_frame};
 use crate::config::Config;
-use crate::engine::{Core, Remedy, Transmit};
+use crate::engine::{Core, Remedy};
 use crate::limits::{SPIN_SLICE, TICK_MAX, TURN_BYTES_MAX, TURN_RECORDS_MAX};
 use crate::metrics::{CoreCounters, StreamTally};
 use crate::outcome::Settlement;
@@ -211,6 +211,7 @@ impl<R: Runtime> Running<R> {
                 }
                 Command::Map(stream, map) => self.engine.handle_map(now, stream, map),
                 Command::MapFailed(stream, reason) => self.engine.handle_map_failed(stream, &reason),
+                Command::StreamMissing(stream) => self.engine.handle_stream_missing(stream),
                 Command::MapRefused(stream, reason) => self.engine.handle_map_refused(stream, &reason),
                 Command::Access(access) => self.take_access(now, access),
                 Command::Flush(stream, token) => self.engine.handle_flush(stream, token),
@@ -340,7 +341,7 @@ impl<R: Runtime> Running<R> {
     fn transmit(&mut self, now: Time) -> bool {
         let Some(access) = &self.access else { return false };
         let Some(transmit) = self.engine.poll_transmit(now) else { return false };
-        let Transmit { kinesis_records, is_unmapped, .. } = transmit;
+        let (kinesis_records, is_unmapped) = (transmit.kinesis_records, transmit.is_unmapped());
         let in_json = transmit.wire == Wire::Json;
         self.seat.counters.request_begun(kinesis_records, transmit.body.len(), in_json, is_unmapped);
         self.lines.transmit(transmit, access);

@@ -4,10 +4,12 @@
 mod driven;
 
 mod budget;
+mod changeover;
 mod close;
 mod distribution;
 mod hand;
 mod isolation;
+mod ordered;
 mod placement;
 mod records;
 mod requests;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kpl::config::Config;
+use kpl::engine::{ShardInfo, ShardMap};
 use kpl::outcome::ErrorCode;
 use kpl::record::{HashKey, Record, StreamId};
 
@@ -47,8 +48,7 @@ fn an_aggregate_of_which_a_part_is_out_of_range_is_sent_again_whole_and_in_order
     driven.remap(2, 2);
     store_in(&mut driven, &transmit, "shardId-0-of-2");
     assert!(waiting.iter_mut().all(|handle| outcome(handle).is_none()), "consumers drop it whole");
-    assert_eq!(driven.core.poll_map_wanted(), Some(StreamId(0)), "the next map decides, as this may be the older");
-    driven.remap(3, 2);
+    assert_eq!(driven.core.poll_map_wanted(), None, "the map is newer than the request");
     let (transmit, _) = send_later(&mut driven);
     assert_eq!((transmit.kinesis_records, transmit.user_records), (2, 3), "each to its shard now");
     store(&mut driven, &transmit);
@@ -124,4 +124,98 @@ fn an_aggregate_on_a_shard_that_was_closed_meanwhile_is_judged_by_the_range_it_h
             assert_eq!(failed(end(&mut waiting[0]).expect("delivered").attempts()), [("Wrong Shard".to_owned(), true)]);
         }
     }
+}
+
+#[test]
+fn a_misplaced_aggregate_whose_shard_is_still_there_waits_for_a_newer_map_and_keeps_its_place() {
+    let mut driven = Driven::new(&config(), 2);
+    let mut older = [put_at(&mut driven, 10), put_at(&mut driven, 20)];
+    let transmit = send(&mut driven);
+    let mut younger = put_at(&mut driven, 30);
+    store_in(&mut driven, &transmit, "shardId-1-of-2");
+    assert_eq!(driven.core.poll_map_wanted(), Some(StreamId(0)));
+    driven.remap(2, 2);
+    let (transmit, _) = send_later(&mut driven);
+    assert!(entries(&transmit)[0].data.len() > "data".len(), "the aggregate leads");
+    store(&mut driven, &transmit);
+    let (transmit, _) = send_later(&mut driven);
+    store(&mut driven, &transmit);
+    for handle in older.iter_mut().chain([&mut younger]) {
+        assert!(end(handle).is_ok());
+    }
+}
+
+/// A map of even shards with the ids of a stream that began with them: those of one made anew are the same.
+fn numbered(epoch: u64, shards: usize) -> ShardMap {
+    let width = u128::MAX / shards as u128;
+    let infos = (0..shards).map(|number| ShardInfo {
+        id: format!("shardId-{number:012}").into(),
+        first: HashKey(width * number as u128),
+        last: HashKey(if number + 1 == shards { u128::MAX } else { width * (number as u128 + 1) - 1 }),
+        parents: [None, None],
+    });
+    ShardMap::build(epoch, infos.collect(), 1, None).expect("even shards are a map")
+}
+
+#[test]
+fn a_shard_of_the_same_id_in_a_stream_made_anew_is_another_one() {
+    let mut driven = Driven::new(&config(), 0);
+    driven.adopt(numbered(1, 2));
+    let mut waiting = [put_at(&mut driven, 10), put_at(&mut driven, 40)];
+    let transmit = send(&mut driven);
+    // A stream of four shards now: the first one ends at a quarter.
+    driven.adopt(numbered(2, 4));
+    store_in(&mut driven, &transmit, "shardId-000000000000");
+    assert!(waiting.iter_mut().all(|handle| outcome(handle).is_none()), "consumers drop it whole");
+    let (transmit, _) = send_later(&mut driven);
+    assert_eq!((transmit.kinesis_records, transmit.user_records), (2, 2));
+    store(&mut driven, &transmit);
+    for handle in &mut waiting {
+        assert_eq!(failed(end(handle).expect("delivered").attempts()), [("Wrong Shard".to_owned(), true)]);
+    }
+}
+
+#[test]
+fn what_failed_in_a_stream_that_was_made_anew_is_routed_anew() {
+    let mut driven = Driven::new(&config(), 0);
+    driven.adopt(numbered(1, 2));
+    let mut waiting = [put_at(&mut driven, 10), put_at(&mut driven, 40)];
+    let transmit = send(&mut driven);
+    driven.adopt(numbered(2, 4));
+    lose(&mut driven, &transmit, ErrorCode::Timeout, true);
+    let (transmit, _) = send_later(&mut driven);
+    assert_eq!((transmit.kinesis_records, transmit.user_records), (2, 2));
+    store(&mut driven, &transmit);
+    assert!(waiting.iter_mut().all(|handle| end(handle).is_ok()));
+}
+
+#[test]
+fn after_a_stream_was_missing_an_aggregate_is_judged_by_the_next_map_only() {
+    for (shards, is_right, hears) in [(2, true, "records"), (4, false, "records"), (4, false, "listing")] {
+        let mut driven = Driven::new(&config(), 0);
+        driven.adopt(numbered(1, 2));
+        let mut waiting = [put_at(&mut driven, 10), put_at(&mut driven, 40)];
+        let transmit = send(&mut driven);
+        // Either the records or their listing learns of it.
+        match hears {
+            "records" => refuse(&mut driven, &transmit, 400, "ResourceNotFoundException", "Stream stream not found."),
+            _ => driven.core.handle_stream_missing(StreamId(0)),
+        }
+        let transmit = if hears == "records" { send_later(&mut driven).0 } else { transmit };
+        store_in(&mut driven, &transmit, "shardId-000000000000");
+        assert!(waiting.iter_mut().all(|handle| outcome(handle).is_none()), "it may be another stream's shard");
+        driven.adopt(numbered(2, shards));
+        assert_eq!(waiting.iter_mut().all(|handle| outcome(handle).is_some()), is_right, "{shards} shards");
+    }
+}
+
+#[test]
+fn the_fate_of_what_was_sent_by_an_older_map_asks_for_no_further_map() {
+    let mut driven = Driven::new(&config(), 2);
+    let mut waiting = [put_at(&mut driven, 10), put_at(&mut driven, 60)];
+    let transmit = send(&mut driven);
+    driven.remap(2, 4);
+    store(&mut driven, &transmit);
+    assert!(waiting.iter_mut().all(|handle| end(handle).is_ok()));
+    assert_eq!(driven.core.poll_map_wanted(), None);
 }

@@ -33,7 +33,7 @@ fn without_a_map_records_are_sent_one_by_one_after_a_while() {
     assert_eq!(driven.core.poll_unmapped(), Some(StreamId(0)), "somebody is to be warned");
     assert_eq!(driven.core.poll_unmapped(), None, "once");
     assert_eq!(driven.core.poll_map_wanted(), Some(StreamId(0)), "it is still wanted");
-    assert!(transmit.is_unmapped);
+    assert!(transmit.is_unmapped());
     assert_eq!((transmit.kinesis_records, transmit.user_records), (10, 10), "in one request, none aggregated");
     let sent = entries(&transmit);
     assert!(sent.iter().all(|entry| entry.key.starts_with("key-") && entry.hash.is_some()));
@@ -58,13 +58,13 @@ fn later_records_of_such_a_stream_do_not_wait_and_a_map_ends_it() {
     // The first request has the connection still.
     driven.pass(LINGER + CONNECTION_WAIT);
     let transmit = driven.turn_all().pop().expect("on a further connection");
-    assert_eq!((transmit.kinesis_records, transmit.is_unmapped), (2, true));
+    assert_eq!((transmit.kinesis_records, transmit.is_unmapped()), (2, true));
     // What fails is sent by the map that has come meanwhile.
     let _open = put_record(&mut driven, &keyed(3));
     driven.remap(1, 1);
     refuse_records(&mut driven, &transmit, "InternalFailure");
     let (transmit, _) = send_later(&mut driven);
-    assert!(!transmit.is_unmapped);
+    assert!(!transmit.is_unmapped());
     assert_eq!((transmit.kinesis_records, transmit.user_records), (1, 3), "aggregated again");
 }
 

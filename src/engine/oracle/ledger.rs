@@ -53,6 +53,7 @@ pub struct Reasons {
     pub core_failed: bool,
     pub miscounted: bool,
     pub too_large: bool,
+    pub missing: bool,
 }
 
 /// All records, by number.

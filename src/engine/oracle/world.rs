@@ -1,6 +1,7 @@
 //! What surrounds the cores: rings, mesh, connections and the clock, by the law of the engine.
 
 mod looks;
+mod maps;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -209,45 +210,14 @@ impl World {
         self.ledger.put(put, Some(handle));
     }
 
-    fn reshard(&mut self, shards: u8, cores: u8, follows: bool) {
-        let previous = self.maps.last().filter(|_| follows);
-        let (epoch, count) = (self.maps.len() as u64 + 1, u128::from(shards));
-        let width = u128::MAX / count;
-        let infos = (0..count).map(|number| ShardInfo {
-            // A shard's range never changes: of as many shards, or of others.
-            id: match follows || count % 2 == 1 {
-                true => format!("shardId-{number}-of-{shards}").into(),
-                false => format!("shardId-{number}-of-{shards}-anew-{epoch}").into(),
-            },
-            first: HashKey(width * number),
-            last: HashKey(if number + 1 == count { u128::MAX } else { width * (number + 1) - 1 }),
-            parents: [previous.map(|_| "a parent".into()), None],
-        });
-        let cores = u16::from(cores).min(self.plan.cores);
-        let map = ShardMap::build(epoch, infos.collect(), cores, previous.map(|map| &**map)).expect("even shards");
-        self.maps.push(Arc::new(map));
-        self.settled_at = None;
-    }
-
-    fn tell_map(&mut self, at: usize, stream: u32, age: usize) {
-        let Some(index) = self.maps.len().checked_sub(age + 1) else { return };
-        if self.closed[at] {
-            return;
-        }
-        let Some(core) = &mut self.cores[at] else { return };
-        core.handle_map(self.now, StreamId(stream), Arc::clone(&self.maps[index]));
-        let told = &mut self.told[at][stream as usize];
-        *told = (*told).max(index + 1);
-        if self.maps.len() == 1 && self.settled_at.is_none() && self.told.iter().flatten().all(|told| *told == 1) {
-            self.settled_at = Some(self.now);
-        }
-    }
-
     fn end_request(&mut self, place: usize, fate: Fate) {
         let Request { core, id, entries, predicted } = self.requests.swap_remove(place);
         self.calm &= fate == Fate::Stored;
         self.ledger.reasons.miscounted |= matches!(fate, Fate::Miscounted(_));
         let answer = self.service.end(&entries, fate, &self.maps);
+        if let Answer::Refused(error) = &answer {
+            self.ledger.reasons.missing |= error.code.as_str() == "ResourceNotFoundException";
+        }
         if let Answer::Refused(error) = &answer
             && error.status == 413
         {
@@ -270,8 +240,10 @@ impl World {
         }
         if let Answer::Entries(results) = &answer {
             for ((entry, result), predicted) in entries.iter().zip(results).zip(&predicted) {
-                let stored = matches!(result, crate::codec::EntryResult::Stored { shard_id, .. } if Some(shard_id) != predicted.as_ref());
-                entry.members.iter().for_each(|number| self.ledger.puts[*number].strayed |= stored);
+                let crate::codec::EntryResult::Stored { shard_id, .. } = result else { continue };
+                // Whether a stream that was missing has its shards still, only the next map tells.
+                let strayed = Some(shard_id) != predicted.as_ref() || self.ledger.reasons.missing;
+                entry.members.iter().for_each(|number| self.ledger.puts[*number].strayed |= strayed);
             }
         }
         let Some(core) = &mut self.cores[core] else { return };
@@ -393,7 +365,7 @@ impl World {
         let entries: Vec<Entry> = entries.into_iter().map(|entry| self.ledger.entry(&self.plan, entry)).collect();
         let known = self.told[at][stream as usize];
         let map = known.checked_sub(1).map(|index| Arc::clone(&self.maps[index]));
-        assert_eq!(transmit.is_unmapped, map.is_none());
+        assert_eq!(transmit.is_unmapped(), map.is_none());
         self.ledger.request(&self.plan, self.now, (at, stream), map.as_deref(), &entries);
         let bytes: usize = entries.iter().map(Entry::size).sum();
         assert!(entries.len() == 1 || bytes <= self.bytes_max[at], "{bytes} bytes were too large already");

@@ -67,23 +67,33 @@ impl Stream {
         (shard_id, sequence_number): (Arc<str>, Arc<str>),
         common: &mut Common,
     ) {
-        self.shard_of(&batch);
         self.suspect(began, &batch, &shard_id);
         let result = AttemptResult::Stored { shard_id: Arc::clone(&shard_id), sequence_number };
         let attempt = Attempt { began, ended: now, result };
-        match judge_placement(&batch, &shard_id, self.router.known_shards()) {
+        let is_current = self.locate(&batch).is_some();
+        let placement = match self.doubted && batch.tickets.len() > 1 {
+            true => Placement::Unknown,
+            false => judge_placement(&batch, &shard_id, is_current, self.router.known_shards()),
+        };
+        match placement {
             Placement::Right { stale_map } => {
+                self.land(now, &batch);
                 self.map_wanted |= stale_map && !self.distribution.managed;
                 batch.note_attempt(attempt);
                 self.settle(batch, None, common);
             }
+            // By a newer map than that by which it was sent; or there is no better place to wait for.
+            placement if self.is_to_go_elsewhere(&batch, placement, is_current) => {
+                self.land(now, &batch);
+                self.send_elsewhere(now, batch, &attempt, &shard_id, common);
+            }
             placement @ (Placement::Wrong | Placement::Unknown) => {
-                self.map_wanted |= !self.distribution.managed;
+                if self.order.is_none() || planted(Mistake::ParkedLetsPass) {
+                    self.land(now, &batch);
+                }
+                self.map_wanted = true;
                 common.wheel.insert(batch.expiration, Timer::Due);
                 self.parked.push(Parked { batch, placement, stored: shard_id, attempt });
-                if self.distribution.managed {
-                    self.judge_parked(now, common);
-                }
             }
         }
     }
@@ -165,7 +175,10 @@ impl Stream {
         if gives_up {
             return self.settle(batch, Some(verdict.reason()), common);
         }
-        self.map_wanted |= verdict.remedy == Some(Remedy::Map);
+        if verdict.remedy == Some(Remedy::Map) {
+            self.map_wanted = true;
+            self.doubt();
+        }
         batch.not_before = match verdict.action {
             Action::RetryAtOnceWithinGrace | Action::Halve => now,
             _ => gate.max(now + jitter.backoff(batch.attempts.len(), &self.config)),
@@ -227,7 +240,7 @@ impl Stream {
 
     /// A batch has come back from a request; its shard's limiter hears of a throttle.
     fn landed(&mut self, now: Time, began: Time, batch: &Batch, verdict: &Verdict) {
-        if let Some(shard) = self.shard_of(batch)
+        if let Some(shard) = self.land(now, batch)
             && verdict.throttled
         {
             shard.limiter.throttled(now, now.since(began));
@@ -235,19 +248,29 @@ impl Stream {
         }
     }
 
-    /// The shard of a batch that has come back from a request, if it is still here.
-    fn shard_of(&mut self, batch: &Batch) -> Option<&mut Shard> {
-        let index = self.locate(batch)?;
+    /// A batch is under way no more. Answers its shard, if it is still here.
+    pub(super) fn land(&mut self, now: Time, batch: &Batch) -> Option<&mut Shard> {
+        let Some(index) = self.locate(batch) else {
+            if let (Some(order), Some(id)) = (&mut self.order, &batch.predicted) {
+                order.landed(id);
+            }
+            return None;
+        };
         let shard = self.shards[index.index()].as_deref_mut()?;
         shard.in_flight = shard.in_flight.saturating_sub(1);
-        Some(shard)
+        if self.order.is_some() {
+            self.list(now, index);
+        }
+        self.shards[index.index()].as_deref_mut()
     }
 
-    /// Where a batch that was sealed belongs now, if its shard is still ours.
-    fn locate(&self, batch: &Batch) -> Option<ShardIndex> {
-        let map = self.router.map()?;
-        let index = map.find(batch.predicted.as_ref()?)?;
-        self.shards[index.index()].as_ref().map(|_| index)
+    /// Where a batch that was sealed belongs now, if its shard is still ours. A shard of the same id is another one, if the
+    /// stream was deleted and made anew, or if its first state has gone to another core.
+    pub(super) fn locate(&self, batch: &Batch) -> Option<ShardIndex> {
+        let (map, id) = (self.router.map()?, batch.predicted.as_ref()?);
+        let index = map.find(id)?;
+        let same = |shard: &Shard| Arc::ptr_eq(&shard.id, id) || planted(Mistake::SameIdTrusted);
+        self.shards[index.index()].as_deref().filter(|shard| same(shard)).map(|_| index)
     }
 
     /// Puts a batch back to its old place, or its records to wherever they belong now.

@@ -77,22 +77,26 @@ impl Stream {
     pub(super) fn expire_waiting(&mut self, now: Time, common: &mut Common) {
         let ttl = self.bounds.ttl;
         let gone = |arrival: Time| arrival + ttl <= now;
-        let mut expired = Vec::new();
+        let mut overdue = Vec::new();
         let early = self.early.iter_mut().map(|(_, parcel)| parcel);
-        for parcel in self.router.waiting().iter_mut().chain(early) {
-            expired.append(&mut parcel.remove(gone, self.bounds.keeps_failed));
+        let ordered = self.order.iter_mut().flat_map(Order::parcels_mut);
+        for parcel in self.router.waiting().iter_mut().chain(early).chain(ordered) {
+            overdue.append(&mut parcel.remove(gone, self.bounds.keeps_failed));
         }
         self.router.waiting().retain(|parcel| !parcel.is_empty());
         self.early.retain(|(_, parcel)| !parcel.is_empty());
+        self.order.iter_mut().for_each(Order::drop_empty);
         let message = match &self.map_trouble {
+            _ if self.router.map().is_some() => expired().1,
             Some(trouble) => format!("record_ttl has passed without a shard map: {trouble}").into(),
             None => "record_ttl has passed without a shard map".into(),
         };
-        for removed in expired {
+        for removed in overdue {
             self.fail_expired(now, None, removed, Arc::clone(&message), common);
         }
         let early = self.early.iter().map(|(_, parcel)| parcel);
-        let oldest = self.router.waiting().iter().chain(early).filter_map(Parcel::oldest).min();
+        let ordered = self.order.iter().flat_map(Order::parcels);
+        let oldest = self.router.waiting().iter().chain(early).chain(ordered).filter_map(Parcel::oldest).min();
         if let Some(oldest) = oldest {
             self.arm_waiting(oldest, common);
         }
@@ -109,6 +113,7 @@ impl Stream {
                 Placement::Unknown => ErrorCode::UnverifiedShard,
                 _ => ErrorCode::WrongShard,
             };
+            self.unpark(now, &batch);
             let attempt = misplaced(&attempt, code.clone(), &stored);
             batch.note_attempt(attempt);
             let reason = if code == ErrorCode::WrongShard { expired() } else { (code, stored) };

@@ -5,9 +5,22 @@ use super::settling::misplaced;
 use super::*;
 
 impl Stream {
-    /// Takes a newer map: shards that it still has for us stay as they are; the records of the others go where it
-    /// says, in the order of their shards' sealing.
+    /// Takes a newer map; in an ordered stream when its turn has come.
     pub fn adopt(&mut self, now: Time, map: Arc<ShardMap>, common: &mut Common) {
+        let due = match &mut self.order {
+            Some(order) => order.defer(map),
+            None => Some(map),
+        };
+        match due {
+            Some(map) => self.change_to(now, map, common),
+            // What is parked may be what the changeover waits for.
+            None => self.judge_parked(now, common),
+        }
+    }
+
+    /// Adopts a newer map: shards that it still has for us stay as they are; the records of the others go where it
+    /// says, in the order of their shards' sealing.
+    pub(super) fn change_to(&mut self, now: Time, map: Arc<ShardMap>, common: &mut Common) {
         let scattered = self.is_managed(&map) && !map.is_stand_in();
         let adopted = self.router.adopt(Arc::clone(&map), scattered);
         let Adoption::Adopted { replaced, waited } = adopted else { return };
@@ -19,6 +32,7 @@ impl Stream {
         self.distribute(now, &map);
         self.measures.mapped(map.len());
         self.map_wanted = map.is_stand_in();
+        self.doubted = false;
         self.map_trouble = None;
         // From here on by what routes.
         let map = self.router.map().map_or(map, Arc::clone);
@@ -29,28 +43,30 @@ impl Stream {
         self.shards.resize_with(map.len(), || None);
         let mut homeless = Vec::new();
         for (index, shard) in old.into_iter().enumerate() {
-            let Some(mut shard) = shard else { continue };
+            let (Some(mut shard), Some(replaced)) = (shard, &replaced) else { continue };
             silence(&mut shard, common);
-            let range = replaced.as_ref().map(|map| map.shard(ShardIndex(index as u32)).range);
+            let range = replaced.shard(ShardIndex(index as u32)).range;
             let kept = map.find(&shard.id).filter(|at| {
                 let now_has = map.shard(*at);
-                Some(now_has.range) == range && (now_has.owner == self.core || planted(Mistake::ShardKept))
+                let same = now_has.range == range || planted(Mistake::SameIdTrusted);
+                same && (now_has.owner == self.core || planted(Mistake::ShardKept))
             });
             match kept {
                 Some(at) => self.reinstate(now, at, shard, common),
-                None => homeless.push(shard),
+                None => homeless.push((range, shard)),
             }
         }
-        for shard in homeless {
-            for batch in shard.dismantle(&mut common.pool) {
-                self.route_anew(now, batch, common);
-            }
+        if !map.is_stand_in() {
+            self.begin_changeover(map.epoch, common);
+        }
+        for (range, shard) in homeless {
+            self.depart(now, range, shard, common);
         }
         for mut parcel in waited {
-            parcel.unpack(|record| self.take_in(now, record, common));
+            parcel.unpack(|record| self.take_in(now, record, Origin::Direct, common));
         }
-        for (epoch, parcel) in std::mem::take(&mut self.early) {
-            self.accept_parcel(now, epoch, parcel, common);
+        for (way, parcel) in std::mem::take(&mut self.early) {
+            self.accept_parcel(now, way, parcel, common);
         }
         self.judge_parked(now, common);
     }
@@ -74,35 +90,58 @@ impl Stream {
 
     pub(super) fn route_anew(&mut self, now: Time, mut batch: Box<Batch>, common: &mut Common) {
         self.let_go(&batch.predicted, batch.tickets.len() as u64, batch.record_bytes);
-        batch.dissolve(|record| self.take_in(now, record, common));
+        batch.dissolve(|record| self.take_in(now, record, Origin::HandedOver, common));
         common.pool.give(batch);
     }
 
-    pub(super) fn judge_parked(&mut self, now: Time, common: &mut Common) {
+    /// Judges by the newest map, also if it is not adopted yet.
+    fn judge_parked(&mut self, now: Time, common: &mut Common) {
         for Parked { mut batch, placement, stored, attempt } in std::mem::take(&mut self.parked) {
+            self.suspect(attempt.began, &batch, &stored);
+            let newest = self.order.as_ref().and_then(Order::newest);
+            let trusted = newest.is_none() && self.locate(&batch).is_some();
             let verdict = match placement {
-                Placement::Unknown => {
-                    self.suspect(attempt.began, &batch, &stored);
-                    judge_placement(&batch, &stored, self.router.known_shards())
-                }
+                Placement::Unknown => judge_placement(&batch, &stored, trusted, newest.or(self.router.known_shards())),
                 _ if planted(Mistake::MisplacedDelivered) => Placement::Right { stale_map: false },
                 _ => placement,
             };
             match verdict {
                 Placement::Right { .. } => {
+                    self.unpark(now, &batch);
                     batch.note_attempt(attempt);
                     self.settle(batch, None, common);
                 }
-                // It is not worth waiting for a map that knows: each record by itself is well placed anywhere.
-                Placement::Unknown if !self.distribution.managed || batch.tickets.len() == 1 => {
+                Placement::Unknown if !self.is_to_go_elsewhere(&batch, verdict, true) => {
                     self.map_wanted = true;
                     self.parked.push(Parked { batch, placement: verdict, stored, attempt });
                 }
                 Placement::Wrong | Placement::Unknown => {
-                    batch.note_attempt(misplaced(&attempt, ErrorCode::WrongShard, &stored));
-                    self.route_anew(now, batch, common);
+                    self.unpark(now, &batch);
+                    self.send_elsewhere(now, batch, &attempt, &stored, common);
                 }
             }
+        }
+    }
+
+    /// Sends the records of a misplaced aggregate again, each where it belongs now.
+    pub(super) fn send_elsewhere(
+        &mut self,
+        now: Time,
+        mut batch: Box<Batch>,
+        attempt: &Attempt,
+        stored: &Arc<str>,
+        common: &mut Common,
+    ) {
+        batch.note_attempt(misplaced(attempt, ErrorCode::WrongShard, stored));
+        // If its shard is what it was, they belong where they stood.
+        batch.not_before = now;
+        self.requeue(now, batch, common);
+    }
+
+    /// A batch is parked no more: in an ordered stream its shard may go on.
+    pub(super) fn unpark(&mut self, now: Time, batch: &Batch) {
+        if self.order.is_some() && !planted(Mistake::ParkedLetsPass) {
+            self.land(now, batch);
         }
     }
 
@@ -134,6 +173,11 @@ impl Stream {
                 self.fail(None, removed, &reason, common);
             });
         }
+    }
+
+    /// The stream may be another one by now: what is stored is not judged before the next map.
+    pub fn doubt(&mut self) {
+        self.doubted = self.router.known_shards().is_some();
     }
 
     /// The shards could not be listed this time.

@@ -36,9 +36,9 @@ impl Stream {
         request.batches
     }
 
-    /// Whether requests leave without a shard map.
-    pub fn is_unmapped(&self) -> bool {
-        self.router.has_stand_in()
+    /// The epoch of the map by which requests leave; 0 without one.
+    pub fn map_epoch(&self) -> u64 {
+        self.router.epoch()
     }
 
     /// Writes the body of a request.
@@ -55,7 +55,9 @@ impl Stream {
         };
         let mut encoder = RequestEncoder::new(wire, stream, capacity + 512);
         for batch in batches {
-            let hash = (!self.distribution.managed && !planted(Mistake::HashKeyUnsent)).then_some(batch.first_hash);
+            // Under a service that goes by none only an aggregate can lie wrong, if it has begun to go by them again.
+            let needless = self.distribution.managed && !batch.is_aggregate();
+            let hash = (!needless && !planted(Mistake::HashKeyUnsent)).then_some(batch.first_hash);
             if batch.is_aggregate() {
                 let [magic, keys, explicit, records] = batch.body.parts();
                 encoder.entry(
@@ -80,6 +82,12 @@ impl Stream {
                 return Drawn::All;
             };
             let size = front.size();
+            if self.order.is_some() && shard.in_flight > 0 && !planted(Mistake::OrderedTwoUnderWay) {
+                // Until that has landed.
+                shard.listed = false;
+                self.collector.shrank(shard.queued(), shard.queued_bytes());
+                return Drawn::All;
+            }
             if front.has_expired(now) {
                 self.expire_queued(now, index, common);
                 continue;

@@ -14,8 +14,10 @@ impl Stream {
         }
         self.collector.clear();
         let waiting = std::mem::take(self.router.waiting());
-        for mut parcel in std::mem::take(&mut self.early).into_iter().map(|(_, parcel)| parcel).chain(waiting) {
-            parcel.unpack(|record| self.take_in(now, record, common));
+        let ordered = self.order.iter_mut().flat_map(Order::parcels_mut).map(std::mem::take);
+        let early = std::mem::take(&mut self.early).into_iter().map(|(_, parcel)| parcel);
+        for mut parcel in early.chain(ordered).chain(waiting).collect::<Vec<_>>() {
+            parcel.unpack(|record| self.take_in(now, record, Origin::Direct, common));
         }
         for Parked { mut batch, stored, attempt, .. } in std::mem::take(&mut self.parked) {
             batch.note_attempt(misplaced(&attempt, ErrorCode::UnverifiedShard, &stored));
@@ -46,6 +48,7 @@ impl Stream {
         if let (Some(_), Some(id), Some(map)) = (self.backlog_max, shard, self.router.map())
             && let Some(index) = map.find(id)
             && let Some(Some(shard)) = self.shards.get_mut(index.index())
+            && Arc::ptr_eq(&shard.id, id)
             && !planted(Mistake::BacklogKept)
         {
             shard.held.remove(records, bytes);

@@ -29,6 +29,8 @@ pub struct Accepted {
     handle: Option<Handle<Arc<Settlement>>>,
     /// How it ended.
     pub outcome: Option<Result<Delivered, Failure>>,
+    /// When that was taken.
+    pub settled: Time,
     /// When it was first sent.
     pub first_sent: Option<Time>,
     /// When the first flush that began at once and covers it was called for.
@@ -195,6 +197,7 @@ impl Checker {
             arrival,
             handle: Some(handle),
             outcome: None,
+            settled: Time::NEVER,
             first_sent: None,
             flushed: None,
             owner,
@@ -274,6 +277,7 @@ impl Checker {
         let Some(handle) = &mut record.handle else { return true };
         let Poll::Ready(result) = handle.poll(&mut Context::from_waker(Waker::noop())) else { return false };
         record.handle = None;
+        record.settled = now;
         let refusal = |(settlement, _): &(Arc<Settlement>, u32)| {
             settlement.failure.as_ref().is_some_and(|(code, _)| *code == ErrorCode::Throttled)
         };

@@ -6,7 +6,7 @@
 //!
 //! From the steady moment on, a record that waits, or is put, is due after the sum of these, each taken at its worst: its
 //! linger; the longest backoff that the front of its shard, and then the record itself, may have drawn; the requests that
-//! all outstanding records fill, one after the other on one connection; and the time in which the shard's limiter, from
+//! all outstanding records fill, one after the other on one connection, or in ordered mode one for each; and the time in which the shard's limiter, from
 //! its least share up, grants what is outstanding for the shard. The last two count twice, for what has to be sent again
 //! under a newer map.
 //!
@@ -47,7 +47,7 @@ impl Drain {
         let shard_bytes = shard.1 + shard.0 * MEMBER_OVERHEAD;
         // Two requests in a row hold more than one can, or else they would be one.
         let full = records / config.collection_max_count + 2 * bytes / config.collection_max_size;
-        let full = if self.body_limited { records } else { full };
+        let full = if self.body_limited || config.ordered { records } else { full };
         let requests = full + 2 * shard_bytes / REQUEST_BYTES_PER_SHARD_MAX + 3;
         let network = self.round_trip * requests as u32;
         let tokens = self.grants(now, config, shard.0 + 1, shard_bytes + config.max_record_size);

@@ -276,7 +276,10 @@ impl World {
                 self.inspector.heard(now, core, usize::from(id.connection.0));
                 engine.handle_answer(now, id, parse_answer(status, None, header, &body));
             }
-            Input::Failure(id, failure) => engine.handle_failure(now, id, &failure),
+            Input::Failure(id, failure) => {
+                self.inspector.heard(now, core, usize::from(id.connection.0));
+                engine.handle_failure(now, id, &failure);
+            }
             Input::Map(stream, map) => {
                 self.trace.say(now, format_args!("core {core} has map {} of stream {stream}", map.epoch));
                 let first_put = self.checker.first_put.get(&stream);

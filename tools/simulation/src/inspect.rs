@@ -1,9 +1,10 @@
 //! The checker's eye on the wire: every request, as it leaves a core.
 //!
-//! Checks I8 to I12, I16 and E2. A shard's place is computed from the map that the sending core was last told, since what a core
+//! Checks I8 to I12, I16 and E2, and I24 with `order`. A shard's place is computed from the map that the sending core was last told, since what a core
 //! sends belongs to the shards of that map.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kpl::config::{Config, OuterPartitionKey, RateLimit, ShardMapPolicy};
@@ -12,9 +13,11 @@ use kpl::time::Time;
 
 use crate::checker::Checker;
 use crate::consumer::{self, md5_hash};
+use crate::order::UnderWay;
 use crate::pace::Pace;
 use crate::promise::Promise;
 use crate::source::number_of;
+use crate::transmission::members_of;
 use crate::wire::Entry;
 
 /// Bytes of one request that may go to one shard.
@@ -42,19 +45,40 @@ pub struct Departure {
     pub lateness: Option<Promise>,
     /// The hash keys of the shard that takes nothing, if the stream has one.
     pub dead: Option<(u128, u128)>,
-    /// Whether it leaves without a shard map.
-    pub is_unmapped: bool,
+    /// The epoch of the map that it leaves by, 0 without one.
+    pub map_epoch: u64,
 }
 
-/// First hash key, id and owner of each shard, ascending.
-type Shards = Vec<(u128, String, usize)>;
+impl Departure {
+    fn is_unmapped(&self) -> bool {
+        self.map_epoch == 0
+    }
+}
+
+/// A map that a core was told.
+struct Told {
+    epoch: u64,
+    /// First hash key, id and owner of each shard, ascending.
+    shards: Vec<(u128, Arc<str>, usize)>,
+    /// The ranges of those that the core owns, by id.
+    own: BTreeMap<Arc<str>, (u128, u128)>,
+}
+
+impl Told {
+    fn new(core: usize, map: &ShardMap) -> Told {
+        let shards = map.shards().iter().map(|shard| (shard.range.0.0, Arc::clone(&shard.id), shard.owner.index()));
+        let own = map.shards().iter().filter(|shard| shard.owner.index() == core);
+        let own = own.map(|shard| (Arc::clone(&shard.id), (shard.range.0.0, shard.range.1.0)));
+        Told { epoch: map.epoch, shards: shards.collect(), own: own.collect() }
+    }
+}
 
 /// A request under way.
 struct Sent {
     stream: usize,
     began: Time,
     /// The shard of each record.
-    shards: Vec<String>,
+    shards: Vec<Arc<str>>,
     /// Places of those that were throttled.
     throttled: Vec<usize>,
 }
@@ -62,44 +86,52 @@ struct Sent {
 /// What the wire's watcher remembers.
 #[derive(Default)]
 pub struct Inspector {
-    /// By core and stream: first hash keys, ids and owners of the newest map that it was told.
-    maps: BTreeMap<(usize, usize), Shards>,
-    epochs: BTreeMap<(usize, usize), u64>,
+    /// By core and stream: the map that it is known to send by, and those that it was told since.
+    maps: BTreeMap<(usize, usize), VecDeque<Told>>,
     /// Streams of which some core was told a second map: the order of puts is no longer promised there.
     changed: BTreeSet<usize>,
     /// By core, stream and shard.
-    paces: BTreeMap<(usize, usize, String), Pace>,
+    paces: BTreeMap<(usize, usize, Arc<str>), Pace>,
     /// By core and connection.
     sent: BTreeMap<(usize, usize), Sent>,
     /// By submitter, stream and shard: the last record that was sent first.
-    last_first: BTreeMap<(usize, usize, String), u64>,
+    last_first: BTreeMap<(usize, usize, Arc<str>), u64>,
     /// By submitter and shard: the last record of the request at hand.
-    last_here: BTreeMap<(usize, String), u64>,
+    last_here: BTreeMap<(usize, Arc<str>), u64>,
+    /// Of ordered streams.
+    under_way: UnderWay,
 }
 
 impl Inspector {
     /// A core is told a map, after it may have done without one (`stood_in`).
     pub fn map(&mut self, core: usize, stream: usize, map: &ShardMap, stood_in: bool) {
-        let epoch = self.epochs.entry((core, stream)).or_default();
-        if map.epoch <= *epoch {
+        let told = self.maps.entry((core, stream)).or_default();
+        if told.back().is_some_and(|told| map.epoch <= told.epoch) {
             return;
         }
-        *epoch = map.epoch;
+        told.push_back(Told::new(core, map));
         if map.epoch > 1 || stood_in {
             // Even if it is this core's first: others had an older one, and have routed by it.
             self.changed.insert(stream);
         }
-        let shards = map.shards().iter();
-        let shards = shards.map(|shard| (shard.range.0.0, shard.id.to_string(), shard.owner.index())).collect();
-        let old = self.maps.insert((core, stream), shards);
-        let new = &self.maps[&(core, stream)];
-        if let Some(old) = &old {
-            // A shard that a core does not keep gets a new limiter.
-            let kept = |id: &str| {
-                let own = |shards: &Shards| shards.iter().any(|shard| shard.1 == id && shard.2 == core);
-                own(old) && own(new)
-            };
+    }
+
+    /// A core sends by the map of an epoch: it has adopted those before it, one after the other.
+    fn sends_by(&mut self, departure: &Departure, ordered: bool, checker: &mut Checker) {
+        let (core, stream, epoch) = (departure.core, departure.stream, departure.map_epoch);
+        let Some(told) = self.maps.get_mut(&(core, stream)) else { return };
+        let newest = told.back().map_or(0, |told| told.epoch);
+        // In ordered mode a map waits for its turn.
+        checker.holds(Promise::E2, epoch == newest || ordered, || {
+            format!("core {core} sends by map {epoch} of stream {stream}, though it has map {newest}")
+        });
+        while let [old, new, ..] = told.make_contiguous()
+            && old.epoch < epoch
+        {
+            // A shard that a core does not keep, range and all, gets a new limiter.
+            let kept = |id: &Arc<str>| old.own.get(id).is_some_and(|range| new.own.get(id) == Some(range));
             self.paces.retain(|(at, of, id), _| (*at, *of) != (core, stream) || kept(id));
+            told.pop_front();
         }
     }
 
@@ -107,23 +139,28 @@ impl Inspector {
     pub fn request(&mut self, departure: &Departure, entries: &[Entry], checker: &mut Checker) {
         let config = checker.configs[departure.stream].clone();
         check_size(&config, entries, checker);
-        let mut per_shard: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+        let mut per_shard: BTreeMap<Arc<str>, (usize, usize)> = BTreeMap::new();
         self.check_unmapped(departure, &config, checker);
+        self.sends_by(departure, config.ordered, checker);
         self.last_here.clear();
         let mut shards = Vec::new();
         for entry in entries {
             let size = entry.data.len() + entry.key.len();
             let hash = entry.explicit.unwrap_or_else(|| md5_hash(&entry.key));
             let Some(shard) = self.shard_of(departure, hash, checker) else { return };
-            shards.push(shard.clone());
-            let sum = per_shard.entry(shard.clone()).or_default();
+            shards.push(Arc::clone(&shard));
+            let sum = per_shard.entry(Arc::clone(&shard)).or_default();
             (sum.0, sum.1) = (sum.0 + 1, sum.1 + size);
             let alone = sum.0 == 1;
             checker.holds(Promise::I8, alone || sum.1 <= SHARD_BYTES_MAX, || {
                 format!("{} bytes of one request go to {shard}", sum.1)
             });
-            if !departure.is_unmapped {
+            if !departure.is_unmapped() {
                 self.take_tokens(departure, &config, &shard, size, checker);
+            }
+            if config.ordered {
+                let numbers = members_of(entry, config.aggregation_enabled);
+                self.under_way.leaves(departure, &shard, numbers.into_iter().flatten(), checker);
             }
             self.members(departure, &config, entry, &shard, checker);
         }
@@ -133,11 +170,11 @@ impl Inspector {
 
     /// E2: without a map a core sends only if it may, and has waited as long as it is to.
     fn check_unmapped(&mut self, departure: &Departure, config: &Config, checker: &mut Checker) {
-        if !departure.is_unmapped {
+        if !departure.is_unmapped() {
             return;
         }
         let (core, stream, now) = (departure.core, departure.stream, departure.now);
-        let mapped = self.maps.contains_key(&(core, stream));
+        let mapped = self.maps.contains_key(&(core, stream)) && !config.ordered;
         let first_put = checker.first_put.get(&stream).copied().unwrap_or(Time::NEVER);
         let allowed = match config.shard_map {
             ShardMapPolicy::Degrade { after } => first_put + after <= now,
@@ -150,25 +187,36 @@ impl Inspector {
     }
 
     /// The shard that a core sends a hash key to, by the map that it was told; without one, a range that it serves.
-    fn shard_of(&mut self, departure: &Departure, hash: u128, checker: &mut Checker) -> Option<String> {
+    fn shard_of(&self, departure: &Departure, hash: u128, checker: &mut Checker) -> Option<Arc<str>> {
         let (core, stream) = (departure.core, departure.stream);
-        if departure.is_unmapped {
-            return Some(format!("range {} of core {core}", range_of(hash)));
+        if departure.is_unmapped() {
+            return Some(format!("range {} of core {core}", range_of(hash)).into());
         }
-        let Some(shards) = self.maps.get(&(core, stream)) else {
-            checker.breaks(Promise::E2, "a record is sent as by a map before any".to_owned());
+        let told = self.maps.get(&(core, stream)).and_then(VecDeque::front);
+        let Some(Told { shards, .. }) = told.filter(|told| told.epoch == departure.map_epoch) else {
+            checker.breaks(
+                Promise::E2,
+                format!("core {core} sends by a map that it was not told, {}", departure.map_epoch),
+            );
             return None;
         };
         let (_, shard, owner) = &shards[shards.partition_point(|shard| shard.0 <= hash) - 1];
-        let (shard, owner) = (shard.clone(), *owner);
+        let owner = *owner;
         checker.holds(Promise::E2, owner == core, || format!("core {core} sends to {shard}, which core {owner} owns"));
-        Some(shard)
+        Some(Arc::clone(shard))
     }
 
     /// I9: no more than its pace allows.
-    fn take_tokens(&mut self, departure: &Departure, config: &Config, shard: &str, size: usize, checker: &mut Checker) {
+    fn take_tokens(
+        &mut self,
+        departure: &Departure,
+        config: &Config,
+        shard: &Arc<str>,
+        size: usize,
+        checker: &mut Checker,
+    ) {
         let RateLimit::Percent(percent) = config.rate_limit else { return };
-        let key = (departure.core, departure.stream, shard.to_owned());
+        let key = (departure.core, departure.stream, Arc::clone(shard));
         let pace = self.paces.entry(key).or_insert_with(|| Pace::new(departure.now, percent));
         let taken = pace.take(departure.now, size);
         checker.holds(Promise::I9, taken.is_ok(), || {
@@ -184,8 +232,9 @@ impl Inspector {
         }
     }
 
-    /// A core hears that answer now.
+    /// A core hears how the request on a connection has ended.
     pub fn heard(&mut self, now: Time, core: usize, connection: usize) {
+        self.under_way.ended(core, connection);
         let Some(sent) = self.sent.remove(&(core, connection)) else { return };
         for place in sent.throttled {
             if let Some(pace) = self.paces.get_mut(&(core, sent.stream, sent.shards[place].clone())) {
@@ -194,11 +243,18 @@ impl Inspector {
         }
     }
 
-    fn members(&mut self, departure: &Departure, config: &Config, entry: &Entry, shard: &str, checker: &mut Checker) {
+    fn members(
+        &mut self,
+        departure: &Departure,
+        config: &Config,
+        entry: &Entry,
+        shard: &Arc<str>,
+        checker: &mut Checker,
+    ) {
         let hash = entry.explicit.unwrap_or_else(|| md5_hash(&entry.key));
         let dead = departure.dead.is_some_and(|(first, last)| {
             // Without a map a core cannot tell the dead shard's records from others of their range.
-            let alike = |of: u128| if departure.is_unmapped { range_of(of) } else { of };
+            let alike = |of: u128| if departure.is_unmapped() { range_of(of) } else { of };
             alike(first) <= alike(hash) && alike(hash) <= alike(last)
         });
         let Some(members) = consumer::members(&entry.data) else {
@@ -221,7 +277,7 @@ impl Inspector {
             OuterPartitionKey::FirstMember => members[0].key,
         };
         checker.holds(Promise::I8, entry.key == outer, || format!("an aggregate has the key {:?}", entry.key));
-        checker.holds(Promise::E2, count == 1 || !departure.is_unmapped, || {
+        checker.holds(Promise::E2, count == 1 || !departure.is_unmapped(), || {
             format!("an aggregate of {count} members is sent without a map")
         });
         for member in members {
@@ -234,7 +290,7 @@ impl Inspector {
         at: &Departure,
         config: &Config,
         (key, data): (&str, &[u8]),
-        (shard, dead): (&str, bool),
+        (shard, dead): (&Arc<str>, bool),
         checker: &mut Checker,
     ) {
         let now = at.now;
@@ -256,7 +312,7 @@ impl Inspector {
         });
         let ordered = !self.changed.contains(&at.stream);
         if ordered {
-            let last = self.last_here.insert((submitter, shard.to_owned()), number);
+            let last = self.last_here.insert((submitter, Arc::clone(shard)), number);
             checker.holds(Promise::I11, last.is_none_or(|last| last < number), || {
                 format!("record {number} of submitter {submitter} is behind {last:?} in one request to {shard}")
             });
@@ -265,7 +321,7 @@ impl Inspector {
             return;
         }
         if ordered {
-            let last = self.last_first.insert((submitter, at.stream, shard.to_owned()), number);
+            let last = self.last_first.insert((submitter, at.stream, Arc::clone(shard)), number);
             checker.holds(Promise::I11, last.is_none_or(|last| last < number), || {
                 format!("record {number} of submitter {submitter} is sent to {shard} after {last:?}")
             });
@@ -274,8 +330,8 @@ impl Inspector {
         // A flush skips the linger.
         let deadline = flushed.map_or(deadline, |flushed| deadline.min(flushed + FLUSH));
         let (busy, full) = at.busy;
-        // A shard that takes nothing holds its own records up, and nobody else's.
-        if let Some(promise) = at.lateness.filter(|_| !dead)
+        // A shard that takes nothing holds its own records up, and nobody else's; in ordered mode what is under way does.
+        if let Some(promise) = at.lateness.filter(|_| !dead && !config.ordered)
             && config.rate_limit == RateLimit::Off
             && full + WIDEN < deadline
         {

@@ -30,6 +30,7 @@ use crate::profile::Profile;
 use crate::promise::Promise;
 use crate::refusal::Refusals;
 use crate::report::Report;
+use crate::resharding::Rescaling;
 use crate::rng::Rng;
 use crate::scenario::{SETTLED_IN, Scenario};
 use crate::signer::Signer;
@@ -55,6 +56,12 @@ pub enum Event {
     Flush(usize),
     /// A stream is resharded.
     Reshard(usize),
+    /// UpdateShardCount goes on.
+    Rescale(Rescaling),
+    /// A stream is deleted.
+    DeleteStream(usize),
+    /// A stream that was deleted is created again.
+    CreateAgain(usize),
     /// Nothing more is put, everything is flushed, for so long.
     Close(Duration),
     /// Everything is settled.
@@ -113,6 +120,16 @@ pub struct Listing {
     pub failures: u32,
     /// The latest map.
     pub map: Option<Arc<ShardMap>>,
+    /// Lists in a row that were wanted and told nothing new, and from when on another is made if it is wanted.
+    pub vain: u32,
+    /// See `vain`.
+    pub heed_at: Time,
+    /// By core: when it is told the latest map that is on its way.
+    pub told: Vec<Time>,
+    /// How often cores have wanted a map.
+    pub wanted: u64,
+    /// How often the shards were listed.
+    pub made: u64,
 }
 
 /// Everything.
@@ -201,7 +218,11 @@ impl World {
             submitters,
             requests: Vec::new(),
             streams,
-            listings: plan.streams.iter().map(|_| Listing::default()).collect(),
+            listings: plan
+                .streams
+                .iter()
+                .map(|_| Listing { told: vec![Time::ZERO; cores], ..Listing::default() })
+                .collect(),
             signer: Signer::new(cores),
             refusals: Refusals::default(),
             inspector: Inspector::default(),
@@ -278,6 +299,10 @@ impl World {
             let stream = self.rng.index(self.streams.len());
             self.schedule(at, Event::Reshard(stream));
         }
+        for (stream, begin, end) in self.plan.recreations.clone() {
+            self.schedule(begin, Event::DeleteStream(stream));
+            self.schedule(end, Event::CreateAgain(stream));
+        }
         for (stream, begin, end) in self.plan.autos.clone() {
             self.schedule(begin, Event::Distribute(stream, true));
             self.schedule(end, Event::Distribute(stream, false));
@@ -310,6 +335,9 @@ impl World {
             Event::List(stream) => self.list(stream),
             Event::Flush(stream) => self.flush(stream),
             Event::Reshard(stream) => self.reshard(stream),
+            Event::Rescale(rescaling) => self.rescale(rescaling),
+            Event::DeleteStream(stream) => self.delete_stream(stream),
+            Event::CreateAgain(stream) => self.create_again(stream),
             Event::Close(timeout) => self.close(timeout),
             Event::CloseNow => self.close_now(false),
             Event::OpenSubmitter(submitter) => self.open_submitter(submitter),
