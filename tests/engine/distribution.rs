@@ -253,13 +253,13 @@ fn aggregate() -> Vec<u8> {
 fn an_ordered_stream_is_refused_until_hash_keys_decide_again() {
     let mut driven = Driven::new(&Config { ordered: true, ..config() }, SHARDS);
     let (mut open, mut under_way) = (put(&mut driven, 0), put(&mut driven, 1));
-    let transmit = send(&mut driven);
+    let (transmit, _) = send_later(&mut driven);
     assert!(transmit.kinesis_records >= 1);
     let mut later = put(&mut driven, 2);
     manage(&mut driven, 2);
     refuse_records(&mut driven, &transmit, "InternalFailure");
     let mut new = put(&mut driven, 0);
-    driven.remap(1, SHARDS);
+    driven.core.turn(driven.now);
     for handle in [&mut open, &mut under_way, &mut later, &mut new] {
         let failure = end(handle).expect_err("no order can be kept");
         assert_eq!(*failure.code(), ErrorCode::StreamUnavailable);
