@@ -253,21 +253,22 @@ fn aggregate() -> Vec<u8> {
 fn an_ordered_stream_is_refused_until_hash_keys_decide_again() {
     let mut driven = Driven::new(&Config { ordered: true, ..config() }, SHARDS);
     let (mut open, mut under_way) = (put(&mut driven, 0), put(&mut driven, 1));
-    let (transmit, _) = send_later(&mut driven);
+    let transmit = send(&mut driven);
     assert!(transmit.kinesis_records >= 1);
     let mut later = put(&mut driven, 2);
     manage(&mut driven, 2);
     refuse_records(&mut driven, &transmit, "InternalFailure");
     let mut new = put(&mut driven, 0);
-    driven.core.turn(driven.now);
+    driven.remap(1, SHARDS);
     for handle in [&mut open, &mut under_way, &mut later, &mut new] {
         let failure = end(handle).expect_err("no order can be kept");
         assert_eq!(*failure.code(), ErrorCode::StreamUnavailable);
         assert!(failure.message().contains("`ordered`") && failure.message().contains("AUTO"), "{failure}");
     }
     driven.remap(3, SHARDS);
+    assert!(driven.turn().is_none(), "the map before has its end first");
     let mut again = put(&mut driven, 0);
-    let (transmit, _) = send_later(&mut driven);
+    let transmit = send(&mut driven);
     store(&mut driven, &transmit);
     assert!(end(&mut again).is_ok());
 }

@@ -3,13 +3,13 @@
 
 use std::collections::HashMap;
 
-use endpoint::Endpoint;
+use endpoint::{Endpoint, EndpointConfig};
 use kpl::outcome::AttemptResult;
 use kpl::{Delivered, Outcome, Producer, RateLimit, Record, StreamOptions};
 use serde_json::{Value, json};
 
 use super::reader::{UserRecord, hash_of, location, ranges, read_resharded};
-use super::world::{bounded, builder, close, delivered, emulator, flushed, ms};
+use super::world::{bounded, builder, close, delivered, emulator, flushed, ms, start};
 
 const STREAM: &str = "orders";
 const KEYS: usize = 40;
@@ -165,6 +165,25 @@ fn in_ordered_mode_nothing_overtakes_over_splits_and_merges() {
 fn in_ordered_mode_nothing_overtakes_when_shards_go_from_core_to_core() {
     use Operation::{Count, Merge, Split};
     go_through(2, true, 4, &[Merge, Merge, Split, Merge, Count(4), Count(2)]);
+}
+
+#[test]
+fn the_ten_thousand_shards_of_a_stream_are_listed_page_by_page() {
+    const SHARDS: u32 = 10_000;
+    let endpoint = start(&[], EndpointConfig::sink(SHARDS));
+    let producer = builder(&endpoint.url()).cores(2).rate_limit(RateLimit::Off).build().expect("a producer");
+    let stream = producer.stream(STREAM).expect("a stream");
+    bounded(stream.ready()).expect("its shards are known");
+    let mut submitter = producer.submitter().expect("a submitter");
+    let keys: Vec<String> = (0..500).map(|number| format!("key-{number}")).collect();
+    let outcomes: Vec<Outcome> =
+        keys.iter().map(|key| submitter.put(&stream, Record::new(key, b"data")).expect("a put")).collect();
+    flushed(producer.flush());
+    for (key, outcome) in keys.iter().zip(outcomes) {
+        let shard = hash_of(key) / (u128::MAX / u128::from(SHARDS));
+        assert_eq!(delivered(outcome).shard_id(), format!("shardId-{:012}", shard.min(u128::from(SHARDS) - 1)));
+    }
+    close(&producer);
 }
 
 #[test]

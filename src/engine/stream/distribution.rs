@@ -110,21 +110,11 @@ impl Stream {
         }
     }
 
-    /// Whether a batch is to be sent again at once that lies like this: where hash keys decide, only if it is wrong and was
-    /// sent by an older map. Where the service does, no map to come makes it right, and it is not worth waiting for one
-    /// that knows its shard, unless it has one member, which would be sent as it was.
-    pub(super) fn is_to_go_elsewhere(&self, batch: &Batch, placement: Placement, is_current: bool) -> bool {
-        match placement {
-            Placement::Right { .. } => false,
-            Placement::Wrong => !is_current || self.distribution.managed,
-            Placement::Unknown => self.distribution.managed && batch.tickets.len() > 1,
-        }
-    }
-
     /// A Kinesis record of a request that began then was stored in `stored`: looks whether its hash key led it there.
     pub(super) fn suspect(&mut self, began: Time, batch: &Batch, stored: &str) {
-        let asks = self.config.record_distribution == RecordDistribution::Detect && !self.distribution.managed;
-        if !asks
+        let detects = self.config.record_distribution == RecordDistribution::Detect && !self.distribution.managed;
+        // A stream that was made anew has shards of the same ids and other ranges.
+        if !detects
             || self.doubted
             || batch.predicted.as_deref() == Some(stored)
             || began < self.distribution.unmanaged_since

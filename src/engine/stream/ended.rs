@@ -75,6 +75,11 @@ impl Stream {
             true => Placement::Unknown,
             false => judge_placement(&batch, &shard_id, is_current, self.router.known_shards()),
         };
+        let at_once = match placement {
+            Placement::Right { .. } => false,
+            Placement::Wrong => self.distribution.managed || !is_current,
+            Placement::Unknown => self.distribution.managed && batch.tickets.len() > 1,
+        };
         match placement {
             Placement::Right { stale_map } => {
                 self.land(now, &batch);
@@ -82,8 +87,9 @@ impl Stream {
                 batch.note_attempt(attempt);
                 self.settle(batch, None, common);
             }
-            // By a newer map than that by which it was sent; or there is no better place to wait for.
-            placement if self.is_to_go_elsewhere(&batch, placement, is_current) => {
+            // By a newer map than that by which it was sent. Where the service places by chance no map tells more, and each
+            // record by itself is well placed anywhere.
+            Placement::Wrong | Placement::Unknown if at_once => {
                 self.land(now, &batch);
                 self.send_elsewhere(now, batch, &attempt, &shard_id, common);
             }

@@ -12,7 +12,10 @@ impl Stream {
             None => Some(map),
         };
         match due {
-            Some(map) => self.change_to(now, map, common),
+            Some(map) => {
+                self.change_to(now, map, common);
+                self.change_over(now, common);
+            }
             // What is parked may be what the changeover waits for.
             None => self.judge_parked(now, common),
         }
@@ -97,7 +100,9 @@ impl Stream {
     /// Judges by the newest map, also if it is not adopted yet.
     fn judge_parked(&mut self, now: Time, common: &mut Common) {
         for Parked { mut batch, placement, stored, attempt } in std::mem::take(&mut self.parked) {
-            self.suspect(attempt.began, &batch, &stored);
+            if placement == Placement::Unknown {
+                self.suspect(attempt.began, &batch, &stored);
+            }
             let newest = self.order.as_ref().and_then(Order::newest);
             let trusted = newest.is_none() && self.locate(&batch).is_some();
             let verdict = match placement {
@@ -111,7 +116,8 @@ impl Stream {
                     batch.note_attempt(attempt);
                     self.settle(batch, None, common);
                 }
-                Placement::Unknown if !self.is_to_go_elsewhere(&batch, verdict, true) => {
+                // It is not worth waiting for a map that knows: each record by itself is well placed anywhere.
+                Placement::Unknown if !self.distribution.managed || batch.tickets.len() == 1 => {
                     self.map_wanted = true;
                     self.parked.push(Parked { batch, placement: verdict, stored, attempt });
                 }
@@ -133,8 +139,10 @@ impl Stream {
         common: &mut Common,
     ) {
         batch.note_attempt(misplaced(attempt, ErrorCode::WrongShard, stored));
-        // If its shard is what it was, they belong where they stood.
-        batch.not_before = now;
+        // If its shard is what it was, they belong where they stood. By chance it fits at one time or another.
+        let tries = batch.attempts.len();
+        let wait = self.distribution.managed.then(|| common.chance.jitter().backoff(tries, &self.config));
+        batch.not_before = now + wait.unwrap_or_default();
         self.requeue(now, batch, common);
     }
 

@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use kpl::config::RecordDistribution;
+use kpl::time::Time;
 
 use crate::rng::Rng;
 use crate::scenario::Scenario;
@@ -43,9 +44,15 @@ pub struct Known {
 /// After so long an AUTO stream is looked at again. In the shipped producer that is the map's refresh.
 const REFRESH: Duration = Duration::from_secs(5);
 
+/// Seeds of 10 000 with a long time of AUTO, where nobody judges lateness.
+const LONG: u32 = 1500;
+
 /// Draws who may describe streams, and how each is configured. Its draws come last, so that they change no others.
 pub fn draw(plan: &mut Scenario, rng: &mut Rng) {
     use RecordDistribution::{Auto, Detect, UserKey};
+    if !plan.judges_lateness() && !plan.dead_shard && rng.chance(LONG) {
+        draw_long(plan, rng);
+    }
     plan.describes = rng.pick(&[Describes::Always, Describes::Always, Describes::Sometimes, Describes::Never]);
     // Where it is Auto nobody can tell a shard's part from outside.
     let told_apart = plan.dead_shard || plan.config.shard_backlog_max.is_some();
@@ -56,6 +63,16 @@ pub fn draw(plan: &mut Scenario, rng: &mut Rng) {
         stream.config.record_distribution =
             if apart || (drawn == Auto && !auto && rng.chance(5000)) { Detect } else { drawn };
     }
+}
+
+/// A time of AUTO that lasts, of a stream that has no order to keep.
+fn draw_long(plan: &mut Scenario, rng: &mut Rng) {
+    let unordered = plan.streams.iter().position(|stream| !stream.config.ordered);
+    let puts = plan.submitters.iter().map(|submitter| submitter.puts).max().unwrap_or(0) as u64;
+    let span_us = plan.pause_us / 2 * puts / (plan.burst / 2 + 1) + 100_000;
+    let begin = Time::ZERO + rng.micros(0, span_us);
+    let end = begin + rng.micros(span_us / 4, span_us * 2);
+    plan.autos.extend(unordered.map(|stream| (stream, begin, end)));
 }
 
 impl World {

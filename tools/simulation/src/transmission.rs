@@ -193,7 +193,8 @@ impl World {
         let throttled = throttled_places(&request.fate, &told, request.entries.len());
         let plain = matches!(request.fate.fault, None | Some(Kind::Slow)) && request.auto && self.closed.is_none();
         // Who was told that there is no stream takes no shard for the same.
-        let plain = plain && self.faults.counts[Kind::NotFound as usize] == 0;
+        let gone = [Kind::NotFound, Kind::StreamGone].map(|kind| self.faults.counts[kind as usize]);
+        let plain = plain && gone == [0, 0];
         let evidence = if plain { evidence(&request.entries, &told) } else { Vec::new() };
         self.inspector.answered(core, usize::from(id.connection.0), throttled, evidence);
         let end = end_of(&request.fate, wire, (told, &poisoned), &mut self.faults);
