@@ -1,13 +1,13 @@
 //! The checker's eye on the wire: every request, as it leaves a core.
 //!
-//! Checks I8 to I12, I16 and E2, and I24 with `order`. A shard's place is computed from the map that the sending core was last told, since what a core
+//! Checks I8 to I12, I16, A1, A2 and E2, and I24 with `order`. A shard's place is computed from the map that the sending core was last told, since what a core
 //! sends belongs to the shards of that map.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kpl::config::{Config, OuterPartitionKey, RateLimit, ShardMapPolicy};
+use kpl::config::{Config, OuterPartitionKey, RateLimit, RecordDistribution, ShardMapPolicy};
 use kpl::engine::ShardMap;
 use kpl::time::Time;
 
@@ -62,14 +62,31 @@ struct Told {
     shards: Vec<(u128, Arc<str>, usize)>,
     /// The ranges of those that the core owns, by id.
     own: BTreeMap<Arc<str>, (u128, u128)>,
+    /// Whether the core goes by it that the service distributes the records, and how often that has changed until then.
+    managed: bool,
+    /// See `managed`.
+    changes: u64,
+    /// What all shards together are called, as long as that does not change.
+    all: Arc<str>,
 }
 
 impl Told {
-    fn new(core: usize, map: &ShardMap) -> Told {
+    /// `before` is the one that the core was told before.
+    fn new(core: usize, map: &ShardMap, managed: bool, before: Option<&Told>) -> Told {
+        let (was, changes) = before.map_or((false, 0), |before| (before.managed, before.changes));
+        let changes = changes + u64::from(was != managed);
         let shards = map.shards().iter().map(|shard| (shard.range.0.0, Arc::clone(&shard.id), shard.owner.index()));
         let own = map.shards().iter().filter(|shard| shard.owner.index() == core);
         let own = own.map(|shard| (Arc::clone(&shard.id), (shard.range.0.0, shard.range.1.0)));
-        Told { epoch: map.epoch, shards: shards.collect(), own: own.collect() }
+        let all = format!("all shards, change {changes}").into();
+        Told { epoch: map.epoch, shards: shards.collect(), own: own.collect(), managed, changes, all }
+    }
+
+    /// Whether a hash key is outside of the range of an open shard.
+    fn excludes(&self, id: &str, hash: u128) -> bool {
+        let Some(place) = self.shards.iter().position(|shard| *shard.1 == *id) else { return false };
+        let next = self.shards.get(place + 1).map_or(u128::MAX, |next| next.0 - 1);
+        !(self.shards[place].0..=next).contains(&hash)
     }
 }
 
@@ -81,11 +98,16 @@ struct Sent {
     shards: Vec<Arc<str>>,
     /// Places of those that were throttled.
     throttled: Vec<usize>,
+    /// How often it had changed who distributes the records.
+    changes: u64,
+    /// Shards in which the service has stored something, and the hash keys by which it was sent.
+    stored: Vec<(Arc<str>, u128)>,
 }
 
 /// What the wire's watcher remembers.
 #[derive(Default)]
 pub struct Inspector {
+    cores: u16,
     /// By core and stream: the map that it is known to send by, and those that it was told since.
     maps: BTreeMap<(usize, usize), VecDeque<Told>>,
     /// Streams of which some core was told a second map: the order of puts is no longer promised there.
@@ -100,17 +122,37 @@ pub struct Inspector {
     last_here: BTreeMap<(usize, Arc<str>), u64>,
     /// Of ordered streams.
     under_way: UnderWay,
+    /// Core and stream: who has seen this moment that the service stores records elsewhere than by hash key.
+    evident: BTreeSet<(usize, usize)>,
 }
 
 impl Inspector {
+    /// The watcher of a producer of so many cores.
+    pub fn new(cores: u16) -> Inspector {
+        Inspector { cores, ..Inspector::default() }
+    }
+
     /// A core is told a map, after it may have done without one (`stood_in`).
-    pub fn map(&mut self, core: usize, stream: usize, map: &ShardMap, stood_in: bool) {
+    pub fn map(&mut self, now: Time, (core, stream): (usize, usize), map: &ShardMap, stood_in: bool, config: &Config) {
         let told = self.maps.entry((core, stream)).or_default();
         if told.back().is_some_and(|told| map.epoch <= told.epoch) {
             return;
         }
-        told.push_back(Told::new(core, map));
-        if map.epoch > 1 || stood_in {
+        let managed = match config.record_distribution {
+            RecordDistribution::Detect => map.is_service_managed(),
+            RecordDistribution::UserKey => false,
+            RecordDistribution::Auto => true,
+        };
+        told.push_back(Told::new(core, map, managed, told.back()));
+        if managed {
+            self.evident.remove(&(core, stream));
+            let all = told.back().map(|told| Arc::clone(&told.all));
+            let pace = all.and_then(|all| self.paces.get_mut(&(core, stream, all)));
+            if let (Some(pace), RateLimit::Percent(percent)) = (pace, config.rate_limit) {
+                pace.reshape(now, percent, (map.len(), self.cores));
+            }
+        }
+        if map.epoch > 1 || stood_in || managed {
             // Even if it is this core's first: others had an older one, and have routed by it.
             self.changed.insert(stream);
         }
@@ -129,7 +171,10 @@ impl Inspector {
             && old.epoch < epoch
         {
             // A shard that a core does not keep, range and all, gets a new limiter.
-            let kept = |id: &Arc<str>| old.own.get(id).is_some_and(|range| new.own.get(id) == Some(range));
+            let kept = |id: &Arc<str>| {
+                (*id == old.all && *id == new.all)
+                    || (!new.managed && old.own.get(id).is_some_and(|range| new.own.get(id) == Some(range)))
+            };
             self.paces.retain(|(at, of, id), _| (*at, *of) != (core, stream) || kept(id));
             told.pop_front();
         }
@@ -143,6 +188,13 @@ impl Inspector {
         self.check_unmapped(departure, &config, checker);
         self.sends_by(departure, config.ordered, checker);
         self.last_here.clear();
+        let front = self.maps.get(&(departure.core, departure.stream)).and_then(VecDeque::front);
+        let front = front.filter(|_| !departure.is_unmapped());
+        let changes = front.map_or(0, |told| told.changes);
+        let managed = config.record_distribution == RecordDistribution::Auto || front.is_some_and(|told| told.managed);
+        if managed {
+            self.changed.insert(departure.stream);
+        }
         let mut shards = Vec::new();
         for entry in entries {
             let size = entry.data.len() + entry.key.len();
@@ -151,7 +203,10 @@ impl Inspector {
             shards.push(Arc::clone(&shard));
             let sum = per_shard.entry(Arc::clone(&shard)).or_default();
             (sum.0, sum.1) = (sum.0 + 1, sum.1 + size);
-            let alone = sum.0 == 1;
+            let alone = sum.0 == 1 || managed;
+            if managed {
+                check_managed(&config, entry, checker);
+            }
             checker.holds(Promise::I8, alone || sum.1 <= SHARD_BYTES_MAX, || {
                 format!("{} bytes of one request go to {shard}", sum.1)
             });
@@ -164,7 +219,8 @@ impl Inspector {
             }
             self.members(departure, &config, entry, &shard, checker);
         }
-        let sent = Sent { stream: departure.stream, began: departure.now, shards, throttled: Vec::new() };
+        let (began, throttled, stored) = (departure.now, Vec::new(), Vec::new());
+        let sent = Sent { stream: departure.stream, began, shards, throttled, changes, stored };
         self.sent.insert((departure.core, departure.connection), sent);
     }
 
@@ -193,13 +249,17 @@ impl Inspector {
             return Some(format!("range {} of core {core}", range_of(hash)).into());
         }
         let told = self.maps.get(&(core, stream)).and_then(VecDeque::front);
-        let Some(Told { shards, .. }) = told.filter(|told| told.epoch == departure.map_epoch) else {
+        let Some(told) = told.filter(|told| told.epoch == departure.map_epoch) else {
             checker.breaks(
                 Promise::E2,
                 format!("core {core} sends by a map that it was not told, {}", departure.map_epoch),
             );
             return None;
         };
+        if told.managed {
+            return Some(Arc::clone(&told.all));
+        }
+        let shards = &told.shards;
         let (_, shard, owner) = &shards[shards.partition_point(|shard| shard.0 <= hash) - 1];
         let owner = *owner;
         checker.holds(Promise::E2, owner == core, || format!("core {core} sends to {shard}, which core {owner} owns"));
@@ -217,7 +277,12 @@ impl Inspector {
     ) {
         let RateLimit::Percent(percent) = config.rate_limit else { return };
         let key = (departure.core, departure.stream, Arc::clone(shard));
-        let pace = self.paces.entry(key).or_insert_with(|| Pace::new(departure.now, percent));
+        let told = self.maps.get(&(departure.core, departure.stream)).and_then(VecDeque::front);
+        let shape = told.filter(|told| told.managed).map(|told| (told.shards.len(), self.cores));
+        let pace = self.paces.entry(key).or_insert_with(|| match shape {
+            Some(shape) => Pace::of_stream(departure.now, percent, shape),
+            None => Pace::new(departure.now, percent),
+        });
         let taken = pace.take(departure.now, size);
         checker.holds(Promise::I9, taken.is_ok(), || {
             let (records, bytes) = taken.err().unwrap_or_default();
@@ -225,10 +290,24 @@ impl Inspector {
         });
     }
 
-    /// A core is about to hear the answer to the request on a connection; the records at `places` were throttled.
-    pub fn answered(&mut self, core: usize, connection: usize, throttled: Vec<usize>) {
+    /// A core is about to hear the answer to the request on a connection: which records were throttled, and what says
+    /// who distributes them.
+    pub fn answered(&mut self, core: usize, connection: usize, throttled: Vec<usize>, stored: Vec<(Arc<str>, u128)>) {
         if let Some(sent) = self.sent.get_mut(&(core, connection)) {
-            sent.throttled = throttled;
+            (sent.throttled, sent.stored) = (throttled, stored);
+        }
+    }
+
+    /// A2: a core has seen what it has seen, and has told of these streams.
+    pub fn check_suspected(&mut self, core: usize, suspected: &[usize], checker: &mut Checker) {
+        while let Some(&(of, stream)) = self.evident.range((core, 0)..(core + 1, 0)).next() {
+            self.evident.remove(&(of, stream));
+            let detects = checker.configs[stream].record_distribution == RecordDistribution::Detect;
+            checker.holds(Promise::A2, !detects || suspected.contains(&stream), || {
+                format!(
+                    "core {core} is told that a record of stream {stream} is where it does not belong, and wonders not"
+                )
+            });
         }
     }
 
@@ -236,6 +315,12 @@ impl Inspector {
     pub fn heard(&mut self, now: Time, core: usize, connection: usize) {
         self.under_way.ended(core, connection);
         let Some(sent) = self.sent.remove(&(core, connection)) else { return };
+        let told = self.maps.get(&(core, sent.stream)).and_then(VecDeque::back);
+        if let Some(told) = told.filter(|told| !told.managed && told.changes == sent.changes)
+            && sent.stored.iter().any(|(shard, hash)| told.excludes(shard, *hash))
+        {
+            self.evident.insert((core, sent.stream));
+        }
         for place in sent.throttled {
             if let Some(pace) = self.paces.get_mut(&(core, sent.stream, sent.shards[place].clone())) {
                 pace.throttled(now, sent.began);
@@ -347,6 +432,19 @@ impl Inspector {
 /// The range of the hash space that a core without a map serves as a shard, of 64.
 fn range_of(hash: u128) -> u128 {
     (hash / (u128::MAX / 64)).min(63)
+}
+
+/// A1: what is sent where the service distributes records.
+fn check_managed(config: &Config, entry: &Entry, checker: &mut Checker) {
+    let members = consumer::members(&entry.data).filter(|_| config.aggregation_enabled);
+    // What is an aggregate itself is wrapped, and keeps its hash key in case the service goes by them again.
+    let (count, is_bare) = members.map_or((1, entry.explicit.is_none()), |members| (members.len(), true));
+    checker.holds(Promise::A1, count == 1 && is_bare, || {
+        format!(
+            "{count} records with hash key {:?} are sent as one, though the service distributes them",
+            entry.explicit
+        )
+    });
 }
 
 /// I8: what a request may weigh.

@@ -5,6 +5,7 @@
 //! ```
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kpl::engine::Transmit;
@@ -42,6 +43,8 @@ pub struct Request {
     misplaced: bool,
     /// Whether its core knew no shards when it sent it.
     is_unmapped: bool,
+    /// Whether the service placed its entries by chance.
+    auto: bool,
     /// Places of poison records.
     poisoned: Vec<usize>,
 }
@@ -95,6 +98,7 @@ impl World {
             told: Vec::new(),
             misplaced: false,
             is_unmapped: transmit.is_unmapped(),
+            auto: false,
             poisoned,
         });
         if let Some(applied) = fate.applied {
@@ -144,6 +148,7 @@ impl World {
             stream.put_records(self.now, &entries, &mut self.faults);
         }
         let auto = stream.auto.is_some();
+        request.auto = auto;
         let aggregates = self.checker.configs[request.stream].aggregation_enabled;
         if auto && request.is_unmapped {
             let wrapped = entries.iter().filter(|entry| consumer::members(&entry.data).is_some());
@@ -186,7 +191,12 @@ impl World {
             }
         }
         let throttled = throttled_places(&request.fate, &told, request.entries.len());
-        self.inspector.answered(core, usize::from(id.connection.0), throttled);
+        let plain = matches!(request.fate.fault, None | Some(Kind::Slow)) && request.auto && self.closed.is_none();
+        // Who was told that there is no stream takes no shard for the same.
+        let gone = [Kind::NotFound, Kind::StreamGone].map(|kind| self.faults.counts[kind as usize]);
+        let plain = plain && gone == [0, 0];
+        let evidence = if plain { evidence(&request.entries, &told) } else { Vec::new() };
+        self.inspector.answered(core, usize::from(id.connection.0), throttled, evidence);
         let end = end_of(&request.fate, wire, (told, &poisoned), &mut self.faults);
         // What it held is the service's now, or nobody's.
         if request.fate.applied.is_none_or(|applied| applied <= self.now) {
@@ -214,6 +224,15 @@ fn is_misplaced(stream: &ServiceStream, entry: &Entry, told: &Told) -> bool {
         return false;
     };
     members.iter().any(|member| !(first..=last).contains(&member.hash()))
+}
+
+/// Where the service says to have stored what was sent by which hash key.
+fn evidence(entries: &[Entry], told: &[Told]) -> Vec<(Arc<str>, u128)> {
+    let stored = entries.iter().zip(told).filter_map(|(entry, told)| match told {
+        Told::Stored(shard, _) => Some((shard.as_str().into(), entry.explicit?)),
+        Told::Refused(..) => None,
+    });
+    stored.collect()
 }
 
 /// The places of the records that an answer calls throttled.
