@@ -53,7 +53,7 @@ use progress::Progress;
 use reader::{ReadCounts, Reader};
 use report::Report;
 use stream::{Access, Marks, Service};
-use timeline::Timekeeper;
+use timeline::{Timekeeper, Timeline};
 use verify::{Findings, Ledger, Reading};
 use workload::{Keys, Plan};
 
@@ -189,7 +189,12 @@ fn put_and_read(
     let expected = produced.settled.delivered;
     let read = match ledger.into_reading(produced.tried_by_lane.clone()) {
         None => None,
-        Some(reading) => Some(read_back(service, &reader, reading, expected, &injected)?),
+        Some(mut reading) => {
+            if options.ordered {
+                reading.look_at_order();
+            }
+            Some(read_back(service, &reader, reading, expected, &injected)?)
+        }
     };
     let mut report = figures::report(options, there.shards, &produced, read);
     if !produced.happened.reshards.is_empty() {
@@ -302,7 +307,7 @@ fn job(options: &Options, there: &There<'_>) -> Job {
         duration: options.duration,
         rate: options.rate,
         ordered: options.ordered,
-        keep_samples: !options.timeline.events.is_empty(),
+        keep_samples: options.timeline != Timeline::default(),
     }
 }
 
