@@ -35,6 +35,8 @@ pub(crate) enum Command {
     MapFailed(StreamId, Arc<str>),
     /// A stream's shards cannot be listed, and trying again does not help soon.
     MapRefused(StreamId, Arc<str>),
+    /// There is no such stream at the moment.
+    StreamMissing(StreamId),
     /// Where requests go and in whose name, or why that is not known.
     Access(Result<Arc<Access>, AccessDenied>),
     /// To core 0: flush a stream.
@@ -56,6 +58,8 @@ pub(crate) enum Command {
 pub(crate) enum Event {
     /// A stream's shards are to be listed.
     MapWanted(StreamId),
+    /// The service seems to place a stream's records as it likes, whatever their hash keys.
+    Suspected(StreamId),
     /// The stream's records are sent without a shard map from now on.
     Unmapped(StreamId),
     /// A flush is done.

@@ -211,6 +211,7 @@ impl<R: Runtime> Running<R> {
                 }
                 Command::Map(stream, map) => self.engine.handle_map(now, stream, map),
                 Command::MapFailed(stream, reason) => self.engine.handle_map_failed(stream, &reason),
+                Command::StreamMissing(stream) => self.engine.handle_stream_missing(stream),
                 Command::MapRefused(stream, reason) => self.engine.handle_map_refused(stream, &reason),
                 Command::Access(access) => self.take_access(now, access),
                 Command::Flush(stream, token) => self.engine.handle_flush(stream, token),
@@ -371,6 +372,9 @@ impl<R: Runtime> Running<R> {
     fn tell(&mut self) {
         while let Some(stream) = self.engine.poll_map_wanted() {
             (self.seat.events)(Event::MapWanted(stream));
+        }
+        while let Some(stream) = self.engine.poll_suspected() {
+            (self.seat.events)(Event::Suspected(stream));
         }
         while let Some(stream) = self.engine.poll_unmapped() {
             (self.seat.events)(Event::Unmapped(stream));

@@ -116,9 +116,10 @@ fn a_shard_waits_for_the_verdict_on_an_aggregate_that_went_astray() {
     assert!(driven.turn_all().is_empty());
     driven.remap(2, 2);
     let (transmit, _) = send_later(&mut driven);
-    let first = entries(&transmit);
     assert_eq!((transmit.kinesis_records, transmit.user_records), (2, 3));
-    assert!(first[0].data.windows(2).any(|data| data == b"a1"), "with what came later behind it, in one aggregate");
+    let first = &entries(&transmit)[0].data;
+    let place = |data: &[u8]| first.windows(2).position(|there| there == data).expect("it is there");
+    assert!(place(b"a1") < place(b"a2"), "what came later stands behind, in one aggregate");
     store(&mut driven, &transmit);
     for handle in waiting.iter_mut().chain([&mut younger]) {
         assert!(end(handle).is_ok());

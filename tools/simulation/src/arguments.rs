@@ -34,7 +34,7 @@ pub const USAGE: &str = "simulation                       a thousand seeds
 simulation --seeds FIRST..END    as many as you like
 simulation --hours HOURS         seeds from 0, or from --seeds FIRST.., until so many virtual hours are simulated
 simulation --seed SEED           one seed, with its trace
-  --profile calm|storm|outage|pressure    for all seeds; without it each draws one";
+  --profile calm|storm|outage|pressure|reshard    for all seeds; without it each draws one";
 
 /// Seeds of a run that says nothing of them.
 pub const SEEDS: u64 = 1000;
@@ -134,7 +134,7 @@ mod tests {
             ("--seeds 7..7", "empty"),
             ("--seeds 7..", "has no end"),
             ("--hours -1", "no number of hours"),
-            ("--profile hail", "there are calm, storm, outage, pressure"),
+            ("--profile hail", "there are calm, storm, outage, pressure, reshard"),
             ("--frogs", "no option --frogs"),
         ] {
             let error = parsed(text).expect_err(text);

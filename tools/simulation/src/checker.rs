@@ -1,7 +1,7 @@
 //! The checker: knows what was accepted, looks at every request, every outcome and at last at every shard, and says which
 //! promise (`promise`) was broken. It shares no code with the engine or the codec.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -29,6 +29,8 @@ pub struct Accepted {
     handle: Option<Handle<Arc<Settlement>>>,
     /// How it ended.
     pub outcome: Option<Result<Delivered, Failure>>,
+    /// When that was taken.
+    pub settled: Time,
     /// When it was first sent.
     pub first_sent: Option<Time>,
     /// When the first flush that began at once and covers it was called for.
@@ -112,6 +114,10 @@ pub struct Checker {
     settled_at: (Time, Held),
     /// Whether the endpoint takes no large request.
     pub body_limited: bool,
+    /// Streams that count as AUTO, or once did: all cores, and all their records, share one rate there.
+    pub scattered: BTreeSet<usize>,
+    /// How many cores there are.
+    pub cores: u32,
     /// By stream: when its first record was put.
     pub first_put: BTreeMap<usize, Time>,
     /// Copies of records beyond the first, and ambiguous attempts, which explain them.
@@ -145,6 +151,8 @@ impl Checker {
             backlog_max: None,
             settled_at: (Time::ZERO, Held::new()),
             body_limited: false,
+            scattered: BTreeSet::new(),
+            cores: 1,
             first_put: BTreeMap::new(),
             duplicates: (0, 0),
             codes: BTreeMap::new(),
@@ -195,6 +203,7 @@ impl Checker {
             arrival,
             handle: Some(handle),
             outcome: None,
+            settled: Time::NEVER,
             first_sent: None,
             flushed: None,
             owner,
@@ -217,8 +226,11 @@ impl Checker {
         let config = &self.configs[record.draft.stream];
         // Of a record without a key nobody knows the shard: it may be behind all there is.
         let all = (self.outstanding, self.outstanding_bytes);
-        let shard = if record.draft.unkeyed { all } else { self.held_by(record.draft.stream, record.place) };
-        let due = drain.due(now, config, shard, all);
+        let scattered = self.scattered.contains(&record.draft.stream);
+        let behind_all = record.draft.unkeyed || scattered;
+        let shard = if behind_all { all } else { self.held_by(record.draft.stream, record.place) };
+        let sharers = if scattered { self.cores } else { 1 };
+        let due = drain.due(now, config, shard, all, sharers);
         (due < record.arrival + config.record_ttl).then_some(due)
     }
 
@@ -274,6 +286,7 @@ impl Checker {
         let Some(handle) = &mut record.handle else { return true };
         let Poll::Ready(result) = handle.poll(&mut Context::from_waker(Waker::noop())) else { return false };
         record.handle = None;
+        record.settled = now;
         let refusal = |(settlement, _): &(Arc<Settlement>, u32)| {
             settlement.failure.as_ref().is_some_and(|(code, _)| *code == ErrorCode::Throttled)
         };

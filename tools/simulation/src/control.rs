@@ -1,13 +1,15 @@
 //! The control thread of the simulated producer: lists shards when a core wants it, and tells every core the map.
 //!
 //! It does what the shipped one does: it gives up for a while where it is refused, tries again with a backoff where it
-//! failed or where what came is no map, keeps the old map meanwhile, and says so. It may see an older state of the stream.
+//! failed or where what came is no map, keeps the old map meanwhile, and says so. A list that tells nothing new, though it
+//! was wanted, makes it wait before the next; so many cores that are surprised at once cost few lists. It may see an older state of the stream.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use kpl::engine::{MapError, ShardInfo, ShardMap};
 use kpl::record::HashKey;
+use kpl::time::Time;
 
 use crate::driver::Input;
 use crate::faults::Kind;
@@ -15,6 +17,9 @@ use crate::world::{Event, World};
 
 /// How old a list may be that the service gives.
 const STALENESS_MAX: Duration = Duration::from_millis(800);
+
+/// For how long a list that forgets closed shards still tells of them, at most, in microseconds.
+const RETENTION_US_MAX: u64 = 2_000_000;
 
 /// How late a map may be at a core, in microseconds.
 pub const MAP_LATE_US_MAX: u64 = 4_000_000;
@@ -30,24 +35,26 @@ const PERMITTED_IN: Duration = Duration::from_secs(1);
 impl World {
     /// A core wants the shards of a stream listed.
     pub(crate) fn list_wanted(&mut self, stream: usize) {
+        self.listings[stream].wanted += 1;
         if !std::mem::replace(&mut self.listings[stream].under_way, true) {
             let delay = self.rng.micros(2_000, 50_000);
-            self.schedule(self.now + delay, Event::List(stream));
+            self.schedule((self.now + delay).max(self.listings[stream].heed_at), Event::List(stream));
         }
     }
 
     /// The answer of ListShards.
     pub(crate) fn list(&mut self, stream: usize) {
+        self.listings[stream].made += 1;
         if self.faults.strikes(Kind::ListFailed) {
             return self.list_again(stream);
         }
         if self.faults.strikes(Kind::ListRefused) {
-            self.trace.say(self.now, format_args!("listing stream {stream} is refused"));
-            for core in 0..self.nodes.len() {
-                self.schedule(self.now, Event::Tell(core, Input::Refused(stream)));
-            }
-            return self.schedule(self.now + PERMITTED_IN, Event::List(stream));
+            return self.list_refused(stream, PERMITTED_IN);
         }
+        if !self.streams[stream].is_there() {
+            return self.list_refused(stream, LIST_AGAIN_MAX);
+        }
+        self.describe(stream);
         match self.built(stream) {
             Ok(map) => self.publish(stream, Arc::new(map)),
             Err(error) => {
@@ -57,31 +64,53 @@ impl World {
         }
     }
 
+    /// The shards cannot be listed, and trying again will not help before some time has passed.
+    fn list_refused(&mut self, stream: usize, again_in: Duration) {
+        self.trace.say(self.now, format_args!("listing stream {stream} is refused"));
+        for core in 0..self.nodes.len() {
+            self.schedule(self.now, Event::Tell(core, Input::Refused(stream)));
+        }
+        self.schedule(self.now + again_in, Event::List(stream));
+    }
+
     /// The old map stays; the cores are told, and the shards listed again.
     fn list_again(&mut self, stream: usize) {
-        let listing = &mut self.listings[stream];
-        listing.failures += 1;
-        let longest = (LIST_AGAIN * 2u32.saturating_pow(listing.failures.min(10) - 1)).min(LIST_AGAIN_MAX);
-        let delay = longest.mul_f64(0.75 + self.rng.index(512) as f64 / 1024.0);
+        self.listings[stream].failures += 1;
+        let delay = self.list_delay(self.listings[stream].failures);
         for core in 0..self.nodes.len() {
             self.schedule(self.now, Event::Tell(core, Input::MapFailed(stream)));
         }
         self.schedule(self.now + delay, Event::List(stream));
     }
 
+    /// How long to wait after so many failures in a row, or lists in vain.
+    fn list_delay(&mut self, count: u32) -> Duration {
+        let longest = (LIST_AGAIN * 2u32.saturating_pow(count.saturating_sub(1).min(10))).min(LIST_AGAIN_MAX);
+        longest.mul_f64(0.75 + self.rng.index(512) as f64 / 1024.0)
+    }
+
     /// What the service lists, as a map.
     fn built(&mut self, stream: usize) -> Result<ShardMap, MapError> {
         let age = if self.faults.strikes(Kind::ListStale) { STALENESS_MAX } else { Duration::ZERO };
-        let mut open = self.streams[stream].list(self.now - age);
+        let at = self.now - age;
+        let mut open = self.streams[stream].list(at);
         self.distort(&mut open);
+        let retention = if self.faults.strikes(Kind::ListForgets) {
+            self.faults.rng().micros(0, RETENTION_US_MAX)
+        } else {
+            at.since(Time::ZERO)
+        };
+        let closed = self.streams[stream].list_closed(at - retention, at);
         let previous = self.listings[stream].map.as_deref();
         let epoch = previous.map_or(1, |map| map.epoch + 1);
+        let managed = self.listings[stream].known.managed;
         let cores = self.nodes.len() as u16;
         if previous.is_some() && self.faults.strikes(Kind::Reowned) {
             let drawn = reowned(&mut open, cores, self.faults.rng().next())?;
-            return ShardMap::build(epoch, open, cores, Some(&drawn));
+            let map = ShardMap::build(epoch, open, cores, Some(&drawn))?;
+            return Ok(map.with_closed(closed).with_service_managed(managed));
         }
-        ShardMap::build(epoch, open, cores, previous)
+        Ok(ShardMap::build(epoch, open, cores, previous)?.with_closed(closed).with_service_managed(managed))
     }
 
     /// Makes a list one that is no map, as a service may show in the middle of a reshard.
@@ -101,29 +130,26 @@ impl World {
 
     fn publish(&mut self, stream: usize, map: Arc<ShardMap>) {
         let listing = &mut self.listings[stream];
-        (listing.under_way, listing.failures) = (false, 0);
+        let same =
+            |old: &ShardMap| old.shards() == map.shards() && old.is_service_managed() == map.is_service_managed();
+        let changed = !listing.map.as_deref().is_some_and(same);
+        listing.vain = if changed { 0 } else { listing.vain + 1 };
+        let heed_at = self.now + self.list_delay(self.listings[stream].vain);
+        let listing = &mut self.listings[stream];
+        (listing.under_way, listing.failures, listing.heed_at) = (false, 0, heed_at);
         listing.map = Some(Arc::clone(&map));
         self.trace.say(self.now, format_args!("stream {stream} has map {} of {} shards", map.epoch, map.len()));
         for core in 0..self.nodes.len() {
             let late = self.faults.strikes(Kind::MapLate);
             let delay = if late { self.faults.rng().micros(0, MAP_LATE_US_MAX) } else { self.rng.micros(0, 100) };
-            self.schedule(self.now + delay, Event::Tell(core, Input::Map(stream, Arc::clone(&map))));
-        }
-    }
-
-    /// A shard is split, or two are merged; whether we hear of it at once is chance.
-    pub(crate) fn reshard(&mut self, stream: usize) {
-        if self.healed {
-            return;
-        }
-        self.faults.note(Kind::Reshard);
-        let done = self.streams[stream].reshard(self.now, &mut self.rng);
-        self.trace.say(self.now, format_args!("stream {stream} {done}"));
-        let heard = self.now + self.rng.micros(0, 300_000);
-        let opened = self.plan.streams[stream].opened;
-        let asked = self.rng.chance(5000) && self.now > opened;
-        if asked && !std::mem::replace(&mut self.listings[stream].under_way, true) {
-            self.schedule(heard, Event::List(stream));
+            let mut at = self.now + delay;
+            if self.plan.streams[stream].config.ordered {
+                // In ordered mode every core is told every map, in the order of their epochs.
+                let told = &mut self.listings[stream].told[core];
+                at = at.max(*told);
+                *told = at;
+            }
+            self.schedule(at, Event::Tell(core, Input::Map(stream, Arc::clone(&map))));
         }
     }
 }

@@ -276,7 +276,10 @@ impl World {
                 self.inspector.heard(now, core, usize::from(id.connection.0));
                 engine.handle_answer(now, id, parse_answer(status, None, header, &body));
             }
-            Input::Failure(id, failure) => engine.handle_failure(now, id, &failure),
+            Input::Failure(id, failure) => {
+                self.inspector.heard(now, core, usize::from(id.connection.0));
+                engine.handle_failure(now, id, &failure);
+            }
             Input::Map(stream, map) => {
                 self.trace.say(now, format_args!("core {core} has map {} of stream {stream}", map.epoch));
                 let first_put = self.checker.first_put.get(&stream);
@@ -284,7 +287,7 @@ impl World {
                     ShardMapPolicy::Degrade { after } => first_put.is_some_and(|first| *first + after <= now),
                     ShardMapPolicy::Required | ShardMapPolicy::Unknown => false,
                 };
-                self.inspector.map(core, stream, &map, stood_in);
+                self.inspector.map(now, (core, stream), &map, stood_in, &self.checker.configs[stream]);
                 engine.handle_map(now, StreamId(stream as u32), map);
             }
             Input::Refused(stream) => engine.handle_map_refused(StreamId(stream as u32), "simulated"),
@@ -304,6 +307,12 @@ impl World {
         while let Some(stream) = self.nodes[core].core.poll_map_wanted() {
             self.list_wanted(stream.index());
         }
+        let mut suspected = Vec::new();
+        while let Some(stream) = self.nodes[core].core.poll_suspected() {
+            suspected.push(stream.index());
+            self.suspected(stream.index());
+        }
+        self.inspector.check_suspected(core, &suspected, &mut self.checker);
         // Only the log and a counter hear of it; each request says of itself whether it is one without a map.
         while self.nodes[core].core.poll_unmapped().is_some() {}
         if self.nodes[core].core.poll_remedy_wanted().is_some() {

@@ -102,8 +102,16 @@ kinds! {
     ListOverlap,
     /// The list lacks a shard.
     ListGap,
-    /// A shard is split, or two are merged.
+    /// A shard is split, or two are merged, or many at a time.
     Reshard,
+    /// UpdateShardCount splits a shard, or merges two.
+    Rescale,
+    /// A stream is deleted, and is created again a while later.
+    StreamDeleted,
+    /// The stream is not there, since it was deleted.
+    StreamGone,
+    /// Closed shards are past the stream's retention, and listed no more.
+    ListForgets,
     /// The owners of the shards are drawn anew.
     Reowned,
 }
@@ -151,7 +159,7 @@ impl Faults {
         let rates = KINDS.iter().map(|kind| {
             let on = rng.chance(kinds_on);
             let most = match kind {
-                Kind::MapLate | Kind::ListFailed | Kind::ListStale => 5000,
+                Kind::MapLate | Kind::ListFailed | Kind::ListStale | Kind::ListForgets => 5000,
                 Kind::ListEmpty | Kind::ListOverlap | Kind::ListGap => 5000,
                 Kind::Validation | Kind::WrongCount | Kind::ListRefused | Kind::CoreStall => 200,
                 Kind::Reowned => 9000,

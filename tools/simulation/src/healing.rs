@@ -56,6 +56,7 @@ impl World {
             stream.auto = None;
             stream.dead_shard = false;
         }
+        (0..self.streams.len()).for_each(|stream| self.create_again(stream));
         // Somebody sees to credentials and clocks, also of cores that have not been refused. A core whose signer is right
         // hears nothing: it would ask at once, whatever it had made of the outage.
         for core in (0..self.nodes.len()).filter(|&core| self.signer.fault_of(core).is_some()).collect::<Vec<_>>() {
@@ -86,7 +87,7 @@ impl World {
         let drain = Drain { steady: self.now, round_trip, body_limited: self.plan.body_max.is_some() };
         let streams = &self.streams;
         self.checker.faults_healed(self.now, drain, |draft| {
-            draft.hash().map_or(NOWHERE, |hash| streams[draft.stream].place_of(hash))
+            draft.hash().and_then(|hash| streams[draft.stream].place_of(hash)).unwrap_or(NOWHERE)
         });
     }
 }

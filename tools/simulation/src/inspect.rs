@@ -1,20 +1,23 @@
 //! The checker's eye on the wire: every request, as it leaves a core.
 //!
-//! Checks I8 to I12, I16 and E2. A shard's place is computed from the map that the sending core was last told, since what a core
+//! Checks I8 to I12, I16, A1, A2 and E2, and I24 with `order`. A shard's place is computed from the map that the sending core was last told, since what a core
 //! sends belongs to the shards of that map.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
-use kpl::config::{Config, OuterPartitionKey, RateLimit, ShardMapPolicy};
+use kpl::config::{Config, OuterPartitionKey, RateLimit, RecordDistribution, ShardMapPolicy};
 use kpl::engine::ShardMap;
 use kpl::time::Time;
 
 use crate::checker::Checker;
 use crate::consumer::{self, md5_hash};
+use crate::order::UnderWay;
 use crate::pace::Pace;
 use crate::promise::Promise;
 use crate::source::number_of;
+use crate::transmission::members_of;
 use crate::wire::Entry;
 
 /// Bytes of one request that may go to one shard.
@@ -42,64 +45,138 @@ pub struct Departure {
     pub lateness: Option<Promise>,
     /// The hash keys of the shard that takes nothing, if the stream has one.
     pub dead: Option<(u128, u128)>,
-    /// Whether it leaves without a shard map.
-    pub is_unmapped: bool,
+    /// The epoch of the map that it leaves by, 0 without one.
+    pub map_epoch: u64,
 }
 
-/// First hash key, id and owner of each shard, ascending.
-type Shards = Vec<(u128, String, usize)>;
+impl Departure {
+    fn is_unmapped(&self) -> bool {
+        self.map_epoch == 0
+    }
+}
+
+/// A map that a core was told.
+struct Told {
+    epoch: u64,
+    /// First hash key, id and owner of each shard, ascending.
+    shards: Vec<(u128, Arc<str>, usize)>,
+    /// The ranges of those that the core owns, by id.
+    own: BTreeMap<Arc<str>, (u128, u128)>,
+    /// Whether the core goes by it that the service distributes the records, and how often that has changed until then.
+    managed: bool,
+    /// See `managed`.
+    changes: u64,
+    /// What all shards together are called, as long as that does not change.
+    all: Arc<str>,
+}
+
+impl Told {
+    /// `before` is the one that the core was told before.
+    fn new(core: usize, map: &ShardMap, managed: bool, before: Option<&Told>) -> Told {
+        let (was, changes) = before.map_or((false, 0), |before| (before.managed, before.changes));
+        let changes = changes + u64::from(was != managed);
+        let shards = map.shards().iter().map(|shard| (shard.range.0.0, Arc::clone(&shard.id), shard.owner.index()));
+        let own = map.shards().iter().filter(|shard| shard.owner.index() == core);
+        let own = own.map(|shard| (Arc::clone(&shard.id), (shard.range.0.0, shard.range.1.0)));
+        let all = format!("all shards, change {changes}").into();
+        Told { epoch: map.epoch, shards: shards.collect(), own: own.collect(), managed, changes, all }
+    }
+
+    /// Whether a hash key is outside of the range of an open shard.
+    fn excludes(&self, id: &str, hash: u128) -> bool {
+        let Some(place) = self.shards.iter().position(|shard| *shard.1 == *id) else { return false };
+        let next = self.shards.get(place + 1).map_or(u128::MAX, |next| next.0 - 1);
+        !(self.shards[place].0..=next).contains(&hash)
+    }
+}
 
 /// A request under way.
 struct Sent {
     stream: usize,
     began: Time,
     /// The shard of each record.
-    shards: Vec<String>,
+    shards: Vec<Arc<str>>,
     /// Places of those that were throttled.
     throttled: Vec<usize>,
+    /// How often it had changed who distributes the records.
+    changes: u64,
+    /// Shards in which the service has stored something, and the hash keys by which it was sent.
+    stored: Vec<(Arc<str>, u128)>,
 }
 
 /// What the wire's watcher remembers.
 #[derive(Default)]
 pub struct Inspector {
-    /// By core and stream: first hash keys, ids and owners of the newest map that it was told.
-    maps: BTreeMap<(usize, usize), Shards>,
-    epochs: BTreeMap<(usize, usize), u64>,
+    cores: u16,
+    /// By core and stream: the map that it is known to send by, and those that it was told since.
+    maps: BTreeMap<(usize, usize), VecDeque<Told>>,
     /// Streams of which some core was told a second map: the order of puts is no longer promised there.
     changed: BTreeSet<usize>,
     /// By core, stream and shard.
-    paces: BTreeMap<(usize, usize, String), Pace>,
+    paces: BTreeMap<(usize, usize, Arc<str>), Pace>,
     /// By core and connection.
     sent: BTreeMap<(usize, usize), Sent>,
     /// By submitter, stream and shard: the last record that was sent first.
-    last_first: BTreeMap<(usize, usize, String), u64>,
+    last_first: BTreeMap<(usize, usize, Arc<str>), u64>,
     /// By submitter and shard: the last record of the request at hand.
-    last_here: BTreeMap<(usize, String), u64>,
+    last_here: BTreeMap<(usize, Arc<str>), u64>,
+    /// Of ordered streams.
+    under_way: UnderWay,
+    /// Core and stream: who has seen this moment that the service stores records elsewhere than by hash key.
+    evident: BTreeSet<(usize, usize)>,
 }
 
 impl Inspector {
+    /// The watcher of a producer of so many cores.
+    pub fn new(cores: u16) -> Inspector {
+        Inspector { cores, ..Inspector::default() }
+    }
+
     /// A core is told a map, after it may have done without one (`stood_in`).
-    pub fn map(&mut self, core: usize, stream: usize, map: &ShardMap, stood_in: bool) {
-        let epoch = self.epochs.entry((core, stream)).or_default();
-        if map.epoch <= *epoch {
+    pub fn map(&mut self, now: Time, (core, stream): (usize, usize), map: &ShardMap, stood_in: bool, config: &Config) {
+        let told = self.maps.entry((core, stream)).or_default();
+        if told.back().is_some_and(|told| map.epoch <= told.epoch) {
             return;
         }
-        *epoch = map.epoch;
-        if map.epoch > 1 || stood_in {
+        let managed = match config.record_distribution {
+            RecordDistribution::Detect => map.is_service_managed(),
+            RecordDistribution::UserKey => false,
+            RecordDistribution::Auto => true,
+        };
+        told.push_back(Told::new(core, map, managed, told.back()));
+        if managed {
+            self.evident.remove(&(core, stream));
+            let all = told.back().map(|told| Arc::clone(&told.all));
+            let pace = all.and_then(|all| self.paces.get_mut(&(core, stream, all)));
+            if let (Some(pace), RateLimit::Percent(percent)) = (pace, config.rate_limit) {
+                pace.reshape(now, percent, (map.len(), self.cores));
+            }
+        }
+        if map.epoch > 1 || stood_in || managed {
             // Even if it is this core's first: others had an older one, and have routed by it.
             self.changed.insert(stream);
         }
-        let shards = map.shards().iter();
-        let shards = shards.map(|shard| (shard.range.0.0, shard.id.to_string(), shard.owner.index())).collect();
-        let old = self.maps.insert((core, stream), shards);
-        let new = &self.maps[&(core, stream)];
-        if let Some(old) = &old {
-            // A shard that a core does not keep gets a new limiter.
-            let kept = |id: &str| {
-                let own = |shards: &Shards| shards.iter().any(|shard| shard.1 == id && shard.2 == core);
-                own(old) && own(new)
+    }
+
+    /// A core sends by the map of an epoch: it has adopted those before it, one after the other.
+    fn sends_by(&mut self, departure: &Departure, ordered: bool, checker: &mut Checker) {
+        let (core, stream, epoch) = (departure.core, departure.stream, departure.map_epoch);
+        let Some(told) = self.maps.get_mut(&(core, stream)) else { return };
+        let newest = told.back().map_or(0, |told| told.epoch);
+        // In ordered mode a map waits for its turn.
+        checker.holds(Promise::E2, epoch == newest || ordered, || {
+            format!("core {core} sends by map {epoch} of stream {stream}, though it has map {newest}")
+        });
+        while let [old, new, ..] = told.make_contiguous()
+            && old.epoch < epoch
+        {
+            // A shard that a core does not keep, range and all, gets a new limiter.
+            let kept = |id: &Arc<str>| {
+                (*id == old.all && *id == new.all)
+                    || (!new.managed && old.own.get(id).is_some_and(|range| new.own.get(id) == Some(range)))
             };
             self.paces.retain(|(at, of, id), _| (*at, *of) != (core, stream) || kept(id));
+            told.pop_front();
         }
     }
 
@@ -107,37 +184,53 @@ impl Inspector {
     pub fn request(&mut self, departure: &Departure, entries: &[Entry], checker: &mut Checker) {
         let config = checker.configs[departure.stream].clone();
         check_size(&config, entries, checker);
-        let mut per_shard: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+        let mut per_shard: BTreeMap<Arc<str>, (usize, usize)> = BTreeMap::new();
         self.check_unmapped(departure, &config, checker);
+        self.sends_by(departure, config.ordered, checker);
         self.last_here.clear();
+        let front = self.maps.get(&(departure.core, departure.stream)).and_then(VecDeque::front);
+        let front = front.filter(|_| !departure.is_unmapped());
+        let changes = front.map_or(0, |told| told.changes);
+        let managed = config.record_distribution == RecordDistribution::Auto || front.is_some_and(|told| told.managed);
+        if managed {
+            self.changed.insert(departure.stream);
+        }
         let mut shards = Vec::new();
         for entry in entries {
             let size = entry.data.len() + entry.key.len();
             let hash = entry.explicit.unwrap_or_else(|| md5_hash(&entry.key));
             let Some(shard) = self.shard_of(departure, hash, checker) else { return };
-            shards.push(shard.clone());
-            let sum = per_shard.entry(shard.clone()).or_default();
+            shards.push(Arc::clone(&shard));
+            let sum = per_shard.entry(Arc::clone(&shard)).or_default();
             (sum.0, sum.1) = (sum.0 + 1, sum.1 + size);
-            let alone = sum.0 == 1;
+            let alone = sum.0 == 1 || managed;
+            if managed {
+                check_managed(&config, entry, checker);
+            }
             checker.holds(Promise::I8, alone || sum.1 <= SHARD_BYTES_MAX, || {
                 format!("{} bytes of one request go to {shard}", sum.1)
             });
-            if !departure.is_unmapped {
+            if !departure.is_unmapped() {
                 self.take_tokens(departure, &config, &shard, size, checker);
+            }
+            if config.ordered {
+                let numbers = members_of(entry, config.aggregation_enabled);
+                self.under_way.leaves(departure, &shard, numbers.into_iter().flatten(), checker);
             }
             self.members(departure, &config, entry, &shard, checker);
         }
-        let sent = Sent { stream: departure.stream, began: departure.now, shards, throttled: Vec::new() };
+        let (began, throttled, stored) = (departure.now, Vec::new(), Vec::new());
+        let sent = Sent { stream: departure.stream, began, shards, throttled, changes, stored };
         self.sent.insert((departure.core, departure.connection), sent);
     }
 
     /// E2: without a map a core sends only if it may, and has waited as long as it is to.
     fn check_unmapped(&mut self, departure: &Departure, config: &Config, checker: &mut Checker) {
-        if !departure.is_unmapped {
+        if !departure.is_unmapped() {
             return;
         }
         let (core, stream, now) = (departure.core, departure.stream, departure.now);
-        let mapped = self.maps.contains_key(&(core, stream));
+        let mapped = self.maps.contains_key(&(core, stream)) && !config.ordered;
         let first_put = checker.first_put.get(&stream).copied().unwrap_or(Time::NEVER);
         let allowed = match config.shard_map {
             ShardMapPolicy::Degrade { after } => first_put + after <= now,
@@ -150,26 +243,46 @@ impl Inspector {
     }
 
     /// The shard that a core sends a hash key to, by the map that it was told; without one, a range that it serves.
-    fn shard_of(&mut self, departure: &Departure, hash: u128, checker: &mut Checker) -> Option<String> {
+    fn shard_of(&self, departure: &Departure, hash: u128, checker: &mut Checker) -> Option<Arc<str>> {
         let (core, stream) = (departure.core, departure.stream);
-        if departure.is_unmapped {
-            return Some(format!("range {} of core {core}", range_of(hash)));
+        if departure.is_unmapped() {
+            return Some(format!("range {} of core {core}", range_of(hash)).into());
         }
-        let Some(shards) = self.maps.get(&(core, stream)) else {
-            checker.breaks(Promise::E2, "a record is sent as by a map before any".to_owned());
+        let told = self.maps.get(&(core, stream)).and_then(VecDeque::front);
+        let Some(told) = told.filter(|told| told.epoch == departure.map_epoch) else {
+            checker.breaks(
+                Promise::E2,
+                format!("core {core} sends by a map that it was not told, {}", departure.map_epoch),
+            );
             return None;
         };
+        if told.managed {
+            return Some(Arc::clone(&told.all));
+        }
+        let shards = &told.shards;
         let (_, shard, owner) = &shards[shards.partition_point(|shard| shard.0 <= hash) - 1];
-        let (shard, owner) = (shard.clone(), *owner);
+        let owner = *owner;
         checker.holds(Promise::E2, owner == core, || format!("core {core} sends to {shard}, which core {owner} owns"));
-        Some(shard)
+        Some(Arc::clone(shard))
     }
 
     /// I9: no more than its pace allows.
-    fn take_tokens(&mut self, departure: &Departure, config: &Config, shard: &str, size: usize, checker: &mut Checker) {
+    fn take_tokens(
+        &mut self,
+        departure: &Departure,
+        config: &Config,
+        shard: &Arc<str>,
+        size: usize,
+        checker: &mut Checker,
+    ) {
         let RateLimit::Percent(percent) = config.rate_limit else { return };
-        let key = (departure.core, departure.stream, shard.to_owned());
-        let pace = self.paces.entry(key).or_insert_with(|| Pace::new(departure.now, percent));
+        let key = (departure.core, departure.stream, Arc::clone(shard));
+        let told = self.maps.get(&(departure.core, departure.stream)).and_then(VecDeque::front);
+        let shape = told.filter(|told| told.managed).map(|told| (told.shards.len(), self.cores));
+        let pace = self.paces.entry(key).or_insert_with(|| match shape {
+            Some(shape) => Pace::of_stream(departure.now, percent, shape),
+            None => Pace::new(departure.now, percent),
+        });
         let taken = pace.take(departure.now, size);
         checker.holds(Promise::I9, taken.is_ok(), || {
             let (records, bytes) = taken.err().unwrap_or_default();
@@ -177,16 +290,37 @@ impl Inspector {
         });
     }
 
-    /// A core is about to hear the answer to the request on a connection; the records at `places` were throttled.
-    pub fn answered(&mut self, core: usize, connection: usize, throttled: Vec<usize>) {
+    /// A core is about to hear the answer to the request on a connection: which records were throttled, and what says
+    /// who distributes them.
+    pub fn answered(&mut self, core: usize, connection: usize, throttled: Vec<usize>, stored: Vec<(Arc<str>, u128)>) {
         if let Some(sent) = self.sent.get_mut(&(core, connection)) {
-            sent.throttled = throttled;
+            (sent.throttled, sent.stored) = (throttled, stored);
         }
     }
 
-    /// A core hears that answer now.
+    /// A2: a core has seen what it has seen, and has told of these streams.
+    pub fn check_suspected(&mut self, core: usize, suspected: &[usize], checker: &mut Checker) {
+        while let Some(&(of, stream)) = self.evident.range((core, 0)..(core + 1, 0)).next() {
+            self.evident.remove(&(of, stream));
+            let detects = checker.configs[stream].record_distribution == RecordDistribution::Detect;
+            checker.holds(Promise::A2, !detects || suspected.contains(&stream), || {
+                format!(
+                    "core {core} is told that a record of stream {stream} is where it does not belong, and wonders not"
+                )
+            });
+        }
+    }
+
+    /// A core hears how the request on a connection has ended.
     pub fn heard(&mut self, now: Time, core: usize, connection: usize) {
+        self.under_way.ended(core, connection);
         let Some(sent) = self.sent.remove(&(core, connection)) else { return };
+        let told = self.maps.get(&(core, sent.stream)).and_then(VecDeque::back);
+        if let Some(told) = told.filter(|told| !told.managed && told.changes == sent.changes)
+            && sent.stored.iter().any(|(shard, hash)| told.excludes(shard, *hash))
+        {
+            self.evident.insert((core, sent.stream));
+        }
         for place in sent.throttled {
             if let Some(pace) = self.paces.get_mut(&(core, sent.stream, sent.shards[place].clone())) {
                 pace.throttled(now, sent.began);
@@ -194,11 +328,18 @@ impl Inspector {
         }
     }
 
-    fn members(&mut self, departure: &Departure, config: &Config, entry: &Entry, shard: &str, checker: &mut Checker) {
+    fn members(
+        &mut self,
+        departure: &Departure,
+        config: &Config,
+        entry: &Entry,
+        shard: &Arc<str>,
+        checker: &mut Checker,
+    ) {
         let hash = entry.explicit.unwrap_or_else(|| md5_hash(&entry.key));
         let dead = departure.dead.is_some_and(|(first, last)| {
             // Without a map a core cannot tell the dead shard's records from others of their range.
-            let alike = |of: u128| if departure.is_unmapped { range_of(of) } else { of };
+            let alike = |of: u128| if departure.is_unmapped() { range_of(of) } else { of };
             alike(first) <= alike(hash) && alike(hash) <= alike(last)
         });
         let Some(members) = consumer::members(&entry.data) else {
@@ -221,7 +362,7 @@ impl Inspector {
             OuterPartitionKey::FirstMember => members[0].key,
         };
         checker.holds(Promise::I8, entry.key == outer, || format!("an aggregate has the key {:?}", entry.key));
-        checker.holds(Promise::E2, count == 1 || !departure.is_unmapped, || {
+        checker.holds(Promise::E2, count == 1 || !departure.is_unmapped(), || {
             format!("an aggregate of {count} members is sent without a map")
         });
         for member in members {
@@ -234,7 +375,7 @@ impl Inspector {
         at: &Departure,
         config: &Config,
         (key, data): (&str, &[u8]),
-        (shard, dead): (&str, bool),
+        (shard, dead): (&Arc<str>, bool),
         checker: &mut Checker,
     ) {
         let now = at.now;
@@ -256,7 +397,7 @@ impl Inspector {
         });
         let ordered = !self.changed.contains(&at.stream);
         if ordered {
-            let last = self.last_here.insert((submitter, shard.to_owned()), number);
+            let last = self.last_here.insert((submitter, Arc::clone(shard)), number);
             checker.holds(Promise::I11, last.is_none_or(|last| last < number), || {
                 format!("record {number} of submitter {submitter} is behind {last:?} in one request to {shard}")
             });
@@ -265,7 +406,7 @@ impl Inspector {
             return;
         }
         if ordered {
-            let last = self.last_first.insert((submitter, at.stream, shard.to_owned()), number);
+            let last = self.last_first.insert((submitter, at.stream, Arc::clone(shard)), number);
             checker.holds(Promise::I11, last.is_none_or(|last| last < number), || {
                 format!("record {number} of submitter {submitter} is sent to {shard} after {last:?}")
             });
@@ -274,8 +415,8 @@ impl Inspector {
         // A flush skips the linger.
         let deadline = flushed.map_or(deadline, |flushed| deadline.min(flushed + FLUSH));
         let (busy, full) = at.busy;
-        // A shard that takes nothing holds its own records up, and nobody else's.
-        if let Some(promise) = at.lateness.filter(|_| !dead)
+        // A shard that takes nothing holds its own records up, and nobody else's; in ordered mode what is under way does.
+        if let Some(promise) = at.lateness.filter(|_| !dead && !config.ordered)
             && config.rate_limit == RateLimit::Off
             && full + WIDEN < deadline
         {
@@ -291,6 +432,19 @@ impl Inspector {
 /// The range of the hash space that a core without a map serves as a shard, of 64.
 fn range_of(hash: u128) -> u128 {
     (hash / (u128::MAX / 64)).min(63)
+}
+
+/// A1: what is sent where the service distributes records.
+fn check_managed(config: &Config, entry: &Entry, checker: &mut Checker) {
+    let members = consumer::members(&entry.data).filter(|_| config.aggregation_enabled);
+    // What is an aggregate itself is wrapped, and keeps its hash key in case the service goes by them again.
+    let (count, is_bare) = members.map_or((1, entry.explicit.is_none()), |members| (members.len(), true));
+    checker.holds(Promise::A1, count == 1 && is_bare, || {
+        format!(
+            "{count} records with hash key {:?} are sent as one, though the service distributes them",
+            entry.explicit
+        )
+    });
 }
 
 /// I8: what a request may weigh.

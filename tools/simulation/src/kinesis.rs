@@ -5,10 +5,11 @@
 //! ```
 //!
 //! It places every entry by its own ranges, whatever the producer predicted, and keeps all that was ever stored for the
-//! checker to read. While it is set to distribute records itself (AUTO) it places each by chance and looks at no key. Where
+//! checker to read, in streams that were deleted too. How its shards change stands in `resharding`. While it is set to distribute records itself (AUTO) it places each by chance and looks at no key. Where
 //! it enforces what a shard takes it does so by two token buckets, of a second's worth each. Faults of single records
 //! strike here; those of whole requests are the network's (`network`).
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -63,10 +64,27 @@ impl ServiceShard {
     }
 }
 
+/// A closed shard as ListShards tells of it.
+pub type ListedClosed = (Arc<str>, (HashKey, HashKey));
+
+/// A stream that was deleted.
+pub struct Deleted {
+    /// When.
+    pub at: Time,
+    /// All shards that it ever had.
+    pub shards: Vec<ServiceShard>,
+}
+
 /// A stream.
 pub struct ServiceStream {
-    /// All shards that there ever were.
+    /// All shards that there ever were, since it was created.
     pub shards: Vec<ServiceShard>,
+    /// The numbers of those that are open, by first hash key. While the stream is deleted there are none.
+    pub(crate) open: BTreeMap<u128, usize>,
+    /// When it was created.
+    pub(crate) created: Time,
+    /// Streams of its name that there were before it.
+    pub deleted: Vec<Deleted>,
     /// The first shard takes nothing while it is open.
     pub dead_shard: bool,
     /// Whether shards take no more than they are to.
@@ -84,47 +102,55 @@ pub fn sequence_text(sequence: u64) -> String {
 impl ServiceStream {
     /// A stream of `shards` shards of about equal range; whether they take no more than they are to.
     pub fn new(shards: usize, capacity: bool) -> ServiceStream {
-        let width = u128::MAX / shards as u128;
-        let mut stream =
-            ServiceStream { shards: Vec::new(), dead_shard: false, capacity, auto: None, next_sequence: 1 };
-        for index in 0..shards as u128 {
-            let last = if index + 1 == shards as u128 { u128::MAX } else { (index + 1) * width - 1 };
-            stream.open(Time::ZERO, (index * width, last), [None, None]);
-        }
+        let mut stream = ServiceStream {
+            shards: Vec::new(),
+            open: BTreeMap::new(),
+            created: Time::ZERO,
+            deleted: Vec::new(),
+            dead_shard: false,
+            capacity,
+            auto: None,
+            next_sequence: 1,
+        };
+        stream.create(Time::ZERO, shards);
         stream
     }
 
-    fn open(&mut self, now: Time, range: (u128, u128), parents: [Option<usize>; 2]) {
+    /// Begins with `shards` shards of about equal range.
+    pub(crate) fn create(&mut self, now: Time, shards: usize) {
+        self.created = now;
+        let width = u128::MAX / shards as u128;
+        for index in 0..shards as u128 {
+            let last = if index + 1 == shards as u128 { u128::MAX } else { (index + 1) * width - 1 };
+            self.open(now, (index * width, last), [None, None]);
+        }
+    }
+
+    pub(crate) fn open(&mut self, now: Time, range: (u128, u128), parents: [Option<usize>; 2]) {
         let id = format!("shardId-{:012}", self.shards.len());
         let level = (TAKES.0, TAKES.1, now);
+        self.open.insert(range.0, self.shards.len());
         self.shards.push(ServiceShard { id, range, parents, opened: now, closed: None, records: Vec::new(), level });
     }
 
-    /// Splits a shard, or merges two. Answers what was done.
-    pub fn reshard(&mut self, now: Time, rng: &mut Rng) -> String {
-        let mut open: Vec<usize> =
-            (0..self.shards.len()).filter(|&index| self.shards[index].closed.is_none()).collect();
-        open.sort_by_key(|&index| self.shards[index].range.0);
-        let place = rng.index(open.len());
-        let lower = open[place];
-        let (first, last) = self.shards[lower].range;
-        if let Some(&upper) = open.get(place + 1).filter(|_| rng.chance(4000)) {
-            let end = self.shards[upper].range.1;
-            self.shards[lower].closed = Some(now);
-            self.shards[upper].closed = Some(now);
-            self.open(now, (first, end), [Some(lower), Some(upper)]);
-            return format!("merges {} and {}", self.shards[lower].id, self.shards[upper].id);
-        }
-        let middle =
-            if rng.chance(5000) { first + (last - first) / 2 } else { first + rng.wide() % (last - first).max(1) };
-        self.shards[lower].closed = Some(now);
-        self.open(now, (first, middle), [Some(lower), None]);
-        self.open(now, (middle + 1, last), [Some(lower), None]);
-        format!("splits {}", self.shards[lower].id)
+    pub(crate) fn close(&mut self, now: Time, number: usize) {
+        self.shards[number].closed = Some(now);
+        self.open.remove(&self.shards[number].range.0);
+    }
+
+    /// Whether it is there: one that is deleted has no shard.
+    pub fn is_there(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    /// How many shards are open.
+    pub fn open_count(&self) -> usize {
+        self.open.len()
     }
 
     /// The shards that were open at `at`, as ListShards tells.
     pub fn list(&self, at: Time) -> Vec<ShardInfo> {
+        let at = at.max(self.created);
         let open =
             self.shards.iter().filter(|shard| shard.opened <= at && shard.closed.is_none_or(|closed| closed > at));
         let id = |index: usize| Arc::<str>::from(self.shards[index].id.as_str());
@@ -137,10 +163,22 @@ impl ServiceStream {
         .collect()
     }
 
-    /// The open shard whose range holds a hash key, by number.
-    pub fn place_of(&self, hash: u128) -> usize {
-        let holds = |shard: &ServiceShard| shard.closed.is_none() && (shard.range.0..=shard.range.1).contains(&hash);
-        self.shards.iter().position(holds).expect("open shards cover the hash space")
+    /// The shards that were closed by `at`, and not before `since`, as ListShards tells.
+    pub fn list_closed(&self, since: Time, at: Time) -> Vec<ListedClosed> {
+        let closed =
+            self.shards.iter().filter(|shard| shard.closed.is_some_and(|closed| (since..=at).contains(&closed)));
+        closed.map(|shard| (shard.id.as_str().into(), (HashKey(shard.range.0), HashKey(shard.range.1)))).collect()
+    }
+
+    /// The open shard whose range holds a hash key, by number; none, while the stream is deleted.
+    pub fn place_of(&self, hash: u128) -> Option<usize> {
+        self.open.range(..=hash).next_back().map(|(_, number)| *number)
+    }
+
+    /// The range of the shard with this id, open or closed.
+    pub fn range_of(&self, id: &str) -> Option<(u128, u128)> {
+        let number: usize = id.strip_prefix("shardId-")?.parse().ok()?;
+        self.shards.get(number).map(|shard| shard.range)
     }
 
     /// Applies a request: stores its entries, one by one, as far as no fault strikes.
@@ -185,7 +223,8 @@ impl ServiceStream {
 
     fn place(&mut self, entry: &Entry, faults: &mut Faults) -> usize {
         let Some(chance) = &mut self.auto else {
-            return self.place_of(entry.explicit.unwrap_or_else(|| md5_hash(&entry.key)));
+            let hash = entry.explicit.unwrap_or_else(|| md5_hash(&entry.key));
+            return self.place_of(hash).expect("only a stream that is there is put to, and covers the hash space");
         };
         faults.note(Kind::Auto);
         let open: Vec<usize> = (0..self.shards.len()).filter(|&index| self.shards[index].closed.is_none()).collect();

@@ -5,7 +5,7 @@
 //! cargo run --release -p simulation -- --seeds 0..50000  as many as you like
 //! cargo run --release -p simulation -- --hours 100       until so many virtual hours are simulated
 //! cargo run --release -p simulation -- --seed 17         one, with its trace; its hash is always the same
-//! cargo run --release -p simulation -- --profile storm   with any of these: calm, storm, outage or pressure only
+//! cargo run --release -p simulation -- --profile storm   with any of these: calm, storm, outage, pressure or reshard only
 //! ```
 //!
 //! The engine under test runs unchanged, with real outcome slots, a real budget and real bytes in and out; clock, threads,
@@ -16,6 +16,7 @@ mod arguments;
 mod checker;
 mod consumer;
 mod control;
+mod distribution;
 mod drain;
 mod driver;
 mod ending;
@@ -25,6 +26,7 @@ mod healing;
 mod inspect;
 mod kinesis;
 mod network;
+mod order;
 mod outage;
 mod pace;
 #[cfg(test)]
@@ -33,6 +35,7 @@ mod profile;
 mod promise;
 mod refusal;
 mod report;
+mod resharding;
 mod rng;
 mod scenario;
 mod signer;

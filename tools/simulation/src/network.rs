@@ -110,6 +110,7 @@ pub fn draw_fate(sending: &Sending, plan: &Scenario, faults: &mut Faults) -> Fat
             | Kind::ClockSkewed
             | Kind::FormRefused
             | Kind::NotFound
+            | Kind::StreamGone
             | Kind::Poisoned
             | Kind::TooLarge
             | Kind::Validation,
@@ -150,6 +151,20 @@ fn draw_fault(now: Time, fresh: bool, plan: &Scenario, faults: &mut Faults) -> O
         Kind::Slow,
     ];
     connecting.iter().chain(&later).copied().find(|kind| faults.strikes(*kind))
+}
+
+/// What befalls a request that arrives where no stream is: an answer, if there was to be one, is that.
+pub fn fate_without_stream(fault: Option<Kind>) -> Option<Kind> {
+    match fault {
+        Some(
+            Kind::TimeoutApplied
+            | Kind::TimeoutAppliedLate
+            | Kind::ResetApplied
+            | Kind::ResetInAnswer
+            | Kind::InternalErrorApplied,
+        ) => fault,
+        _ => Some(Kind::StreamGone),
+    }
 }
 
 /// Shuffles the results of an answer. Answers whether it did: what tells of a failure is left as it is.
@@ -215,7 +230,7 @@ pub fn end_of(fate: &Fate, wire: Wire, (mut told, poisoned): (Vec<Told>, &[usize
             2 => End::Answer(500, None, b"<html>Internal Server Error</html>".to_vec()),
             _ => refused(400, "SerializationException"),
         },
-        Some(Kind::NotFound) => refused(400, "ResourceNotFoundException"),
+        Some(Kind::NotFound | Kind::StreamGone) => refused(400, "ResourceNotFoundException"),
         Some(Kind::Validation) => refused(400, "ValidationException"),
         Some(Kind::Poisoned) => {
             let code = faults.rng().pick(&["ValidationException", "InvalidArgumentException"]);

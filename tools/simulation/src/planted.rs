@@ -84,6 +84,8 @@ finds! {
     backoff_constant BackoffConstant Outage [I17],
     due_with_the_last DueWithTheLast Calm [I12],
     shard_unlisted ShardUnlisted Storm [I18],
+    auto_aggregates AutoAggregates Storm [A1],
+    suspicion_unheard SuspicionUnheard Storm [A2],
     flush_turns_early FlushTurnsEarly Calm [I6],
     flush_counts_one FlushCountsOne Calm [I6],
     flush_marks_unheard FlushMarksUnheard Calm [I12],

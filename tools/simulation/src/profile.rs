@@ -5,10 +5,14 @@
 //!   storm     many faults at once, of all kinds
 //!   outage    the endpoint is away, or refuses everything, for a while
 //!   pressure  budgets at their limit, bursts, small rings, a service that enforces its shards' capacity, a dead shard
+//!   reshard   splits, merges, counts doubled and halved, streams deleted and created again; half of them ordered
 //! ```
 //!
 //! A seed that is given no profile draws one. Seed and profile together decide everything, and the profile's name is
 //! mixed into the seed, so that a further profile changes no world that there is.
+//!
+//! `reshard` has milder faults than `storm`, of all kinds, so that most of its records come through and their order can be
+//! told; and few keys, so that there is an order to tell. Lists of shards are old more often than not.
 
 use crate::rng::Rng;
 
@@ -23,10 +27,13 @@ pub enum Profile {
     Outage,
     /// Everything that is bounded is at its bound.
     Pressure,
+    /// The shards change all the time.
+    Reshard,
 }
 
 /// All of them.
-pub const PROFILES: [Profile; 4] = [Profile::Calm, Profile::Storm, Profile::Outage, Profile::Pressure];
+pub const PROFILES: [Profile; 5] =
+    [Profile::Calm, Profile::Storm, Profile::Outage, Profile::Pressure, Profile::Reshard];
 
 /// How often something strikes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +70,20 @@ pub struct Temper {
     pub ring_bytes: &'static [usize],
     /// Records that a core takes from a ring at a time.
     pub bites: &'static [usize],
+    /// Partition keys that a submitter has.
+    pub keys: &'static [u64],
+    /// Shards that a stream begins with; and in seeds of 10 000, how many of the largest.
+    pub shards: &'static [usize],
+    /// See `shards`.
+    pub large: &'static [(u32, usize)],
     /// Reshards.
     pub reshards: &'static [u64],
+    /// Of 10 000 reshards, those of all shards together.
+    pub rescales: u32,
+    /// Seeds of 10 000 in which a stream is deleted and created again.
+    pub recreated: u32,
+    /// Streams of 10 000 in ordered mode.
+    pub ordered: u32,
     /// Seeds of 10 000 in which a shard of the first stream takes nothing, and with `shard_backlog_max`.
     pub dead: (u32, u32),
     /// Seeds of 10 000 whose service enforces what a shard takes.
@@ -97,7 +116,13 @@ const CALM: Temper = Temper {
     mesh: &[1, 2, 16, 1024],
     ring_bytes: &[0, 10_000, 100_000],
     bites: &[1, 7, 64, 1024],
+    keys: &[1, 5, 100, 1 << 40],
+    shards: &[1, 1, 2, 3, 8, 30],
+    large: &[],
     reshards: &[0],
+    rescales: 0,
+    recreated: 0,
+    ordered: 1000,
     dead: (0, 0),
     capacity: 0,
     form: 0,
@@ -147,6 +172,30 @@ const PRESSURE: Temper = Temper {
     ..CALM
 };
 
+const RESHARD: Temper = Temper {
+    climate: Climate { quiet: 0, usual: (800, 200), worst: (2000, 800) },
+    pauses_us: &[1_000, 20_000, 200_000],
+    puts: &[100, 300, 800],
+    outstanding: &[64, 1_000, 100_000],
+    ttls_ms: &[2_000, 10_000, 30_000, 30_000],
+    cores: &[1, 2, 2, 3, 4],
+    keys: &[1, 5, 5, 20, 1 << 40],
+    large: &[(10, 10_000), (150, 1_000), (500, 200)],
+    reshards: &[1, 3, 10, 30],
+    rescales: 2500,
+    recreated: 2500,
+    ordered: 5000,
+    dead: (300, 2000),
+    capacity: 500,
+    form: 1000,
+    outage: 500,
+    auto: 0,
+    signer: 500,
+    poison: 300,
+    body_limit: 300,
+    ..CALM
+};
+
 impl Profile {
     /// How it is called on the command line.
     pub fn name(self) -> &'static str {
@@ -155,6 +204,7 @@ impl Profile {
             Profile::Storm => "storm",
             Profile::Outage => "outage",
             Profile::Pressure => "pressure",
+            Profile::Reshard => "reshard",
         }
     }
 
@@ -175,6 +225,7 @@ impl Profile {
             Profile::Storm => &STORM,
             Profile::Outage => &OUTAGE,
             Profile::Pressure => &PRESSURE,
+            Profile::Reshard => &RESHARD,
         }
     }
 

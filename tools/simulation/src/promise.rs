@@ -3,8 +3,8 @@
 //! | | looked at |
 //! |---|---|
 //! | I1 to I7, I13, I18 to I22 | puts and outcomes: `checker`, `drain`, `ending` |
-//! | I8 to I12, I16, I17, I20, I21, E2 | every request as it leaves: `inspect`, `outage`, `refusal` |
-//! | I2, I3, I4, I15 | at last, every shard as a consumer reads it: `verdict` |
+//! | I8 to I12, I16, I17, I20, I21, I24, A1, A2, E2 | every request as it leaves: `inspect`, `outage`, `refusal`, `order` |
+//! | I2, I3, I4, I15, I23 | at last, every shard as a consumer reads it: `verdict`, `order` |
 //!
 //! Each counts how often it was checked. One that a long run of all profiles never had occasion to check makes the run
 //! fail: a promise that nobody looks at is none.
@@ -50,6 +50,10 @@ promises! {
     I20 "only a poison record, and what shares its Kinesis record, fails for it; at most 20 requests more are refused",
     I21 "a request that an endpoint calls too large is halved, not given up, and not again and again",
     I22 "a failure hands back what was put, if it is to",
+    I23 "in ordered mode, the first visible copies of the delivered records of one submitter and hash key are in the order of puts, across retries and reshards",
+    I24 "in ordered mode a shard, and a submitter's hash key whatever its shard, has one Kinesis record under way at most",
+    A1 "where the service distributes records, and a core knows it, Kinesis records are single and carry no hash key",
+    A2 "who stores a record where its hash key does not belong is suspected at once to distribute records itself",
     E1 "when all is settled no core keeps a record",
     E2 "a core sends records of its own shards only, and without a map singly, when that is allowed",
 }

@@ -29,6 +29,8 @@ pub struct Report {
     pub faults: Vec<u64>,
     /// Requests in outages.
     pub in_outages: Requests,
+    /// How often cores wanted shards listed, and how often they were.
+    pub listings: (u64, u64),
     /// Copies beyond the first, and ambiguous attempts.
     pub duplicates: (u64, u64),
     /// How often each promise was checked.
@@ -52,6 +54,7 @@ impl Report {
             codes: BTreeMap::new(),
             faults: Vec::new(),
             in_outages: Requests::default(),
+            listings: (0, 0),
             duplicates: (0, 0),
             checked: Checked::default(),
             broken: vec![text],
@@ -71,6 +74,7 @@ impl Report {
             codes: checker.codes.clone(),
             faults: world.faults.counts.clone(),
             in_outages: world.in_outages,
+            listings: world.listings.iter().fold((0, 0), |sum, of| (sum.0 + of.wanted, sum.1 + of.made)),
             duplicates: checker.duplicates,
             checked: checker.checked.clone(),
             broken: checker.broken.clone(),
@@ -92,6 +96,7 @@ pub struct Table {
     codes: BTreeMap<String, u64>,
     faults: Vec<u64>,
     in_outages: Requests,
+    listings: (u64, u64),
     duplicates: (u64, u64),
     checked: Checked,
     /// Seeds that broke a promise, with their profile and the first promise.
@@ -115,6 +120,7 @@ impl Table {
             codes: BTreeMap::new(),
             faults: vec![0; KINDS.len()],
             in_outages: Requests::default(),
+            listings: (0, 0),
             duplicates: (0, 0),
             checked: Checked::default(),
             broken: Vec::new(),
@@ -140,6 +146,8 @@ impl Table {
         self.in_outages.outages += report.in_outages.outages;
         self.in_outages.sent += report.in_outages.sent;
         self.in_outages.fair_milli += report.in_outages.fair_milli;
+        self.listings.0 += report.listings.0;
+        self.listings.1 += report.listings.1;
         self.duplicates.0 += report.duplicates.0;
         self.duplicates.1 += report.duplicates.1;
         self.checked.add(&report.checked);
@@ -186,6 +194,8 @@ impl Table {
         line("ambiguous attempts that explain them", &self.duplicates.1);
         line("requests in outages", &format!("{} in {}", self.in_outages.sent, self.in_outages.outages));
         line("the fair number of them", &(self.in_outages.fair_milli / 1000));
+        line("maps that cores wanted", &self.listings.0);
+        line("listings of shards", &self.listings.1);
         println!("{:>38}", "-- outcomes --");
         self.codes.iter().for_each(|(code, count)| line(code, count));
         println!("{:>38}", "-- faults --");

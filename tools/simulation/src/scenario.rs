@@ -5,10 +5,13 @@
 
 use std::time::Duration;
 
-use kpl::config::{Config, OuterPartitionKey, RateLimit, ShardMapPolicy, StreamOptions, WireFormat};
+use kpl::config::{
+    Config, OuterPartitionKey, RateLimit, RecordDistribution, ShardMapPolicy, StreamOptions, WireFormat,
+};
 use kpl::limits::{PARTITION_KEY_BYTES_MAX, drain_tick};
 use kpl::time::Time;
 
+use crate::distribution::{self, Describes};
 use crate::outage::{Outage, OutageKind};
 use crate::profile::{Profile, Temper};
 use crate::rng::Rng;
@@ -63,8 +66,12 @@ pub struct Scenario {
     pub flushes: Vec<Time>,
     /// Moments of reshards.
     pub reshards: Vec<Time>,
+    /// From when to when a stream is deleted.
+    pub recreations: Vec<(usize, Time, Time)>,
     /// From when to when a stream's service places records as it likes.
     pub autos: Vec<(usize, Time, Time)>,
+    /// Who may describe streams.
+    pub describes: Describes,
     /// Moments at which credentials expire.
     pub expiries: Vec<Time>,
     /// Moments at which the machine's clock jumps.
@@ -100,6 +107,13 @@ pub struct Scenario {
 /// How long after its opening a stream is used where lateness is judged: its map is there by then.
 pub const SETTLED_IN: Duration = Duration::from_millis(10);
 
+impl StreamPlan {
+    /// Whether its producer is told that the service distributes its records.
+    pub fn is_auto(&self) -> bool {
+        self.config.record_distribution == RecordDistribution::Auto
+    }
+}
+
 impl Scenario {
     /// Draws the plan of a seed.
     pub fn draw(profile: Profile, rng: &mut Rng) -> Scenario {
@@ -118,7 +132,7 @@ impl Scenario {
         let moment = |rng: &mut Rng| Time::ZERO + rng.micros(0, span.as_micros() as u64 * 12 / 10);
         let moments = |rng: &mut Rng, count: u64| (0..count).map(|_| moment(rng)).collect::<Vec<_>>();
         let mut streams: Vec<_> =
-            (0..rng.pick(&[1, 1, 2, 3])).map(|index| draw_stream(rng, index, &config, quiet, span)).collect();
+            (0..rng.pick(&[1, 1, 2, 3])).map(|index| draw_stream(rng, index, &config, (temper, quiet), span)).collect();
         for index in 1..streams.len() {
             streams[index].opened = streams[index].opened.max(streams[index - 1].opened);
         }
@@ -136,8 +150,18 @@ impl Scenario {
             let begin = moment(rng);
             (rng.index(streams.len()), begin, begin + rng.micros(10_000, 5_000_000))
         });
-        let autos = autos.collect();
-        let outage = rng.chance(temper.outage).then(|| draw_outage(rng, span));
+        let autos: Vec<_> = autos.collect();
+        for (stream, ..) in &autos {
+            // Who places by chance keeps no order.
+            streams[*stream].config.ordered = false;
+        }
+        let recreations = (0..count(rng, temper.recreated)).map(|_| {
+            let begin = moment(rng);
+            let longest_us = rng.pick(&[200_000, 1_000_000, 8_000_000]);
+            (rng.index(streams.len()), begin, begin + rng.micros(100_000, longest_us))
+        });
+        let recreations = recreations.collect();
+        let outage = rng.chance(temper.outage).then(|| draw_outage(rng, &config, span));
         let healed_from = outage.map_or(Time::ZERO, |outage| outage.end);
         let heals = heals.then(|| moment(rng).max(healed_from));
         let closes = heals.is_none() && rng.chance(3000);
@@ -158,8 +182,9 @@ impl Scenario {
         let body_max = body_limited.then(|| least + rng.pick(&[0, 5_000, 100_000]));
         let tick = streams.iter().map(|stream| drain_tick(stream.config.record_max_buffered_time)).min();
         let refuses_cbor = config.wire == WireFormat::Auto && rng.chance(temper.form);
-        Scenario {
+        let mut plan = Scenario {
             profile,
+            describes: Describes::Always,
             quiet,
             streams,
             cores,
@@ -168,6 +193,7 @@ impl Scenario {
             burst,
             flushes,
             reshards,
+            recreations,
             autos,
             expiries,
             clock_jumps,
@@ -185,7 +211,9 @@ impl Scenario {
             tick: tick.filter(|_| !rng.chance(5000)).unwrap_or(Duration::from_micros(10)),
             round_trip_us: rng.pick(&[(200, 2_000), (5_000, 20_000), (10_000, 200_000)]),
             config,
-        }
+        };
+        distribution::draw(&mut plan, rng);
+        plan
     }
 
     /// Whether a record that is late is the engine's fault: nothing goes wrong, except that a shard may take nothing.
@@ -216,9 +244,12 @@ fn count(rng: &mut Rng, per_myriad: u32) -> u64 {
     if rng.chance(per_myriad) { rng.between(1, 3) } else { 0 }
 }
 
-fn draw_outage(rng: &mut Rng, span: Duration) -> Outage {
+fn draw_outage(rng: &mut Rng, config: &Config, span: Duration) -> Outage {
     let begin = Time::ZERO + rng.micros(0, span.as_micros() as u64);
     let (kind, longest_us) = (rng.pick(OutageKind::ALL), rng.pick(&[2_000_000, 20_000_000, 60_000_000]));
+    // One that refuses everything as throttled would see each record once, however many there are.
+    let once = config.fail_if_throttled && kind == OutageKind::Throttled;
+    let kind = if once { OutageKind::Failing } else { kind };
     Outage { begin, end: begin + rng.micros(100_000, longest_us), kind }
 }
 
@@ -267,8 +298,7 @@ fn draw_config(rng: &mut Rng, temper: &Temper, (quiet, heals, body_limited): (bo
         record_max_buffered_time: Duration::from_millis(linger),
         record_ttl: Duration::from_millis(ttl),
         rate_limit: if quiet && rng.chance(7000) { RateLimit::Off } else { rng.pick(&RATE_LIMITS) },
-        // In an outage that refuses everything as throttled each record would be tried once, however many there are.
-        fail_if_throttled: temper.outage < 10_000 && rng.chance(2000),
+        fail_if_throttled: rng.chance(2000),
         shard_backlog_max,
         request_timeout: Duration::from_millis(rng.pick(&[1_000, 6_000])),
         connect_timeout: Duration::from_millis(rng.pick(&[500, 6_000])),
@@ -288,23 +318,31 @@ fn draw_config(rng: &mut Rng, temper: &Temper, (quiet, heals, body_limited): (bo
     config
 }
 
-fn draw_stream(rng: &mut Rng, index: usize, config: &Config, quiet: bool, span: Duration) -> StreamPlan {
+fn draw_stream(
+    rng: &mut Rng,
+    index: usize,
+    config: &Config,
+    (temper, quiet): (&Temper, bool),
+    span: Duration,
+) -> StreamPlan {
     let options = StreamOptions {
         aggregation_enabled: rng.chance(1500).then_some(config.aggregation_max_size < config.max_record_size),
         record_max_buffered_time: rng
             .chance(2000)
             .then(|| (config.record_max_buffered_time / 50).max(Duration::from_millis(1))),
+        ordered: Some(rng.chance(temper.ordered)),
         ..StreamOptions::default()
     };
     let late = !quiet && rng.chance(2500);
     // The second and third may be opened when all is under way, in this order.
     let midway = index > 0 && rng.chance(4000);
     let part = span.as_micros() as u64 / 3;
+    let large = temper.large.iter().find(|(rate, _)| rng.chance(*rate)).map(|(_, shards)| *shards);
     let opened = if midway { rng.micros(part * (index as u64 - 1), part * index as u64) } else { Duration::ZERO };
     StreamPlan {
         name: format!("stream-{index}"),
         config: config.for_stream(&options),
-        shards: rng.pick(&[1, 1, 2, 3, 8, 30]),
+        shards: large.unwrap_or_else(|| rng.pick(temper.shards)),
         opened: Time::ZERO + opened,
         first_map: if late { rng.micros(0, 3_000_000) } else { Duration::ZERO },
     }

@@ -55,14 +55,21 @@ pub struct Source {
 /// The partition key that consumers see of a record without one.
 pub const UNKEYED: &str = "a";
 
+/// Beyond so many shards there are so many keys.
+const MANY_SHARDS: usize = 100;
+/// See above.
+const MANY_KEYS: u64 = 2_000;
+
 /// Where a number stands in data: behind what may be an aggregate's magic.
 const NUMBER_AT: usize = 4;
 
 impl Source {
     /// A source for one submitter.
     pub fn new(mut rng: Rng, scenario: &Scenario) -> Source {
+        let temper = scenario.profile.temper();
+        let shards: Vec<usize> = scenario.streams.iter().map(|stream| stream.shards).collect();
         Source {
-            keys: rng.pick(&[1, 5, 100, 1 << 40]),
+            keys: if shards.iter().any(|count| *count > MANY_SHARDS) { MANY_KEYS } else { rng.pick(temper.keys) },
             explicit: rng.pick(&[0, 0, 1_000, 5_000, 10_000]),
             // In an outage it is watched which core has something to send, which could not be told of these.
             unkeyed: if scenario.outage.is_some() { 0 } else { rng.pick(&[0, 0, 2_000, 10_000]) },
@@ -71,7 +78,7 @@ impl Source {
             // Where large requests are refused there are to be some.
             large: if scenario.body_max.is_some() { 3_000 } else { rng.pick(&[0, 20, 200]) },
             typical: rng.pick(&[16, 100, 100, 1_000, 4_000]),
-            shards: scenario.streams.iter().map(|stream| stream.shards).collect(),
+            shards,
             limits: [scenario.config.aggregation_max_size, scenario.config.max_record_size],
             rng,
         }

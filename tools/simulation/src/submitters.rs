@@ -202,7 +202,7 @@ impl World {
         let Some(hash) = draft.hash() else { return Destination { place: NOWHERE, owner: home } };
         let map = self.listings[draft.stream].map.as_ref();
         let owner = map.map_or(home, |map| map.shard(map.predict(HashKey(hash))).owner.index());
-        Destination { place: self.streams[draft.stream].place_of(hash), owner }
+        Destination { place: self.streams[draft.stream].place_of(hash).unwrap_or(NOWHERE), owner }
     }
 
     /// I15, where it can be told from outside what has reached a shard: on one core, between two cycles.

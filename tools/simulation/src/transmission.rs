@@ -5,6 +5,7 @@
 //! ```
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kpl::engine::Transmit;
@@ -13,7 +14,8 @@ use crate::consumer;
 use crate::driver::Input;
 use crate::faults::{Canary, Kind};
 use crate::inspect::Departure;
-use crate::network::{End, Fate, Sending, draw_fate, end_of, shuffle};
+use crate::kinesis::ServiceStream;
+use crate::network::{End, Fate, Sending, draw_fate, end_of, fate_without_stream, shuffle};
 use crate::promise::Promise;
 use crate::source::number_of;
 use crate::wire::{self, Entry, Told};
@@ -37,10 +39,12 @@ pub struct Request {
     fate: Fate,
     /// What the service said.
     told: Vec<Told>,
-    /// Whether the service placed its entries by chance.
-    auto: bool,
+    /// Whether a consumer may drop an aggregate of it, as it is not in its shard.
+    misplaced: bool,
     /// Whether its core knew no shards when it sent it.
     is_unmapped: bool,
+    /// Whether the service placed its entries by chance.
+    auto: bool,
     /// Places of poison records.
     poisoned: Vec<usize>,
 }
@@ -92,8 +96,9 @@ impl World {
             entries,
             fate,
             told: Vec::new(),
-            auto: false,
+            misplaced: false,
             is_unmapped: transmit.is_unmapped(),
+            auto: false,
             poisoned,
         });
         if let Some(applied) = fate.applied {
@@ -107,9 +112,12 @@ impl World {
         let lateness = lateness.then_some(if self.plan.dead_shard { Promise::I16 } else { Promise::I12 });
         let busy = self.nodes[core].last_busy(self.now);
         let stream = transmit.stream.index();
-        let dead = (self.plan.dead_shard && stream == 0).then(|| self.streams[0].shards[0].range);
+        let dead = (self.plan.dead_shard && stream == 0)
+            .then(|| self.streams[0].shards.first())
+            .flatten()
+            .map(|shard| shard.range);
         let connection = usize::from(transmit.connection.0);
-        Departure { now: self.now, core, connection, stream, busy, lateness, dead, is_unmapped: transmit.is_unmapped() }
+        Departure { now: self.now, core, connection, stream, busy, lateness, dead, map_epoch: transmit.map_epoch }
     }
 
     /// I19: what the engine says of a request is what is in it.
@@ -131,12 +139,18 @@ impl World {
     pub(crate) fn arrive(&mut self, index: usize) {
         let request = &mut self.requests[index];
         let (entries, stream) = (Rc::clone(&request.entries), &mut self.streams[request.stream]);
+        if !stream.is_there() {
+            self.faults.note(Kind::StreamGone);
+            request.fate.fault = fate_without_stream(request.fate.fault);
+            return self.trace.say(self.now, format_args!("request {index} finds no stream"));
+        }
         if self.faults.planted(Canary::AppliesTwice, 5) {
             stream.put_records(self.now, &entries, &mut self.faults);
         }
-        request.auto = stream.auto.is_some();
+        let auto = stream.auto.is_some();
+        request.auto = auto;
         let aggregates = self.checker.configs[request.stream].aggregation_enabled;
-        if request.auto && request.is_unmapped {
+        if auto && request.is_unmapped {
             let wrapped = entries.iter().filter(|entry| consumer::members(&entry.data).is_some());
             for number in wrapped.flat_map(|entry| members_of(entry, aggregates)).flatten() {
                 if let Some(record) = self.checker.records.get_mut(&number) {
@@ -145,6 +159,10 @@ impl World {
             }
         }
         request.told = stream.put_records(self.now, &entries, &mut self.faults);
+        if request.fate.fault == Some(Kind::WrongOrder) {
+            let mut stored = entries.iter().zip(&request.told);
+            request.misplaced = auto || stored.any(|(entry, told)| is_misplaced(stream, entry, told));
+        }
         self.trace.say(self.now, format_args!("request {index} is applied"));
     }
 
@@ -153,8 +171,8 @@ impl World {
         let request = &mut self.requests[index];
         let (core, id, wire) = (request.core, request.id, request.wire);
         let mut told = std::mem::take(&mut request.told);
-        // Where records are placed by chance, such an answer could hide an aggregate that nobody can read.
-        let shuffled = request.fate.fault == Some(Kind::WrongOrder) && !request.auto;
+        // Such an answer could hide an aggregate that nobody can read.
+        let shuffled = request.fate.fault == Some(Kind::WrongOrder) && !request.misplaced;
         if shuffled && shuffle(&mut told, self.faults.rng()) {
             let aggregates = self.checker.configs[request.stream].aggregation_enabled;
             for number in request.entries.iter().flat_map(|entry| members_of(entry, aggregates)).flatten() {
@@ -173,7 +191,12 @@ impl World {
             }
         }
         let throttled = throttled_places(&request.fate, &told, request.entries.len());
-        self.inspector.answered(core, usize::from(id.connection.0), throttled);
+        let plain = matches!(request.fate.fault, None | Some(Kind::Slow)) && request.auto && self.closed.is_none();
+        // Who was told that there is no stream takes no shard for the same.
+        let gone = [Kind::NotFound, Kind::StreamGone].map(|kind| self.faults.counts[kind as usize]);
+        let plain = plain && gone == [0, 0];
+        let evidence = if plain { evidence(&request.entries, &told) } else { Vec::new() };
+        self.inspector.answered(core, usize::from(id.connection.0), throttled, evidence);
         let end = end_of(&request.fate, wire, (told, &poisoned), &mut self.faults);
         // What it held is the service's now, or nobody's.
         if request.fate.applied.is_none_or(|applied| applied <= self.now) {
@@ -192,6 +215,24 @@ impl World {
     pub(crate) fn longest_request(&self) -> Duration {
         self.plan.config.connect_timeout + self.plan.config.request_timeout
     }
+}
+
+/// Whether an entry is an aggregate that was stored where some member does not belong.
+fn is_misplaced(stream: &ServiceStream, entry: &Entry, told: &Told) -> bool {
+    let Told::Stored(shard, _) = told else { return false };
+    let (Some(members), Some((first, last))) = (consumer::members(&entry.data), stream.range_of(shard)) else {
+        return false;
+    };
+    members.iter().any(|member| !(first..=last).contains(&member.hash()))
+}
+
+/// Where the service says to have stored what was sent by which hash key.
+fn evidence(entries: &[Entry], told: &[Told]) -> Vec<(Arc<str>, u128)> {
+    let stored = entries.iter().zip(told).filter_map(|(entry, told)| match told {
+        Told::Stored(shard, _) => Some((shard.as_str().into(), entry.explicit?)),
+        Told::Refused(..) => None,
+    });
+    stored.collect()
 }
 
 /// The places of the records that an answer calls throttled.

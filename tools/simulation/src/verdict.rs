@@ -1,33 +1,55 @@
-//! The last look: reads every shard as a consumer would, and holds what is there against the outcomes (I2, I3, I4, I15).
+//! The last look: reads every shard as a consumer would, and holds what is there against the outcomes (I2, I3, I4, I15);
+//! `order` looks at the order of what is seen (I23).
 //!
 //! Where an answer's results were in another order it may have told of a record what belongs to its neighbour. Such a record
 //! is held to all of I2 but the place: nobody could know that better. Nor can anybody know, where no shards are known and
 //! the service places by chance, whether a lone record in a wrapping is where consumers look at it: it is not held to I2.
+//!
+//! A stream that was deleted is read as it was. Of what it held, an outcome that came before the deletion is held to all of
+//! I2; one that came after it only to this, that the record was stored, as its shards could not be asked any more.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use kpl::outcome::{Attempt, AttemptResult, Delivered, ErrorCode, Failure};
+use kpl::time::Time;
 
 use crate::checker::{Checker, ambiguous_attempts};
 use crate::consumer::{self, Seen};
 use crate::kinesis::{ServiceShard, ServiceStream, Stored, sequence_text};
+use crate::order;
 use crate::promise::Promise;
 use crate::refusal::check_failure;
 use crate::source::number_of;
 
-/// Where a consumer sees a record: stream, shard id, sequence number, place in its aggregate.
-type Place = (usize, String, u64, usize);
+/// Where a consumer sees a record.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Shard id.
+    pub shard: Rc<str>,
+    /// Sequence number, which no other shard or stream of this name has.
+    pub sequence: u64,
+    /// Place in its aggregate.
+    pub member: usize,
+    /// No consumer sees it, as its aggregate has a member out of range; but its stream was deleted then.
+    pub hidden: Option<Time>,
+}
+
+/// Where the records are seen, by number.
+pub type Places = BTreeMap<u64, Vec<Place>>;
 
 /// Reads all streams and judges all outcomes.
 pub fn judge(streams: &[ServiceStream], checker: &mut Checker) {
-    let mut places: BTreeMap<u64, Vec<Place>> = BTreeMap::new();
+    let mut places = Places::new();
     for (index, stream) in streams.iter().enumerate() {
-        for shard in &stream.shards {
+        let deleted = stream.deleted.iter().flat_map(|old| old.shards.iter().map(|shard| (shard, Some(old.at))));
+        for (shard, gone) in deleted.chain(stream.shards.iter().map(|shard| (shard, None))) {
             for stored in &shard.records {
-                read(index, shard, stored, checker, &mut places);
+                read(index, (shard, gone), stored, checker, &mut places);
             }
         }
     }
+    order::judge(&places, checker);
     for number in checker.records.keys().copied().collect::<Vec<_>>() {
         judge_one(number, places.get(&number).map_or(&[], Vec::as_slice), checker);
     }
@@ -35,16 +57,21 @@ pub fn judge(streams: &[ServiceStream], checker: &mut Checker) {
 
 fn read(
     stream: usize,
-    shard: &ServiceShard,
+    (shard, gone): (&ServiceShard, Option<Time>),
     stored: &Stored,
     checker: &mut Checker,
-    places: &mut BTreeMap<u64, Vec<Place>>,
+    places: &mut Places,
 ) {
+    let mut hidden = None;
+    let id: Rc<str> = shard.id.as_str().into();
     let raw = Seen { key: &stored.entry.key, explicit: stored.entry.explicit, data: &stored.entry.data };
     let seen = match consumer::members(&stored.entry.data) {
         Some(members) if opened(checker, stream) => {
             if members.iter().any(|member| !(shard.range.0..=shard.range.1).contains(&member.hash())) {
-                return;
+                if gone.is_none() {
+                    return;
+                }
+                hidden = gone;
             }
             members
         }
@@ -61,7 +88,8 @@ fn read(
         match number {
             Some(number) if genuine => {
                 checker.checked.note(Promise::I3);
-                places.entry(number).or_default().push((stream, shard.id.clone(), stored.sequence, place));
+                let (shard, sequence) = (Rc::clone(&id), stored.sequence);
+                places.entry(number).or_default().push(Place { shard, sequence, member: place, hidden });
             }
             _ => checker
                 .breaks(Promise::I3, format!("{} shows a record with key {:?} that nobody put", shard.id, seen.key)),
@@ -77,7 +105,8 @@ fn opened(checker: &Checker, stream: usize) -> bool {
 fn judge_one(number: u64, places: &[Place], checker: &mut Checker) {
     let record = &checker.records[&number];
     let Some(outcome) = record.outcome.clone() else { return };
-    let (seen, ambiguous) = (places.len(), ambiguous_attempts(&outcome));
+    let seen = places.iter().filter(|place| place.hidden.is_none()).count();
+    let (ambiguous, settled) = (ambiguous_attempts(&outcome), record.settled);
     let (sent, misnamed) = (record.first_sent.is_some(), record.misnamed);
     let (transmissions, excused) = (record.sent, record.excused);
     checker.duplicates.0 += seen.saturating_sub(1) as u64;
@@ -90,12 +119,14 @@ fn judge_one(number: u64, places: &[Place], checker: &mut Checker) {
     match outcome {
         Ok(_) if checker.records[&number].unjudgeable => {}
         Ok(delivered) => {
-            let named = |(_, shard, sequence, place): &Place| {
-                shard == delivered.shard_id()
-                    && sequence_text(*sequence) == delivered.sequence_number()
-                    && *place == delivered.sub_sequence_number() as usize
+            // What was misplaced in a stream that has been deleted since may be taken by the shards of the next one.
+            let counts = |place: &Place| place.hidden.is_none_or(|deleted| deleted <= settled);
+            let named = |place: &Place| {
+                &*place.shard == delivered.shard_id()
+                    && sequence_text(place.sequence) == delivered.sequence_number()
+                    && place.member == delivered.sub_sequence_number() as usize
             };
-            let there = if misnamed { seen > 0 } else { places.iter().any(named) };
+            let there = places.iter().any(|place| counts(place) && (misnamed || named(place)));
             checker.holds(Promise::I2, there, || {
                 format!("record {number} is told to be at {delivered:?}, but is seen at {places:?}")
             });

@@ -21,6 +21,7 @@ use kpl::ring::{Budget, Ledger};
 use kpl::time::Time;
 
 use crate::checker::Checker;
+use crate::distribution::Known;
 use crate::driver::{Input, Node};
 use crate::faults::{Canary, Faults, Kind};
 use crate::inspect::Inspector;
@@ -30,6 +31,7 @@ use crate::profile::Profile;
 use crate::promise::Promise;
 use crate::refusal::Refusals;
 use crate::report::Report;
+use crate::resharding::Rescaling;
 use crate::rng::Rng;
 use crate::scenario::{SETTLED_IN, Scenario};
 use crate::signer::Signer;
@@ -55,6 +57,12 @@ pub enum Event {
     Flush(usize),
     /// A stream is resharded.
     Reshard(usize),
+    /// UpdateShardCount goes on.
+    Rescale(Rescaling),
+    /// A stream is deleted.
+    DeleteStream(usize),
+    /// A stream that was deleted is created again.
+    CreateAgain(usize),
     /// Nothing more is put, everything is flushed, for so long.
     Close(Duration),
     /// Everything is settled.
@@ -67,6 +75,8 @@ pub enum Event {
     UseStream(usize),
     /// The service begins or ceases to place a stream's records by chance.
     Distribute(usize, bool),
+    /// A stream that the service distributes is looked at again.
+    Refresh(usize),
     /// Something spoils what signs requests.
     SpoilSigner(Kind),
     /// The outage is over.
@@ -113,6 +123,18 @@ pub struct Listing {
     pub failures: u32,
     /// The latest map.
     pub map: Option<Arc<ShardMap>>,
+    /// Lists in a row that were wanted and told nothing new, and from when on another is made if it is wanted.
+    pub vain: u32,
+    /// See `vain`.
+    pub heed_at: Time,
+    /// By core: when it is told the latest map that is on its way.
+    pub told: Vec<Time>,
+    /// How often cores have wanted a map.
+    pub wanted: u64,
+    /// How often the shards were listed.
+    pub made: u64,
+    /// What its description has told.
+    pub known: Known,
 }
 
 /// Everything.
@@ -181,13 +203,16 @@ impl World {
         let nodes = nodes.collect();
         let submitters = plan.submitters.iter().map(|of| Submitter::new(of, &mut rng, &plan)).collect();
         let cores = usize::from(plan.cores);
-        let configs = plan.streams.iter().map(|stream| stream.config.clone()).collect();
+        let configs: Vec<_> = plan.streams.iter().map(|stream| stream.config.clone()).collect();
         let mut streams: Vec<ServiceStream> =
             plan.streams.iter().map(|stream| ServiceStream::new(stream.shards, plan.capacity)).collect();
         streams[0].dead_shard = plan.dead_shard;
         let mut checker = Checker::new(configs, plan.patience());
         (checker.poison, checker.body_limited) = (plan.poison > 0, plan.body_max.is_some());
         checker.backlog_max = plan.backlog_max();
+        checker.cores = u32::from(plan.cores);
+        checker.scattered =
+            plan.streams.iter().enumerate().filter(|(_, stream)| stream.is_auto()).map(|(at, _)| at).collect();
         World {
             now: Time::ZERO,
             events: BinaryHeap::new(),
@@ -201,10 +226,14 @@ impl World {
             submitters,
             requests: Vec::new(),
             streams,
-            listings: plan.streams.iter().map(|_| Listing::default()).collect(),
+            listings: plan
+                .streams
+                .iter()
+                .map(|_| Listing { told: vec![Time::ZERO; cores], ..Listing::default() })
+                .collect(),
             signer: Signer::new(cores),
             refusals: Refusals::default(),
-            inspector: Inspector::default(),
+            inspector: Inspector::new(plan.cores),
             checker,
             trace,
             traffic: Traffic::default(),
@@ -278,6 +307,10 @@ impl World {
             let stream = self.rng.index(self.streams.len());
             self.schedule(at, Event::Reshard(stream));
         }
+        for (stream, begin, end) in self.plan.recreations.clone() {
+            self.schedule(begin, Event::DeleteStream(stream));
+            self.schedule(end, Event::CreateAgain(stream));
+        }
         for (stream, begin, end) in self.plan.autos.clone() {
             self.schedule(begin, Event::Distribute(stream, true));
             self.schedule(end, Event::Distribute(stream, false));
@@ -310,12 +343,16 @@ impl World {
             Event::List(stream) => self.list(stream),
             Event::Flush(stream) => self.flush(stream),
             Event::Reshard(stream) => self.reshard(stream),
+            Event::Rescale(rescaling) => self.rescale(rescaling),
+            Event::DeleteStream(stream) => self.delete_stream(stream),
+            Event::CreateAgain(stream) => self.create_again(stream),
             Event::Close(timeout) => self.close(timeout),
             Event::CloseNow => self.close_now(false),
             Event::OpenSubmitter(submitter) => self.open_submitter(submitter),
             Event::OpenStream(stream) => self.open_stream(stream),
             Event::UseStream(stream) => self.use_stream(stream),
             Event::Distribute(stream, by_chance) => self.distribute(stream, by_chance),
+            Event::Refresh(stream) => self.refresh(stream),
             Event::SpoilSigner(kind) if !self.healed => self.spoil_signer(kind),
             Event::SpoilSigner(_) => {}
             Event::OutageOver => self.outage_over(),
