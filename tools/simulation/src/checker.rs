@@ -1,7 +1,7 @@
 //! The checker: knows what was accepted, looks at every request, every outcome and at last at every shard, and says which
 //! promise (`promise`) was broken. It shares no code with the engine or the codec.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -114,6 +114,10 @@ pub struct Checker {
     settled_at: (Time, Held),
     /// Whether the endpoint takes no large request.
     pub body_limited: bool,
+    /// Streams that were deleted, and created again.
+    pub deleted: BTreeSet<usize>,
+    /// Sequence numbers of aggregates that are where no consumer sees them, by stream, and whose core could not know.
+    pub excused: BTreeSet<(usize, String)>,
     /// By stream: when its first record was put.
     pub first_put: BTreeMap<usize, Time>,
     /// Copies of records beyond the first, and ambiguous attempts, which explain them.
@@ -147,6 +151,8 @@ impl Checker {
             backlog_max: None,
             settled_at: (Time::ZERO, Held::new()),
             body_limited: false,
+            deleted: BTreeSet::new(),
+            excused: BTreeSet::new(),
             first_put: BTreeMap::new(),
             duplicates: (0, 0),
             codes: BTreeMap::new(),
@@ -220,7 +226,12 @@ impl Checker {
         let config = &self.configs[record.draft.stream];
         // Of a record without a key nobody knows the shard: it may be behind all there is.
         let all = (self.outstanding, self.outstanding_bytes);
-        let shard = if record.draft.unkeyed { all } else { self.held_by(record.draft.stream, record.place) };
+        let stream = record.draft.stream;
+        if config.ordered && self.deleted.contains(&stream) {
+            return None;
+        }
+        let (known, unknown) = (self.held_by(stream, record.place), self.held_by(stream, NOWHERE));
+        let shard = if record.draft.unkeyed { all } else { (known.0 + unknown.0, known.1 + unknown.1) };
         let due = drain.due(now, config, shard, all);
         (due < record.arrival + config.record_ttl).then_some(due)
     }

@@ -133,6 +133,7 @@ impl World {
         let listing = &mut self.listings[stream];
         (listing.under_way, listing.failures, listing.heed_at) = (false, 0, heed_at);
         listing.map = Some(Arc::clone(&map));
+        listing.created.push(self.streams[stream].created);
         self.trace.say(self.now, format_args!("stream {stream} has map {} of {} shards", map.epoch, map.len()));
         for core in 0..self.nodes.len() {
             let late = self.faults.strikes(Kind::MapLate);

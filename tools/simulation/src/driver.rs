@@ -273,11 +273,11 @@ impl World {
             }
             Input::MapFailed(stream) => engine.handle_map_failed(StreamId(stream as u32), "simulated"),
             Input::Answer(id, status, header, body) => {
-                self.inspector.heard(now, core, usize::from(id.connection.0));
+                self.inspector.heard(now, core, usize::from(id.connection.0), &mut self.checker);
                 engine.handle_answer(now, id, parse_answer(status, None, header, &body));
             }
             Input::Failure(id, failure) => {
-                self.inspector.heard(now, core, usize::from(id.connection.0));
+                self.inspector.heard(now, core, usize::from(id.connection.0), &mut self.checker);
                 engine.handle_failure(now, id, &failure);
             }
             Input::Map(stream, map) => {

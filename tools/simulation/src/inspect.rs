@@ -79,8 +79,19 @@ struct Sent {
     began: Time,
     /// The shard of each record.
     shards: Vec<Arc<str>>,
-    /// Places of those that were throttled.
-    throttled: Vec<usize>,
+    /// How it ended, if it was answered.
+    answer: Answer,
+}
+
+/// What an answer tells a core.
+#[derive(Default)]
+pub struct Answer {
+    /// Places of the records that were throttled.
+    pub throttled: Vec<usize>,
+    /// Whether there is no such stream.
+    pub finds_no_stream: bool,
+    /// Sequence numbers of aggregates that no consumer sees, sent by the map of a stream that was deleted.
+    pub strays: Vec<String>,
 }
 
 /// What the wire's watcher remembers.
@@ -100,6 +111,8 @@ pub struct Inspector {
     last_here: BTreeMap<(usize, Arc<str>), u64>,
     /// Of ordered streams.
     under_way: UnderWay,
+    /// Cores and streams that were said not to be there since that core was told its newest map.
+    doubted: BTreeSet<(usize, usize)>,
 }
 
 impl Inspector {
@@ -110,6 +123,7 @@ impl Inspector {
             return;
         }
         told.push_back(Told::new(core, map));
+        self.doubted.remove(&(core, stream));
         if map.epoch > 1 || stood_in {
             // Even if it is this core's first: others had an older one, and have routed by it.
             self.changed.insert(stream);
@@ -164,7 +178,7 @@ impl Inspector {
             }
             self.members(departure, &config, entry, &shard, checker);
         }
-        let sent = Sent { stream: departure.stream, began: departure.now, shards, throttled: Vec::new() };
+        let sent = Sent { stream: departure.stream, began: departure.now, shards, answer: Answer::default() };
         self.sent.insert((departure.core, departure.connection), sent);
     }
 
@@ -225,18 +239,26 @@ impl Inspector {
         });
     }
 
-    /// A core is about to hear the answer to the request on a connection; the records at `places` were throttled.
-    pub fn answered(&mut self, core: usize, connection: usize, throttled: Vec<usize>) {
+    /// A core is about to hear the answer to the request on a connection.
+    pub fn answered(&mut self, core: usize, connection: usize, answer: Answer) {
         if let Some(sent) = self.sent.get_mut(&(core, connection)) {
-            sent.throttled = throttled;
+            sent.answer = answer;
         }
     }
 
     /// A core hears how the request on a connection has ended.
-    pub fn heard(&mut self, now: Time, core: usize, connection: usize) {
+    pub fn heard(&mut self, now: Time, core: usize, connection: usize, checker: &mut Checker) {
         self.under_way.ended(core, connection);
         let Some(sent) = self.sent.remove(&(core, connection)) else { return };
-        for place in sent.throttled {
+        let Answer { throttled, finds_no_stream, strays } = sent.answer;
+        if finds_no_stream {
+            self.doubted.insert((core, sent.stream));
+        }
+        // Who has never heard that the stream was not there cannot know that a shard of the same id is another.
+        if !self.doubted.contains(&(core, sent.stream)) {
+            checker.excused.extend(strays.into_iter().map(|sequence| (sent.stream, sequence)));
+        }
+        for place in throttled {
             if let Some(pace) = self.paces.get_mut(&(core, sent.stream, sent.shards[place].clone())) {
                 pace.throttled(now, sent.began);
             }

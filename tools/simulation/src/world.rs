@@ -124,6 +124,8 @@ pub struct Listing {
     pub vain: u32,
     /// See `vain`.
     pub heed_at: Time,
+    /// By epoch, less one: when the stream was created that the map is of.
+    pub created: Vec<Time>,
     /// By core: when it is told the latest map that is on its way.
     pub told: Vec<Time>,
     /// How often cores have wanted a map.
