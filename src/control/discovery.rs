@@ -76,6 +76,11 @@ impl fmt::Display for DiscoveryError {
 impl std::error::Error for DiscoveryError {}
 
 impl DiscoveryError {
+    /// Whether there is no such stream.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.code.as_deref() == Some("ResourceNotFoundException")
+    }
+
     fn unreadable(message: String) -> DiscoveryError {
         DiscoveryError { code: None, message, hope: Hope::Soon }
     }

@@ -63,6 +63,8 @@ pub(crate) enum Notice {
     MapFailed(StreamId, Arc<str>),
     /// A stream's shards cannot be listed until somebody changes something.
     MapRefused(StreamId, Arc<str>),
+    /// There is no such stream at the moment.
+    StreamMissing(StreamId),
 }
 
 /// Starts the loop's channel.
@@ -291,10 +293,16 @@ impl Service {
                     }
                 };
                 let refused = error.hope == Hope::None || grace_ends.is_some_and(|end| end <= now);
-                let next = now + if refused { RETRY_LONGEST } else { delay(stream.failures) };
+                let missing = error.is_missing();
+                // One that was known may be about to be made anew.
+                let in_vain = refused && !(missing && stream.map.is_some());
+                let next = now + if in_vain { RETRY_LONGEST } else { delay(stream.failures) };
                 // The last try is at the end of the grace time, not a backoff later.
                 stream.list_at = Some(grace_ends.filter(|end| *end > now).map_or(next, |end| end.min(next)));
                 let notice = if refused { Notice::MapRefused } else { Notice::MapFailed };
+                if missing {
+                    (self.publish)(Notice::StreamMissing(id));
+                }
                 (self.publish)(notice(id, reason));
             }
         }

@@ -204,6 +204,14 @@ impl Core {
         }
     }
 
+    /// There is no such stream at the moment: if it was known, it may be another one next time, with shards of the same
+    /// ids.
+    pub fn handle_stream_missing(&mut self, id: StreamId) {
+        if let Some((stream, _)) = self.stream(id) {
+            stream.doubt();
+        }
+    }
+
     /// The shards of a stream cannot be listed for now; records that wait for the first map go on waiting, and say so
     /// if they expire.
     pub fn handle_map_failed(&mut self, id: StreamId, reason: &str) {

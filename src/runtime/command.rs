@@ -35,6 +35,8 @@ pub(crate) enum Command {
     MapFailed(StreamId, Arc<str>),
     /// A stream's shards cannot be listed, and trying again does not help soon.
     MapRefused(StreamId, Arc<str>),
+    /// There is no such stream at the moment.
+    StreamMissing(StreamId),
     /// Where requests go and in whose name, or why that is not known.
     Access(Result<Arc<Access>, AccessDenied>),
     /// To core 0: flush a stream.

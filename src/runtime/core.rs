@@ -211,6 +211,7 @@ impl<R: Runtime> Running<R> {
                 }
                 Command::Map(stream, map) => self.engine.handle_map(now, stream, map),
                 Command::MapFailed(stream, reason) => self.engine.handle_map_failed(stream, &reason),
+                Command::StreamMissing(stream) => self.engine.handle_stream_missing(stream),
                 Command::MapRefused(stream, reason) => self.engine.handle_map_refused(stream, &reason),
                 Command::Access(access) => self.take_access(now, access),
                 Command::Flush(stream, token) => self.engine.handle_flush(stream, token),

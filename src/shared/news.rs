@@ -84,6 +84,7 @@ impl Shared {
                 self.note_error(reason.to_string());
                 self.command_all(|| Command::MapFailed(id, Arc::clone(&reason)));
             }
+            Notice::StreamMissing(id) => self.command_all(|| Command::StreamMissing(id)),
             Notice::MapRefused(id, reason) => {
                 self.note_error(reason.to_string());
                 self.command_all(|| Command::MapRefused(id, Arc::clone(&reason)));

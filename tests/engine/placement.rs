@@ -191,13 +191,17 @@ fn what_failed_in_a_stream_that_was_made_anew_is_routed_anew() {
 
 #[test]
 fn after_a_stream_was_missing_an_aggregate_is_judged_by_the_next_map_only() {
-    for (shards, is_right) in [(2, true), (4, false)] {
+    for (shards, is_right, hears) in [(2, true, "records"), (4, false, "records"), (4, false, "listing")] {
         let mut driven = Driven::new(&config(), 0);
         driven.adopt(numbered(1, 2));
         let mut waiting = [put_at(&mut driven, 10), put_at(&mut driven, 40)];
         let transmit = send(&mut driven);
-        refuse(&mut driven, &transmit, 400, "ResourceNotFoundException", "Stream stream under account 1 not found.");
-        let (transmit, _) = send_later(&mut driven);
+        // Either the records or their listing learns of it.
+        match hears {
+            "records" => refuse(&mut driven, &transmit, 400, "ResourceNotFoundException", "Stream stream not found."),
+            _ => driven.core.handle_stream_missing(StreamId(0)),
+        }
+        let transmit = if hears == "records" { send_later(&mut driven).0 } else { transmit };
         store_in(&mut driven, &transmit, "shardId-000000000000");
         assert!(waiting.iter_mut().all(|handle| outcome(handle).is_none()), "it may be another stream's shard");
         driven.adopt(numbered(2, shards));

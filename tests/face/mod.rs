@@ -30,6 +30,7 @@ mod pressure;
 mod proxy;
 mod reader;
 mod reservation;
+mod reshard;
 mod submitters;
 mod unmapped;
 mod world;

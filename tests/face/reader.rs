@@ -1,7 +1,8 @@
 //! What consumers see: stored records, taken apart by the KPL's format, each judged by where it lies.
 //!
 //! Written from the format's description, with `prost`, and sharing nothing with the library's codec. As AWS's
-//! consumer library does, it gives an aggregate up whole if a member lies outside of its shard; here that panics.
+//! consumer library does, it gives an aggregate up whole if a member lies outside of its shard; where nobody reshards,
+//! that panics.
 
 use std::collections::HashMap;
 
@@ -65,8 +66,16 @@ pub fn hash_of(partition_key: &str) -> u128 {
 
 /// All user records of a stream, shard by shard in their order there.
 pub fn read(endpoint: &Endpoint, stream: &str) -> Vec<UserRecord> {
+    let (records, dropped) = read_resharded(endpoint, stream);
+    assert_eq!(dropped, Vec::<String>::new(), "aggregates that do not belong where they lie");
+    records
+}
+
+/// What consumers get of a stream, shard by shard in their order there; and of the aggregates that they drop, where each lies
+/// and what does not belong there.
+pub fn read_resharded(endpoint: &Endpoint, stream: &str) -> (Vec<UserRecord>, Vec<String>) {
     let ranges = ranges(endpoint, stream);
-    let mut records = Vec::new();
+    let (mut records, mut dropped) = (Vec::new(), Vec::new());
     for stored in endpoint.read_stream(stream).expect("the emulator gives back what it stored") {
         let (first, last) = ranges[&stored.shard_id];
         let aggregate = aggregate_in(&stored.data);
@@ -78,15 +87,18 @@ pub fn read(endpoint: &Endpoint, stream: &str) -> Vec<UserRecord> {
             }
             None => vec![(stored.partition_key, None, stored.data)],
         };
+        let hash = |explicit: &Option<u128>, key: &str| explicit.unwrap_or_else(|| hash_of(key));
+        let outside = members.iter().find(|(key, explicit, _)| !(first..=last).contains(&hash(explicit, key)));
+        if let Some((key, ..)) = outside.filter(|_| aggregated) {
+            dropped.push(format!("{key:?} in {}", stored.shard_id));
+            continue;
+        }
         for (place, (partition_key, explicit_hash_key, data)) in members.into_iter().enumerate() {
-            let hash = explicit_hash_key.unwrap_or_else(|| hash_of(&partition_key));
-            let inside = (first..=last).contains(&hash);
-            assert!(inside || !aggregated, "{partition_key:?} does not belong to {}", stored.shard_id);
             let location = (stored.shard_id.clone(), stored.sequence_number.clone(), place as u32);
             records.push(UserRecord { location, partition_key, explicit_hash_key, data, aggregated });
         }
     }
-    records
+    (records, dropped)
 }
 
 /// The message in `data`, if consumers would take it for an aggregate.
@@ -113,8 +125,8 @@ fn members(aggregate: Aggregate) -> Vec<(String, Option<u128>, Vec<u8>)> {
         .collect()
 }
 
-/// The hash range of each shard.
-fn ranges(endpoint: &Endpoint, stream: &str) -> HashMap<String, (u128, u128)> {
+/// The hash range of each shard, open or closed.
+pub fn ranges(endpoint: &Endpoint, stream: &str) -> HashMap<String, (u128, u128)> {
     let answer = endpoint.call("ListShards", &json!({ "StreamName": stream })).expect("shards");
     let shards = answer["Shards"].as_array().expect("a list of shards");
     let number = |text: &serde_json::Value| text.as_str().expect("a text").parse().expect("a number");

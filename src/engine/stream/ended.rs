@@ -175,7 +175,8 @@ impl Stream {
             return self.settle(batch, Some(verdict.reason()), common);
         }
         if verdict.remedy == Some(Remedy::Map) {
-            (self.map_wanted, self.doubted) = (true, true);
+            self.map_wanted = true;
+            self.doubt();
         }
         batch.not_before = match verdict.action {
             Action::RetryAtOnceWithinGrace | Action::Halve => now,

@@ -169,6 +169,11 @@ impl Stream {
         }
     }
 
+    /// The stream may be another one by now: what is stored is not judged before the next map.
+    pub fn doubt(&mut self) {
+        self.doubted = self.router.known_shards().is_some();
+    }
+
     /// The shards could not be listed this time.
     pub fn map_failed(&mut self, reason: &str) {
         self.map_trouble = Some(reason.into());
