@@ -37,6 +37,8 @@ pub enum Input {
     MapFailed(usize),
     /// A stream's shards cannot be listed.
     Refused(usize),
+    /// There is no such stream.
+    Missing(usize),
     /// There are other credentials, or the clock was corrected.
     SignerChanged,
     /// A flush of a stream.
@@ -289,6 +291,10 @@ impl World {
                 };
                 self.inspector.map(core, stream, &map, stood_in);
                 engine.handle_map(now, StreamId(stream as u32), map);
+            }
+            Input::Missing(stream) => {
+                self.inspector.missing(core, stream);
+                engine.handle_stream_missing(StreamId(stream as u32));
             }
             Input::Refused(stream) => engine.handle_map_refused(StreamId(stream as u32), "simulated"),
             Input::SignerChanged => engine.handle_signer_changed(now),

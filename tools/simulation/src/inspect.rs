@@ -239,6 +239,11 @@ impl Inspector {
         });
     }
 
+    /// A core hears that there is no such stream.
+    pub fn missing(&mut self, core: usize, stream: usize) {
+        self.doubted.insert((core, stream));
+    }
+
     /// A core is about to hear the answer to the request on a connection.
     pub fn answered(&mut self, core: usize, connection: usize, answer: Answer) {
         if let Some(sent) = self.sent.get_mut(&(core, connection)) {
@@ -252,7 +257,7 @@ impl Inspector {
         let Some(sent) = self.sent.remove(&(core, connection)) else { return };
         let Answer { throttled, finds_no_stream, strays } = sent.answer;
         if finds_no_stream {
-            self.doubted.insert((core, sent.stream));
+            self.missing(core, sent.stream);
         }
         // Who has never heard that the stream was not there cannot know that a shard of the same id is another.
         if !self.doubted.contains(&(core, sent.stream)) {
