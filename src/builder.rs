@@ -9,7 +9,7 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use crate::callbacks::{DetachedFailure, Handler};
 use crate::config::{
     Config, IdleStrategy, MetricsGranularity, MetricsLevel, OuterPartitionKey, Pinning, ProxyChoice, RateLimit,
-    RuntimeChoice, ShardMapPolicy, StaticCredentials, TlsRoots, WireFormat,
+    RecordDistribution, RuntimeChoice, ShardMapPolicy, StaticCredentials, TlsRoots, WireFormat,
 };
 use crate::error::StartError;
 use crate::metrics::MetricsSink;
@@ -174,6 +174,8 @@ impl ProducerBuilder {
         retry_delay_cap: Duration = retry_delay_cap;
         /// What becomes of records whose stream's shards are not known.
         shard_map: ShardMapPolicy = shard_map;
+        /// Who decides in which shard a record comes to lie: hash keys, or the service; by default that is found out.
+        record_distribution: RecordDistribution = record_distribution;
         /// Which partition key aggregates have.
         outer_partition_key: OuterPartitionKey = outer_partition_key;
         /// Whether a failure hands the record back.

@@ -46,6 +46,25 @@ pub enum ShardMapPolicy {
     Unknown,
 }
 
+/// Who decides in which shard a record comes to lie: hash keys, or the service. The owner of a stream can change that at
+/// any time (its `RecordDistributionStrategy`).
+///
+/// Where the service decides (`AUTO`), an aggregate comes to lie where consumers show it by chance only. So records are
+/// sent one by one then, without explicit hash keys; wherever they are stored, they are delivered; the rate limit holds for
+/// the stream as a whole; and nothing is ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum RecordDistribution {
+    /// The producer finds out: it asks for the stream's description (`kinesis:DescribeStreamSummary`) when the stream is
+    /// opened and when a record is stored where its hash key does not belong, and goes on asking while the service decides.
+    /// Where it may not ask, such a record alone decides.
+    #[default]
+    Detect,
+    /// Hash keys decide; nobody asks.
+    UserKey,
+    /// The service decides; nobody asks.
+    Auto,
+}
+
 /// Which partition key an aggregate's Kinesis record has. Consumers of the KPL's format don't see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OuterPartitionKey {
@@ -306,6 +325,8 @@ pub struct Config {
     pub retry_delay_cap: Duration,
     /// What becomes of records whose stream's shards are not known.
     pub shard_map: ShardMapPolicy,
+    /// Who decides in which shard a record comes to lie.
+    pub record_distribution: RecordDistribution,
     /// Which partition key aggregates have.
     pub outer_partition_key: OuterPartitionKey,
     /// Whether a failure hands the record back. Its copy is made when it fails, and is in no budget.
@@ -373,6 +394,7 @@ impl Default for Config {
             retry_base_delay: limits::RETRY_BASE_DEFAULT,
             retry_delay_cap: limits::RETRY_CAP_DEFAULT,
             shard_map: ShardMapPolicy::Degrade { after: limits::DEGRADE_AFTER_DEFAULT },
+            record_distribution: RecordDistribution::Detect,
             outer_partition_key: OuterPartitionKey::A,
             keep_failed_records: false,
             auth_grace: limits::AUTH_GRACE_DEFAULT,
@@ -403,6 +425,8 @@ pub struct StreamOptions {
     pub rate_limit: Option<RateLimit>,
     /// See [`Config::ordered`].
     pub ordered: Option<bool>,
+    /// See [`Config::record_distribution`].
+    pub record_distribution: Option<RecordDistribution>,
 }
 
 impl Config {
@@ -414,6 +438,7 @@ impl Config {
             aggregation_enabled: options.aggregation_enabled.unwrap_or(self.aggregation_enabled),
             rate_limit: options.rate_limit.unwrap_or(self.rate_limit),
             ordered: options.ordered.unwrap_or(self.ordered),
+            record_distribution: options.record_distribution.unwrap_or(self.record_distribution),
             ..self.clone()
         }
     }

@@ -90,7 +90,8 @@ mod waiting;
 
 pub use config::{
     Config, CoreRuntime, IdleStrategy, MetricsGranularity, MetricsLevel, OuterPartitionKey, Pinning, ProxyChoice,
-    RateLimit, RuntimeChoice, ShardMapPolicy, StaticCredentials, StreamOptions, TlsRoots, WireFormat,
+    RateLimit, RecordDistribution, RuntimeChoice, ShardMapPolicy, StaticCredentials, StreamOptions, TlsRoots,
+    WireFormat,
 };
 pub use error::{
     ConfigError, ConfigFault, FlushError, PutError, PutErrorReason, StartError, StreamError, SubmitterError,

@@ -186,7 +186,7 @@ impl Producer {
             Command::Stream { id, name: name.clone(), config: Box::new(config.clone()), tallies }
         });
         drop(streams);
-        shared.order(service::Order::Stream(id, name));
+        shared.order(service::Order::Stream(id, name, config.record_distribution));
         Ok(Stream(state))
     }
 

@@ -68,6 +68,8 @@ pub(crate) struct StreamState {
     pub(crate) aggregates: bool,
     /// Which partition key those have outside.
     outer: OuterPartitionKey,
+    /// Whether its records are to keep their order.
+    ordered: bool,
     /// Its shards cannot be listed, so that puts are refused.
     pub(crate) refused: Flag,
     /// Its name.
@@ -89,6 +91,7 @@ impl StreamState {
             max_record_size: config.max_record_size,
             aggregates: config.aggregation_enabled,
             outer: config.outer_partition_key,
+            ordered: config.ordered,
             refused: Flag::default(),
             refusal: Mutex::default(),
             readiness: Cell::default(),

@@ -1,7 +1,8 @@
 //! The members of an aggregate, read as AWS's consumers read them.
 //!
-//! It serves tests, fuzzing and the emulator's verdicts, not the data path: it owns what it returns, and it reads
-//! with `prost`, so that nothing of it is shared with the writer in [`super::aggregate`].
+//! It serves tests, fuzzing and the emulator's verdicts. It owns what it returns, and it reads with `prost`, so that
+//! nothing of it is shared with the writer in [`super::aggregate`]. Of the data path, only records ask that begin with the
+//! magic themselves, and only whether their digest is right.
 //!
 //! What is not an aggregate is one raw record: shorter than 21 bytes, without the magic, with a wrong MD5, or with a
 //! message that is not of the schema. A required field that is missing counts as that, as in AWS's Java consumer,
@@ -45,6 +46,11 @@ pub struct UserRecord {
 /// Whether consumers would try to take `data` for an aggregate.
 pub fn starts_with_magic(data: &[u8]) -> bool {
     data.starts_with(&AGGREGATE_MAGIC)
+}
+
+/// Whether magic and digest of an aggregate are there and right: all that consumers ask for who would try.
+pub fn has_digest(data: &[u8]) -> bool {
+    message(data).is_some()
 }
 
 /// Reads the data of one Kinesis record.

@@ -10,7 +10,7 @@ mod put_records;
 
 pub use aggregate::{Aggregate, Fit, KeyIndex, Member, Written, wrapped_size};
 pub use answer::{EntryResult, RequestError, parse_answer};
-pub use deaggregate::{Deaggregated, UserRecord, deaggregate, starts_with_magic};
+pub use deaggregate::{Deaggregated, UserRecord, deaggregate, has_digest, starts_with_magic};
 pub use frame::{Framed, begin_frame, finish_frame, frame_len, read_frame, reserved_frame_len, write_frame};
 pub use hash_key::hash_key;
 pub use message::kept_message;

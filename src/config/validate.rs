@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use super::{Config, IdleStrategy, OuterPartitionKey, Pinning, RateLimit, ShardMapPolicy, TlsRoots};
+use super::{
+    Config, IdleStrategy, OuterPartitionKey, Pinning, RateLimit, RecordDistribution, ShardMapPolicy, TlsRoots,
+};
 use crate::error::{ConfigError, ConfigFault};
 use crate::limits;
 
@@ -161,6 +163,12 @@ impl Config {
             "max_outstanding_bytes, max_record_size",
             format!("{} and {}", self.max_outstanding_bytes, self.max_record_size),
             "such that three quarters of the first hold one record (a quarter may be submitters' unspent credit)",
+        );
+        check.relation(
+            !self.ordered || self.record_distribution != RecordDistribution::Auto,
+            "ordered, record_distribution",
+            "true and Auto".to_owned(),
+            "one or the other: where the service distributes records, they have no order",
         );
         if let Some(percent) = self.shard_backlog_max {
             check.range("shard_backlog_max", percent as usize, 1, 100);

@@ -1,4 +1,5 @@
-//! Which shards a stream has: ListShards, page by page, through AWS's SDK.
+//! Which shards a stream has: ListShards, page by page, through AWS's SDK. And who decides which of them a record comes to
+//! lie in: DescribeStreamSummary.
 //!
 //! The first page is asked for by the stream's name or ARN, the others by the token alone: the service refuses a token
 //! with anything beside it. All shards are listed, closed ones too, since an aggregate may come to lie in a shard that
@@ -7,6 +8,7 @@
 //! The SDK's own retries are off. The control loop knows how urgent a map is and backs off for all its streams
 //! together.
 
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,8 +18,7 @@ use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::config::{BehaviorVersion, IdentityCache, Region, StalledStreamProtectionConfig};
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_kinesis::operation::list_shards::ListShardsError;
-use aws_sdk_kinesis::types::Shard;
+use aws_sdk_kinesis::types::{RecordDistributionStrategy, Shard};
 
 use super::connector::Connector;
 use super::endpoint::Variant;
@@ -42,7 +43,7 @@ pub(crate) struct ShardEntry {
     pub open: bool,
 }
 
-/// Why the shards could not be listed.
+/// Why the shards could not be listed, or the stream not be described.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DiscoveryError {
     /// The service's code, if the service answered.
@@ -86,8 +87,8 @@ impl DiscoveryError {
     }
 }
 
-impl From<SdkError<ListShardsError>> for DiscoveryError {
-    fn from(error: SdkError<ListShardsError>) -> DiscoveryError {
+impl<E: ProvideErrorMetadata + Error + 'static> From<SdkError<E>> for DiscoveryError {
+    fn from(error: SdkError<E>) -> DiscoveryError {
         let status = error.raw_response().map(|response| response.status().as_u16());
         let Some(code) = error.code() else {
             let status = status.map(|status| format!("HTTP status {status}: ")).unwrap_or_default();
@@ -180,6 +181,24 @@ pub(crate) async fn list_shards(client: &Client, stream: &StreamName) -> Result<
     Err(DiscoveryError::unreadable(format!("more than {SHARDS_MAX} shards")))
 }
 
+/// Whether the service decides in which shard a record comes to lie, as the stream's description says.
+///
+/// # Errors
+/// The service refuses to describe the stream, or does not answer with sense.
+pub(crate) async fn is_service_managed(client: &Client, stream: &StreamName) -> Result<bool, DiscoveryError> {
+    let request = client.describe_stream_summary();
+    let request = match stream {
+        StreamName::Name(name) => request.stream_name(name),
+        StreamName::Arn(arn) => request.stream_arn(arn),
+    };
+    let answer = request.send().await?;
+    let summary = answer
+        .stream_description_summary()
+        .ok_or_else(|| DiscoveryError::unreadable("the stream's description is empty".to_owned()))?;
+    // An endpoint that does not know of this says nothing of it.
+    Ok(summary.record_distribution_strategy() == Some(&RecordDistributionStrategy::Auto))
+}
+
 fn entry(shard: &Shard) -> Result<ShardEntry, DiscoveryError> {
     let unreadable = |what: &str| DiscoveryError::unreadable(format!("shard {:?} {what}", shard.shard_id()));
     let range = shard.hash_key_range().ok_or_else(|| unreadable("has no hash key range"))?;
@@ -226,6 +245,15 @@ mod tests {
             let server = CannedServer::bind().await;
             let client = client_of(&server);
             both(list_shards(&client, stream), server.serve(answers)).await
+        })
+    }
+
+    /// The same for the stream's description.
+    fn describe(stream: &StreamName, answers: &[(&str, &str)]) -> (Result<bool, DiscoveryError>, Vec<String>) {
+        run(async {
+            let server = CannedServer::bind().await;
+            let client = client_of(&server);
+            both(is_service_managed(&client, stream), server.serve(answers)).await
         })
     }
 
@@ -289,6 +317,32 @@ mod tests {
         let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/clicks";
         let (shards, requests) = list(&StreamName::Arn(arn.into()), &[("200 OK", r#"{"Shards":[]}"#)]);
         assert_eq!(shards, Ok(Vec::new()));
+        assert_eq!(requests, [format!(r#"{{"StreamARN":"{arn}"}}"#)]);
+    }
+
+    #[test]
+    fn the_description_says_who_distributes_records() {
+        let body = |strategy: &str| {
+            format!(
+                r#"{{"StreamDescriptionSummary":{{"StreamName":"clicks","StreamStatus":"ACTIVE","StreamARN":"arn",
+                    "RetentionPeriodHours":24,"StreamCreationTimestamp":1,"EnhancedMonitoring":[],
+                    "OpenShardCount":2{strategy}}}}}"#
+            )
+        };
+        for (strategy, expected) in [
+            (r#","RecordDistributionStrategy":"AUTO""#, Some(true)),
+            (r#","RecordDistributionStrategy":"USER_PARTITION_KEY""#, Some(false)),
+            (r#","RecordDistributionStrategy":"NEW""#, Some(false)),
+            ("", Some(false)),
+        ] {
+            let (described, requests) = describe(&name(), &[("200 OK", &body(strategy))]);
+            assert_eq!(described.ok(), expected, "{strategy}");
+            assert_eq!(requests, [r#"{"StreamName":"clicks"}"#]);
+        }
+        let refusal = r#"{"__type":"AccessDeniedException","message":"not yours"}"#;
+        let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/clicks";
+        let (described, requests) = describe(&StreamName::Arn(arn.into()), &[("400 Bad Request", refusal)]);
+        assert_eq!(described.expect_err("refused").hope, Hope::None);
         assert_eq!(requests, [format!(r#"{{"StreamARN":"{arn}"}}"#)]);
     }
 

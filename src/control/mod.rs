@@ -14,6 +14,7 @@ pub(crate) mod access;
 mod connector;
 pub(crate) mod credentials;
 pub(crate) mod discovery;
+mod distribution;
 pub(crate) mod endpoint;
 pub(crate) mod service;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! ```text
 //!   orders: stream opened, map wanted ─▶ ┌─────────┐ ─▶ notices: access, map, map failed, map refused
 //!   results of its own tasks ──────────▶ │ service │
-//!                                        └─────────┘ ─▶ tasks: find access, list shards; each bounded by a timeout
+//!                                        └─────────┘ ─▶ tasks: find access, list and describe; each bounded by a timeout
 //! ```
 //!
 //! Nothing on the data path waits for it: cores work with what was last published. A map is fetched when the stream is
@@ -25,8 +25,9 @@ use tokio::time::{Instant, timeout_at};
 use super::access::{self, AccessError, Grant, Keeper};
 use super::connector::Connector;
 use super::credentials::CredentialSource;
-use super::discovery::{DiscoveryError, Hope, ShardEntry, client, list_shards};
-use crate::config::{Config, ShardMapPolicy};
+use super::discovery::{DiscoveryError, Hope, ShardEntry, client, is_service_managed, list_shards};
+use super::distribution::{Described, Distribution};
+use crate::config::{Config, RecordDistribution, ShardMapPolicy};
 use crate::engine::{ShardInfo, ShardMap};
 use crate::proxy::Proxies;
 use crate::record::{StreamId, StreamName};
@@ -35,20 +36,25 @@ use crate::record::{StreamId, StreamName};
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// Longest delay after a failure, and the delay after a refusal.
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
+/// How long a map waits for the stream's description, which is asked for beside it. Ours: many times a round trip.
+const DESCRIPTION_WAIT: Duration = Duration::from_secs(2);
 /// What the control thread is told.
 pub(crate) enum Order {
     /// A stream was opened.
-    Stream(StreamId, StreamName),
+    Stream(StreamId, StreamName, RecordDistribution),
     /// A stream's map is missing or old.
     Map(StreamId),
+    /// The service seems to place a stream's records as it likes.
+    Suspected(StreamId),
     /// End.
     Stop,
     /// The service refuses the credentials of this serial.
     AccessRefused(u64),
     /// From a task of its own: what was found about access.
     FoundAccess(Box<access::Answer>),
-    /// From a task of its own: what a listing came to, and the serial of the credentials that it was made with.
-    Listed(StreamId, u64, Result<Vec<ShardEntry>, DiscoveryError>),
+    /// From a task of its own: what a listing came to, the serial of the credentials that it was made with, and what the
+    /// stream's description says, if it was asked for.
+    Listed(StreamId, u64, Result<Vec<ShardEntry>, DiscoveryError>, Described),
 }
 
 /// What the control thread tells.
@@ -115,6 +121,7 @@ pub(crate) fn run(
 
 struct Stream {
     name: StreamName,
+    distribution: Distribution,
     map: Option<Arc<ShardMap>>,
     epoch: u64,
     /// When to list next; nothing while a listing runs.
@@ -128,6 +135,19 @@ struct Stream {
     failures: u32,
     /// Since when the service refuses our credentials for it.
     refused_since: Option<Instant>,
+}
+
+impl Stream {
+    /// Somebody has evidence that what is known of it is old.
+    fn want(&mut self) {
+        self.wanted = true;
+        // While a listing runs, or waits out a backoff, another would tell no more.
+        if self.failures == 0
+            && let Some(due) = self.list_at
+        {
+            self.list_at = Some(due.min(self.heed_at.max(Instant::now())));
+        }
+    }
 }
 
 struct Service {
@@ -168,19 +188,26 @@ impl Service {
                 continue;
             }
             let (id, client, name, orders) = (*id, client.clone(), stream.name.clone(), self.own_orders.clone());
+            let described = stream.distribution.asks().then(|| tokio::spawn(describe(client.clone(), name.clone())));
             tokio::spawn(async move {
+                let listed = list_shards(&client, &name).await;
+                let described = match described {
+                    Some(task) => task.await.ok(),
+                    None => None,
+                };
                 // The loop outlives its tasks, unless it was told to stop.
-                let _ = orders.send(Order::Listed(id, serial, list_shards(&client, &name).await));
+                let _ = orders.send(Order::Listed(id, serial, listed, described));
             });
         }
     }
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Stream(id, name) => {
+            Order::Stream(id, name, distribution) => {
                 let now = Instant::now();
                 let stream = Stream {
                     name,
+                    distribution: Distribution::new(distribution),
                     map: None,
                     epoch: 0,
                     // With that policy nobody asks, not even on evidence.
@@ -198,18 +225,22 @@ impl Service {
             }
             Order::Map(id) => {
                 if let Some(stream) = self.streams.get_mut(&id) {
-                    stream.wanted = true;
-                    // While a listing runs, or waits out a backoff, another would tell no more.
-                    if stream.failures == 0
-                        && let Some(due) = stream.list_at
-                    {
-                        stream.list_at = Some(due.min(stream.heed_at.max(Instant::now())));
-                    }
+                    stream.want();
+                }
+            }
+            Order::Suspected(id) => {
+                if let Some(stream) = self.streams.get_mut(&id)
+                    && stream.distribution.suspect()
+                {
+                    stream.want();
                 }
             }
             Order::AccessRefused(serial) => self.keeper.refused(Instant::now(), serial),
             Order::FoundAccess(answer) => self.access_answered(*answer),
-            Order::Listed(id, serial, listed) => self.listed(id, serial, listed),
+            Order::Listed(id, serial, listed, described) => {
+                self.described(id, described);
+                self.listed(id, serial, listed);
+            }
             Order::Stop => {}
         }
     }
@@ -251,6 +282,28 @@ impl Service {
         }
     }
 
+    fn described(&mut self, id: StreamId, described: Described) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let was = stream.distribution.is_managed();
+        let refusal = stream.distribution.answered(described);
+        let (name, is) = (stream.name.as_str(), stream.distribution.is_managed());
+        if let Some(error) = refusal {
+            tracing::warn!(
+                stream = name,
+                %error,
+                "the stream cannot be described; where its records come to lie will tell whether the service decides that"
+            );
+        }
+        match (was, is) {
+            (false, true) => tracing::warn!(
+                stream = name,
+                "the service distributes the stream's records itself (AUTO): they are sent singly from now on"
+            ),
+            (true, false) => tracing::info!(stream = name, "hash keys decide again where the stream's records lie"),
+            _ => {}
+        }
+    }
+
     fn listed(&mut self, id: StreamId, serial: u64, listed: Result<Vec<ShardEntry>, DiscoveryError>) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let cores = self.config.core_count() as u16; // limits::CORES_MAX
@@ -259,6 +312,7 @@ impl Service {
             let map =
                 ShardMap::build(stream.epoch + 1, open.into_iter().map(info).collect(), cores, stream.map.as_deref());
             let map = map.map(|map| map.with_closed(closed.into_iter().map(|entry| (entry.id, entry.range))));
+            let map = map.map(|map| map.with_service_managed(stream.distribution.is_managed()));
             map.map_err(|error| DiscoveryError { code: None, message: error.to_string(), hope: Hope::Soon })
         });
         match built {
@@ -267,10 +321,16 @@ impl Service {
                 stream.refused_since = None;
                 let now = Instant::now();
                 stream.list_at = Some(now + jittered(self.config.map_refresh));
-                let changed = stream.map.as_ref().is_none_or(|current| current.shards() != map.shards());
+                let changed = stream.map.as_ref().is_none_or(|current| {
+                    current.shards() != map.shards() || current.is_service_managed() != map.is_service_managed()
+                });
                 let wanted = std::mem::take(&mut stream.wanted);
                 stream.vain = if wanted && !changed { stream.vain + 1 } else { 0 };
                 stream.heed_at = now + delay(stream.vain);
+                if stream.distribution.is_suspected() {
+                    // It came while this listing was under way, which did not ask.
+                    (stream.wanted, stream.list_at) = (true, Some(stream.heed_at));
+                }
                 if changed || wanted {
                     stream.epoch += 1;
                     let map = Arc::new(map);
@@ -307,6 +367,16 @@ impl Service {
             }
         }
     }
+}
+
+/// What the stream's description says, if it comes soon.
+async fn describe(client: Client, name: StreamName) -> Result<bool, DiscoveryError> {
+    let described = timeout_at(Instant::now() + DESCRIPTION_WAIT, is_service_managed(&client, &name)).await;
+    let late = |_| {
+        let message = format!("no description within {DESCRIPTION_WAIT:?}");
+        Err(DiscoveryError { code: None, message, hope: Hope::Soon })
+    };
+    described.unwrap_or_else(late)
 }
 
 fn info(entry: ShardEntry) -> ShardInfo {

@@ -17,7 +17,7 @@ use std::time::Duration;
 use super::arrivals::Arrivals;
 use super::isolation::Suspicion;
 use super::planted::{Mistake, planted};
-use crate::codec::{Aggregate, KeyIndex, Member as Appended, Written, hash_key, starts_with_magic};
+use crate::codec::{Aggregate, KeyIndex, Member as Appended, Written, has_digest, hash_key, starts_with_magic};
 use crate::config::{Config, OuterPartitionKey};
 use crate::limits::OUTER_PARTITION_KEY;
 use crate::outcome::{Attempt, KeptRecord, Settlement};
@@ -98,11 +98,35 @@ impl Removed {
     }
 }
 
+/// Which lone payloads are wrapped as aggregates of one, so that consumers do not take them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wraps {
+    /// None: what looks like an aggregate is the caller's, and passes as it is.
+    None,
+    /// Those that begin with the magic.
+    Magic,
+    /// Those that are aggregates indeed, by their digest. Consumers take any other for what it is; and where the service
+    /// places records as it likes, they drop what is wrapped, unless chance puts it where its key belongs.
+    Digest,
+}
+
+impl Wraps {
+    fn wraps(self, data: &[u8]) -> bool {
+        match self {
+            Wraps::None => false,
+            Wraps::Magic => starts_with_magic(data),
+            Wraps::Digest => has_digest(data),
+        }
+    }
+}
+
 /// What bounds the batches of a stream.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Whether records are aggregated at all.
     pub aggregates: bool,
+    /// Which lone payloads are wrapped.
+    pub wraps: Wraps,
     /// `aggregation_max_size`.
     pub max_size: usize,
     /// `max_record_size`.
@@ -124,6 +148,7 @@ impl Bounds {
     pub fn of(config: &Config) -> Bounds {
         Bounds {
             aggregates: config.aggregation_enabled,
+            wraps: if config.aggregation_enabled { Wraps::Magic } else { Wraps::None },
             max_size: config.aggregation_max_size + usize::from(planted(Mistake::AggregateSizeLax)),
             max_record: config.max_record_size,
             max_count: config.aggregation_max_count,
@@ -266,8 +291,7 @@ impl Batch {
                 OuterPartitionKey::FirstMember => record.key.len(),
             };
             let wrappable = fit.size() + outer_len <= bounds.max_record;
-            self.wrapped =
-                bounds.aggregates && wrappable && starts_with_magic(record.data) && !planted(Mistake::MagicUnwrapped);
+            self.wrapped = wrappable && bounds.wraps.wraps(record.data) && !planted(Mistake::MagicUnwrapped);
         }
         // One that goes alone takes what it needs, not room to grow.
         fit.append_within(if bounds.aggregates { bounds.max_size } else { 0 });

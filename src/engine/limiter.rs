@@ -48,7 +48,7 @@ const NS_PER_S: u64 = 1_000_000_000;
 /// Units of one token: a second at one token a second, at the full share, in percent, in halves.
 const TOKEN: i128 = 2 * SHARE_FULL as i128 * NS_PER_S as i128 * 100;
 
-/// The rate limit of one shard.
+/// The rate limit of one shard, or of one core's part of a stream.
 pub struct Limiter {
     /// Nothing when the rate limit is off.
     buckets: Option<Buckets>,
@@ -69,9 +69,14 @@ struct Buckets {
 struct Bucket {
     /// Tokens a second at the full share, in hundredths.
     rate_percent: i128,
+    /// The same of one shard.
+    shard_rate_percent: i128,
     /// What is there, in units; negative after an over-large record.
     level: i128,
 }
+
+/// The least tokens a second of a core's part of a stream, in hundredths: one in a hundred seconds.
+const RATE_PERCENT_MIN: i128 = 1;
 
 impl Limiter {
     /// A limiter with full buckets and the whole share.
@@ -87,6 +92,35 @@ impl Limiter {
             }),
         };
         Limiter { buckets }
+    }
+
+    /// The limiter of one core for a stream whose `shards` the service fills as it likes: its part, of `cores` alike, of
+    /// what they take together.
+    pub fn of_stream(rate_limit: RateLimit, (shards, cores): (usize, u16), now: Time) -> Limiter {
+        let mut limiter = Limiter::new(rate_limit, now);
+        limiter.share_out(shards, cores);
+        let Some(buckets) = &mut limiter.buckets else { return limiter };
+        for bucket in [&mut buckets.records, &mut buckets.bytes] {
+            bucket.level = bucket.capacity(SHARE_FULL);
+        }
+        limiter
+    }
+
+    /// The stream of [`Limiter::of_stream`] has other shards now. What the buckets have, they keep as far as they hold it.
+    pub fn reshape(&mut self, now: Time, (shards, cores): (usize, u16)) {
+        if let Some(buckets) = &mut self.buckets {
+            buckets.refill(now);
+        }
+        self.share_out(shards, cores);
+    }
+
+    fn share_out(&mut self, shards: usize, cores: u16) {
+        let Some(buckets) = &mut self.buckets else { return };
+        for bucket in [&mut buckets.records, &mut buckets.bytes] {
+            let whole = bucket.shard_rate_percent * shards.max(1) as i128;
+            bucket.rate_percent = (whole / i128::from(cores.max(1))).max(RATE_PERCENT_MIN);
+            bucket.keep_second_of(SHARE_FULL);
+        }
     }
 
     /// Takes the tokens of one Kinesis record of `bytes` bytes, data and partition key.
@@ -169,11 +203,12 @@ impl Bucket {
     fn new(per_s: u64, percent: u32) -> Bucket {
         // The configuration admits no 0 %; if it did, nothing could ever be sent.
         let rate_percent = i128::from(per_s) * i128::from(percent.max(1));
-        let bucket = Bucket { rate_percent, level: 0 };
+        let bucket = Bucket { rate_percent, shard_rate_percent: rate_percent, level: 0 };
         Bucket { level: bucket.capacity(SHARE_FULL), ..bucket }
     }
 
-    /// One second of the rate, in units: below 2^118 for any percentage.
+    /// One second of the rate, in units: below 2^118 for a shard and any percentage, and below 2^120 for
+    /// [`SHARDS_MAX`](crate::limits::SHARDS_MAX) shards and the largest.
     fn capacity(&self, share: u64) -> i128 {
         self.rate_percent * 2 * i128::from(share) * i128::from(NS_PER_S)
     }

@@ -16,8 +16,8 @@
 //! 1. Read the clock once. Time never goes backwards.
 //! 2. *Handle*: tell what happened since, a bounded number of events. `handle_*` methods never call back.
 //! 3. [`Core::turn`]: timers fire, marks and reports are said.
-//! 4. *Poll* until empty: `poll_transmit`, `poll_map_wanted`, `poll_unmapped`, `poll_remedy_wanted`, `poll_wire_settled`,
-//!    `poll_flushed`, every `outbox`, and what was settled.
+//! 4. *Poll* until empty: `poll_transmit`, `poll_map_wanted`, `poll_suspected`, `poll_unmapped`, `poll_remedy_wanted`,
+//!    `poll_wire_settled`, `poll_flushed`, every `outbox`, and what was settled.
 //! 5. Rest until [`Core::next_timeout`], or until something happens.
 //!
 //! The driver promises, in return: every [`Transmit`] ends in exactly one `handle_answer` or `handle_failure`, within
@@ -83,6 +83,7 @@ pub use retrier::{Remedy, TransportFailure};
 pub use sender::{ConnectionId, RequestId, Transmit};
 pub use settler::{Released, Unheard};
 pub use shard_map::{MapError, Shard, ShardInfo, ShardMap};
+pub use stream::UNORDERED;
 pub use wheel::{RESOLUTION as WHEEL_RESOLUTION, TimerId, Wheel};
 
 use crate::codec::{EntryResult, Framed, RequestError, Wire};
@@ -189,10 +190,8 @@ impl Core {
     /// A newer shard map of a stream; an older one changes nothing. To be told on every core, where the stream is ordered
     /// each map, in the order of their epochs.
     pub fn handle_map(&mut self, now: Time, id: StreamId, map: Arc<ShardMap>) {
-        if self.closed {
-            return;
-        }
-        if let Some((stream, common)) = self.stream(id) {
+        let closed = self.closed;
+        if let Some((stream, common)) = self.stream(id).filter(|_| !closed) {
             stream.adopt(now, map, common);
         }
     }
@@ -212,8 +211,7 @@ impl Core {
         }
     }
 
-    /// The shards of a stream cannot be listed for now; records that wait for the first map go on waiting, and say so
-    /// if they expire.
+    /// The shards of a stream cannot be listed for now; records that wait for the first map say so if they expire.
     pub fn handle_map_failed(&mut self, id: StreamId, reason: &str) {
         if let Some((stream, _)) = self.stream(id) {
             stream.map_failed(reason);
@@ -294,8 +292,7 @@ impl Core {
         self.pressed = pressed;
     }
 
-    /// Settles all that is here as `Closed`, requests under way as ambiguous, and says so to the others. Records and
-    /// parcels that come later are settled as they come.
+    /// Settles all that is here, and what comes later, as `Closed`, requests under way as ambiguous; tells the others.
     pub fn handle_close(&mut self, now: Time) {
         if self.closed {
             return;
@@ -394,10 +391,8 @@ impl Core {
 
     fn transmit(&mut self, now: Time, connection: ConnectionId, id: StreamId, batches: Vec<Box<Batch>>) -> Transmit {
         let wire = self.wire.wire();
-        let (body, map_epoch) = match &self.streams[id.index()] {
-            Some(stream) => (stream.encode(wire, &batches), stream.map_epoch()),
-            None => unreachable!("a request is assembled by its stream"),
-        };
+        let stream = self.streams[id.index()].as_ref().expect("a request is assembled by its stream");
+        let (body, map_epoch) = (stream.encode(wire, &batches), stream.map_epoch());
         let kinesis_records = batches.len();
         let user_records = batches.iter().map(|batch| batch.tickets.len()).sum();
         let request = self.sender.begin(now, connection, id, (wire, self.signer), batches);
@@ -407,6 +402,11 @@ impl Core {
     /// A stream whose shards are to be listed, as no map is known or the known one is old.
     pub fn poll_map_wanted(&mut self) -> Option<StreamId> {
         self.streams.iter_mut().flatten().find_map(|stream| stream.take_map_wanted().then_some(stream.id))
+    }
+
+    /// A stream whose service seems to place records as it likes, though the map says otherwise: its description is wanted.
+    pub fn poll_suspected(&mut self) -> Option<StreamId> {
+        self.streams.iter_mut().flatten().find_map(|stream| stream.take_suspected().then_some(stream.id))
     }
 
     /// A stream whose records are sent without a shard map from now on, as none has come in time.
@@ -472,8 +472,8 @@ impl Core {
 
     /// Arrival of the oldest record on this core.
     pub fn oldest(&mut self) -> Option<Time> {
-        let in_flight =
-            self.sender.requests().flat_map(|request| &request.batches).map(|batch| batch.arrivals.oldest()).min();
+        let in_flight = self.sender.requests().flat_map(|request| &request.batches);
+        let in_flight = in_flight.map(|batch| batch.arrivals.oldest()).min();
         let resting = self.streams.iter_mut().flatten().filter_map(|stream| stream.oldest()).min();
         [in_flight, resting].into_iter().flatten().min()
     }

@@ -65,6 +65,10 @@ mistakes! {
     DueWithTheLast,
     /// Collector: a shard that found no room in a request is not listed any more.
     ShardUnlisted,
+    /// Distribution: records are aggregated although the service places them as it likes.
+    AutoAggregates,
+    /// Distribution: a record that is stored where its hash key does not belong arouses no suspicion.
+    SuspicionUnheard,
     /// Flush: a core turns to the next generation before its rings are drained.
     FlushTurnsEarly,
     /// Flush: what other cores have said is not waited for by the count.

@@ -6,7 +6,8 @@
 //!
 //! It predicts, always, also when aggregation is off. While a newer map is fetched, the old one stays in use. Before
 //! the first map records wait in parcels, in order; if the shards cannot be listed, they are refused, and the
-//! reason is kept for those that come later. A *stand-in* may take the place of a map that does not come.
+//! reason is kept for those that come later. A *stand-in* may take the place of a map that does not come, and ranges
+//! that of a map by which nothing can be predicted; the service's shards are known all the same.
 
 use std::sync::Arc;
 
@@ -33,6 +34,8 @@ pub enum Route {
 pub struct Router {
     core: CoreId,
     map: Option<Arc<ShardMap>>,
+    /// The service's shards, by the map in use or by the one that it stands for.
+    shards: Option<Arc<ShardMap>>,
     /// Why there is no map and none will come soon.
     refusal: Option<Arc<str>>,
     /// Records that wait for the first map.
@@ -42,14 +45,15 @@ pub struct Router {
 impl Router {
     /// A router without a map.
     pub fn new(core: CoreId) -> Router {
-        Router { core, map: None, refusal: None, waiting: Vec::new() }
+        Router { core, map: None, shards: None, refusal: None, waiting: Vec::new() }
     }
 
     /// Where a record with hash key `hash` goes.
     pub fn route(&self, hash: HashKey) -> Route {
-        let Some(map) = &self.map else {
-            return if self.refusal.is_some() { Route::Refused } else { Route::Wait };
-        };
+        if self.refusal.is_some() {
+            return Route::Refused;
+        }
+        let Some(map) = &self.map else { return Route::Wait };
         let index = map.predict(hash);
         let owner = map.shard(index).owner;
         if owner == self.core { Route::Owned(index) } else { Route::Pass(owner) }
@@ -60,8 +64,9 @@ impl Router {
         Parcel::push_last(&mut self.waiting, record);
     }
 
-    /// Takes a newer map; answers the one that it replaces, or the newer one back if it is not newer.
-    pub fn adopt(&mut self, map: Arc<ShardMap>) -> Adoption {
+    /// Takes a newer map; answers the one that it replaces, unless it is not newer. If it predicts nothing (`scattered`),
+    /// ranges take its place in routing.
+    pub fn adopt(&mut self, map: Arc<ShardMap>, scattered: bool) -> Adoption {
         let stale = self.map.as_ref().is_some_and(|current| current.epoch >= map.epoch);
         if stale && !planted(Mistake::OlderMapAdopted) {
             return Adoption::Stale;
@@ -69,6 +74,8 @@ impl Router {
         self.refusal = None;
         let waited = std::mem::take(&mut self.waiting);
         let waited = if planted(Mistake::WaitingForgotten) { Vec::new() } else { waited };
+        self.shards = (!map.is_stand_in()).then(|| Arc::clone(&map));
+        let map = if scattered { Arc::new(ShardMap::ranges(self.core, map.epoch)) } else { map };
         Adoption::Adopted { replaced: self.map.replace(map), waited }
     }
 
@@ -78,9 +85,14 @@ impl Router {
         if self.map.as_ref().is_some_and(|map| !map.is_stand_in()) {
             return Vec::new();
         }
-        self.map = None;
+        (self.map, self.shards) = (None, None);
         self.refusal = Some(reason.into());
         std::mem::take(&mut self.waiting)
+    }
+
+    /// Whatever the map says, no record is to be sent by it; the next one ends that.
+    pub fn forbid(&mut self, reason: &str) {
+        self.refusal = Some(reason.into());
     }
 
     /// Whether records are routed without knowing the shards.
@@ -90,7 +102,7 @@ impl Router {
 
     /// The service's shards, as far as they are known.
     pub fn known_shards(&self) -> Option<&ShardMap> {
-        self.map.as_deref().filter(|map| !map.is_stand_in())
+        self.shards.as_deref()
     }
 
     /// The map in use.
@@ -151,7 +163,7 @@ mod tests {
         for core in [CoreId(0), CoreId(1)] {
             let mut router = Router::new(core);
             let map = halves(1);
-            assert!(matches!(router.adopt(Arc::clone(&map)), Adoption::Adopted { replaced: None, .. }));
+            assert!(matches!(router.adopt(Arc::clone(&map), false), Adoption::Adopted { replaced: None, .. }));
             for (hash, index) in [(0, 0), ((1 << 127) - 1, 0), (1 << 127, 1), (u128::MAX, 1)] {
                 let owner = map.shards()[index].owner;
                 let expected = if owner == core { Route::Owned(ShardIndex(index as u32)) } else { Route::Pass(owner) };
@@ -165,7 +177,7 @@ mod tests {
         let mut router = Router::new(CoreId(0));
         assert_eq!((router.epoch(), router.map().is_some()), (0, false));
         for (epoch, is_newer) in [(3, true), (3, false), (2, false), (4, true)] {
-            let adopted = matches!(router.adopt(halves(epoch)), Adoption::Adopted { .. });
+            let adopted = matches!(router.adopt(halves(epoch), false), Adoption::Adopted { .. });
             assert_eq!(adopted, is_newer, "{epoch}");
         }
         assert_eq!(router.epoch(), 4);
@@ -179,7 +191,7 @@ mod tests {
         for data in [b"1", b"2"] {
             router.wait(source.lone(&Put::new("key", data)));
         }
-        let Adoption::Adopted { waited, .. } = router.adopt(halves(1)) else { panic!("it is the first") };
+        let Adoption::Adopted { waited, .. } = router.adopt(halves(1), false) else { panic!("it is the first") };
         let mut data = Vec::new();
         waited.into_iter().for_each(|mut parcel| parcel.unpack(|record| data.push(record.data.to_vec())));
         assert_eq!(data, [b"1", b"2"]);
@@ -194,24 +206,40 @@ mod tests {
         assert_eq!(router.refuse("not allowed").len(), 1);
         assert_eq!(router.route(HashKey(0)), Route::Refused);
         assert_eq!(router.refusal().map(|reason| &**reason), Some("not allowed"));
-        assert!(matches!(router.adopt(halves(1)), Adoption::Adopted { .. }));
+        assert!(matches!(router.adopt(halves(1), false), Adoption::Adopted { .. }));
         assert_eq!(router.refusal(), None);
         assert!(router.refuse("not allowed").is_empty());
         assert!(router.map().is_some() && !matches!(router.route(HashKey(0)), Route::Refused));
     }
 
     #[test]
+    fn by_a_map_that_predicts_nothing_every_record_stays_and_the_shards_are_known() {
+        let mut router = Router::new(CoreId(1));
+        let managed = |epoch| Arc::new((*halves(epoch)).clone().with_service_managed(true));
+        assert!(matches!(router.adopt(managed(1), true), Adoption::Adopted { .. }));
+        assert!((0..64).all(|top| matches!(router.route(HashKey(top << 122)), Route::Owned(_))));
+        assert_eq!((router.epoch(), router.has_stand_in()), (1, false));
+        assert_eq!(router.known_shards().map(ShardMap::len), Some(2));
+        assert!(matches!(router.adopt(managed(1), true), Adoption::Stale));
+        router.forbid("ordered");
+        assert_eq!(router.route(HashKey(0)), Route::Refused);
+        assert!(matches!(router.adopt(halves(1), false), Adoption::Stale), "an older one does not end it");
+        assert!(matches!(router.adopt(halves(2), false), Adoption::Adopted { .. }));
+        assert!(!matches!(router.route(HashKey(0)), Route::Refused));
+    }
+
+    #[test]
     fn a_stand_in_gives_way_to_a_refusal_and_to_any_map_of_the_service() {
         let mut router = Router::new(CoreId(1));
         let stand_in = || Arc::new(ShardMap::stand_in(CoreId(1)));
-        assert!(matches!(router.adopt(stand_in()), Adoption::Adopted { .. }));
+        assert!(matches!(router.adopt(stand_in(), false), Adoption::Adopted { .. }));
         assert!(router.has_stand_in() && router.known_shards().is_none());
         assert!(matches!(router.route(HashKey(u128::MAX)), Route::Owned(_)), "everything is ours");
         router.refuse("not allowed");
         assert!(!router.has_stand_in() && router.map().is_none());
         assert_eq!(router.route(HashKey(0)), Route::Refused);
-        assert!(matches!(router.adopt(stand_in()), Adoption::Adopted { .. }));
-        assert!(matches!(router.adopt(halves(1)), Adoption::Adopted { replaced: Some(_), .. }));
+        assert!(matches!(router.adopt(stand_in(), false), Adoption::Adopted { .. }));
+        assert!(matches!(router.adopt(halves(1), false), Adoption::Adopted { replaced: Some(_), .. }));
         assert!(!router.has_stand_in() && router.known_shards().is_some());
     }
 }

@@ -70,6 +70,8 @@ pub struct ShardMap {
     by_id: Vec<ShardIndex>,
     /// Ids and ranges of shards that are closed, ascending by id.
     closed: Vec<(Arc<str>, (HashKey, HashKey))>,
+    /// Whether the service decides which of the shards a record comes to lie in, whatever its hash key.
+    service_managed: bool,
 }
 
 /// Why a list of shards is no map.
@@ -147,9 +149,14 @@ impl std::error::Error for MapError {}
 const STAND_IN_ID: &str = "no shard known, range";
 
 impl ShardMap {
-    /// What serves in the place of a map where none is known: equal ranges of the hash space, all of `core`. The service
-    /// places what is sent by it, so that nothing but single records may be.
+    /// What serves in the place of a map where none is known: see [`ShardMap::ranges`].
     pub fn stand_in(core: CoreId) -> ShardMap {
+        ShardMap::ranges(core, 0)
+    }
+
+    /// Equal ranges of the hash space, all of `core`: what records are queued by where no shard can be predicted. The
+    /// service places what is sent by it, so that nothing but single records may be.
+    pub fn ranges(core: CoreId, epoch: u64) -> ShardMap {
         let width = u128::MAX / u128::from(STAND_IN_RANGES);
         let ranges = (0..STAND_IN_RANGES).map(|number| {
             let first = u128::from(number) * width;
@@ -157,7 +164,7 @@ impl ShardMap {
             let id = format!("{STAND_IN_ID} {number}").into();
             ShardInfo { id, first: HashKey(first), last: HashKey(last), parents: [None, None] }
         });
-        let mut map = ShardMap::build(0, ranges.collect(), 1, None).expect("the ranges cover the hash space");
+        let mut map = ShardMap::build(epoch, ranges.collect(), 1, None).expect("the ranges cover the hash space");
         map.shards.iter_mut().for_each(|shard| shard.owner = core);
         map
     }
@@ -196,7 +203,19 @@ impl ShardMap {
         let (table, table_shift) = build_table(&firsts);
         let shards = open.into_iter().zip(owners);
         let shards = shards.map(|(info, owner)| Shard { id: info.id, range: (info.first, info.last), owner }).collect();
-        Ok(ShardMap { epoch, shards, firsts, table, table_shift, by_id, closed: Vec::new() })
+        let (closed, service_managed) = (Vec::new(), false);
+        Ok(ShardMap { epoch, shards, firsts, table, table_shift, by_id, closed, service_managed })
+    }
+
+    /// The same shards, where the service decides in which of them a record comes to lie, or where hash keys do.
+    pub fn with_service_managed(mut self, service_managed: bool) -> ShardMap {
+        self.service_managed = service_managed;
+        self
+    }
+
+    /// Whether the service decides in which of the shards a record comes to lie, whatever its hash key.
+    pub fn is_service_managed(&self) -> bool {
+        self.service_managed
     }
 
     /// With shards that take no more records, by id: what was sent when they were open may come to lie in them. One of

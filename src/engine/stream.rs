@@ -13,6 +13,7 @@
 //! T2: a batch is in exactly one of: an aggregator, a shard's queue, a request, `parked`.
 
 mod changeover;
+mod distribution;
 mod ended;
 mod expiry;
 mod remap;
@@ -47,6 +48,8 @@ use crate::limits::{COLLECTION_BYTES_AIM, REQUEST_BYTES_PER_SHARD_MAX, collector
 use crate::outcome::{Attempt, AttemptResult, ErrorCode};
 use crate::record::{CoreId, HashKey, Placement as RecordPlacement, ShardIndex, StreamId, StreamName};
 use crate::time::Time;
+use distribution::Distribution;
+pub use distribution::UNORDERED;
 use settling::closed;
 
 /// What the wheel holds.
@@ -118,6 +121,7 @@ pub struct Stream {
     bounds: Bounds,
     backlog_max: Option<BacklogMax>,
     router: Router,
+    distribution: Distribution,
     /// By index under the present map; those that had records here.
     shards: Vec<Option<Box<Shard>>>,
     collector: Collector,
@@ -159,6 +163,7 @@ impl Stream {
             order: config.ordered.then(|| Order::new(core, cores)),
             config,
             router: Router::new(core),
+            distribution: Distribution::new(cores),
             shards: Vec::new(),
             collector: Collector::default(),
             early: Vec::new(),
@@ -273,10 +278,10 @@ impl Stream {
         let (id, wait, bounds) = (self.id, self.collector_wait(), self.bounds);
         if let Some(max) = self.backlog_max {
             let bytes = u64::from(record.member.size);
+            // A range whose records the service spreads over all shards is none of them.
+            let judged = record.fresh && !self.distribution.managed;
             let shard = self.shard_entry(now, index);
-            if record.fresh
-                && let Some(reason) = max.refuses(&shard.id, &shard.held, bytes)
-            {
+            if judged && let Some(reason) = max.refuses(&shard.id, &shard.held, bytes) {
                 let shard = Arc::clone(&shard.id);
                 return self.fail(Some(&shard), Removed::of(record, self.bounds.keeps_failed), &reason, common);
             }
@@ -301,7 +306,8 @@ impl Stream {
     /// The shard's state, made when it is first needed.
     fn shard_entry(&mut self, now: Time, index: ShardIndex) -> &mut Shard {
         // Whose limits a range of the hash space shares is not known.
-        let rate_limit = if self.router.has_stand_in() { RateLimit::Off } else { self.config.rate_limit };
+        let unknown = self.router.has_stand_in() || self.distribution.managed;
+        let rate_limit = if unknown { RateLimit::Off } else { self.config.rate_limit };
         let router = &self.router;
         self.shards[index.index()].get_or_insert_with(|| {
             let map = router.map().expect("an index was predicted under a map, and a map is never lost");
@@ -348,7 +354,7 @@ impl Stream {
 
     /// From when a request of this stream is due; never, if there is nothing to send.
     pub fn due(&self) -> Time {
-        self.collector.due().max(self.outage.opens(self.under_way > 0))
+        self.collector.due().max(self.outage.opens(self.under_way > 0)).max(self.distribution.tokens_at)
     }
 
     /// Sets the alarm for when a request is due.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use super::batch::{Batch, Bounds, Generation, Member, Pool, Routed};
+use super::batch::{Batch, Bounds, Generation, Member, Pool, Routed, Wraps};
 use crate::codec::hash_key;
 use crate::config::OuterPartitionKey;
 use crate::outcome::{Attempt, AttemptResult, ErrorCode, Settlement};
@@ -131,6 +131,7 @@ fn route(put: &Put, ticket: super::Ticket) -> Routed<'_> {
 pub(super) fn bounds() -> Bounds {
     Bounds {
         aggregates: true,
+        wraps: Wraps::Magic,
         max_size: 1 << 20,
         max_record: 10 << 20,
         max_count: usize::MAX,

@@ -58,6 +58,8 @@ pub(crate) enum Command {
 pub(crate) enum Event {
     /// A stream's shards are to be listed.
     MapWanted(StreamId),
+    /// The service seems to place a stream's records as it likes, whatever their hash keys.
+    Suspected(StreamId),
     /// The stream's records are sent without a shard map from now on.
     Unmapped(StreamId),
     /// A flush is done.

@@ -373,6 +373,9 @@ impl<R: Runtime> Running<R> {
         while let Some(stream) = self.engine.poll_map_wanted() {
             (self.seat.events)(Event::MapWanted(stream));
         }
+        while let Some(stream) = self.engine.poll_suspected() {
+            (self.seat.events)(Event::Suspected(stream));
+        }
         while let Some(stream) = self.engine.poll_unmapped() {
             (self.seat.events)(Event::Unmapped(stream));
         }

@@ -9,7 +9,7 @@ use crate::codec::Wire;
 use crate::config::WireFormat;
 use crate::control::access::AccessError;
 use crate::control::service::{Notice, Order};
-use crate::engine::Unheard;
+use crate::engine::{UNORDERED, Unheard};
 use crate::record::StreamId;
 use crate::runtime::command::{Command, Event};
 use crate::runtime::lines::AccessDenied;
@@ -19,6 +19,7 @@ impl Shared {
     pub(crate) fn on_event(&self, event: Event) {
         match event {
             Event::MapWanted(stream) => self.order(Order::Map(stream)),
+            Event::Suspected(stream) => self.order(Order::Suspected(stream)),
             Event::Flushed(token) => self.flushed(token),
             Event::RequestFailed(error) | Event::NotPinned(error) => self.note_error(error),
             Event::AccessRefused(serial) => self.order(Order::AccessRefused(serial)),
@@ -75,10 +76,13 @@ impl Shared {
             }
             Notice::Map(id, map) => {
                 self.command_all(|| Command::Map(id, Arc::clone(&map)));
-                if let Some(stream) = self.stream(id) {
-                    stream.refused.set(false);
-                    stream.readiness.set(Ok(()));
+                let Some(stream) = self.stream(id) else { return };
+                if stream.ordered && map.is_service_managed() {
+                    tracing::error!(stream = stream.name.as_str(), "{UNORDERED}");
+                    return stream.refuse(UNORDERED);
                 }
+                stream.refused.set(false);
+                stream.readiness.set(Ok(()));
             }
             Notice::MapFailed(id, reason) => {
                 self.note_error(reason.to_string());

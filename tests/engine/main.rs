@@ -6,6 +6,7 @@ mod driven;
 mod budget;
 mod changeover;
 mod close;
+mod distribution;
 mod hand;
 mod isolation;
 mod ordered;

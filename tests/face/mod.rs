@@ -15,6 +15,7 @@ mod close;
 mod completions;
 mod delivery;
 mod detached;
+mod distribution;
 mod faults;
 mod flush;
 mod form;

@@ -2,6 +2,7 @@
 
 use prost::Message;
 
+use super::super::batch::Wraps;
 use super::super::testing::{Put, Random, Source};
 use super::*;
 use crate::config::OuterPartitionKey;
@@ -119,8 +120,10 @@ fn what_is_sealed_and_when_is_what_encoding_and_weighing_would_seal() {
     for seed in 0..400 {
         let mut random = Random(seed);
         let max_size = 64 + random.below(400) as usize;
+        let aggregates = !random.once_in(6);
         let bounds = Bounds {
-            aggregates: !random.once_in(6),
+            aggregates,
+            wraps: if aggregates { Wraps::Magic } else { Wraps::None },
             max_size,
             // Of those that are larger than an aggregate, some could not be wrapped.
             max_record: max_size + 1 + random.below(40) as usize,

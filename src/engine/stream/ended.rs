@@ -67,6 +67,7 @@ impl Stream {
         (shard_id, sequence_number): (Arc<str>, Arc<str>),
         common: &mut Common,
     ) {
+        self.suspect(began, &batch, &shard_id);
         let result = AttemptResult::Stored { shard_id: Arc::clone(&shard_id), sequence_number };
         let attempt = Attempt { began, ended: now, result };
         let is_current = self.locate(&batch).is_some();
@@ -74,15 +75,21 @@ impl Stream {
             true => Placement::Unknown,
             false => judge_placement(&batch, &shard_id, is_current, self.router.known_shards()),
         };
+        let at_once = match placement {
+            Placement::Right { .. } => false,
+            Placement::Wrong => self.distribution.managed || !is_current,
+            Placement::Unknown => self.distribution.managed && batch.tickets.len() > 1,
+        };
         match placement {
             Placement::Right { stale_map } => {
                 self.land(now, &batch);
-                self.map_wanted |= stale_map;
+                self.map_wanted |= stale_map && !self.distribution.managed;
                 batch.note_attempt(attempt);
                 self.settle(batch, None, common);
             }
-            // By a newer map than that by which it was sent.
-            Placement::Wrong if !is_current => {
+            // By a newer map than that by which it was sent. Where the service places by chance no map tells more, and each
+            // record by itself is well placed anywhere.
+            Placement::Wrong | Placement::Unknown if at_once => {
                 self.land(now, &batch);
                 self.send_elsewhere(now, batch, &attempt, &shard_id, common);
             }
@@ -243,6 +250,7 @@ impl Stream {
             && verdict.throttled
         {
             shard.limiter.throttled(now, now.since(began));
+            self.distribution.throttled(now, now.since(began));
         }
     }
 

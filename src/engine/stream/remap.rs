@@ -12,7 +12,10 @@ impl Stream {
             None => Some(map),
         };
         match due {
-            Some(map) => self.change_to(now, map, common),
+            Some(map) => {
+                self.change_to(now, map, common);
+                self.change_over(now, common);
+            }
             // What is parked may be what the changeover waits for.
             None => self.judge_parked(now, common),
         }
@@ -21,16 +24,21 @@ impl Stream {
     /// Adopts a newer map: shards that it still has for us stay as they are; the records of the others go where it
     /// says, in the order of their shards' sealing.
     pub(super) fn change_to(&mut self, now: Time, map: Arc<ShardMap>, common: &mut Common) {
-        let Adoption::Adopted { replaced, waited } = self.router.adopt(Arc::clone(&map)) else { return };
+        let scattered = self.is_managed(&map) && !map.is_stand_in();
+        let adopted = self.router.adopt(Arc::clone(&map), scattered);
+        let Adoption::Adopted { replaced, waited } = adopted else { return };
         self.bounds = Bounds::of(&self.config);
         if map.is_stand_in() {
             // Sealed at once and unaggregated, but wrapped if need be.
             self.bounds.max_count = 1;
         }
+        self.distribute(now, &map);
         self.measures.mapped(map.len());
         self.map_wanted = map.is_stand_in();
         self.doubted = false;
         self.map_trouble = None;
+        // From here on by what routes.
+        let map = self.router.map().map_or(map, Arc::clone);
         cancel(&mut self.waiting_alarm, common);
         cancel(&mut self.stand_in_alarm, common);
         self.collector.clear();
@@ -92,6 +100,9 @@ impl Stream {
     /// Judges by the newest map, also if it is not adopted yet.
     fn judge_parked(&mut self, now: Time, common: &mut Common) {
         for Parked { mut batch, placement, stored, attempt } in std::mem::take(&mut self.parked) {
+            if placement == Placement::Unknown {
+                self.suspect(attempt.began, &batch, &stored);
+            }
             let newest = self.order.as_ref().and_then(Order::newest);
             let trusted = newest.is_none() && self.locate(&batch).is_some();
             let verdict = match placement {
@@ -105,11 +116,12 @@ impl Stream {
                     batch.note_attempt(attempt);
                     self.settle(batch, None, common);
                 }
-                Placement::Unknown => {
+                // It is not worth waiting for a map that knows: each record by itself is well placed anywhere.
+                Placement::Unknown if !self.distribution.managed || batch.tickets.len() == 1 => {
                     self.map_wanted = true;
                     self.parked.push(Parked { batch, placement: verdict, stored, attempt });
                 }
-                Placement::Wrong => {
+                Placement::Wrong | Placement::Unknown => {
                     self.unpark(now, &batch);
                     self.send_elsewhere(now, batch, &attempt, &stored, common);
                 }
@@ -127,8 +139,10 @@ impl Stream {
         common: &mut Common,
     ) {
         batch.note_attempt(misplaced(attempt, ErrorCode::WrongShard, stored));
-        // If its shard is what it was, they belong where they stood.
-        batch.not_before = now;
+        // If its shard is what it was, they belong where they stood. By chance it fits at one time or another.
+        let tries = batch.attempts.len();
+        let wait = self.distribution.managed.then(|| common.chance.jitter().backoff(tries, &self.config));
+        batch.not_before = now + wait.unwrap_or_default();
         self.requeue(now, batch, common);
     }
 

@@ -55,7 +55,7 @@ impl Stream {
         };
         let mut encoder = RequestEncoder::new(wire, stream, capacity + 512);
         for batch in batches {
-            let hash = (!planted(Mistake::HashKeyUnsent)).then_some(batch.first_hash);
+            let hash = (!self.distribution.managed && !planted(Mistake::HashKeyUnsent)).then_some(batch.first_hash);
             if batch.is_aggregate() {
                 let [magic, keys, explicit, records] = batch.body.parts();
                 encoder.entry(
@@ -101,7 +101,8 @@ impl Stream {
             if !request.batches.is_empty() && request.bytes + weighed > request.limit {
                 return Drawn::RequestFull;
             }
-            let unbounded = planted(Mistake::ShardBytesUnbounded);
+            // A range whose records the service spreads over all shards is none of them.
+            let unbounded = self.distribution.managed || planted(Mistake::ShardBytesUnbounded);
             if drawn_bytes > 0 && drawn_bytes + size > REQUEST_BYTES_PER_SHARD_MAX && !unbounded {
                 return Drawn::ShardFull;
             }
@@ -113,6 +114,9 @@ impl Stream {
             if let Some(until) = wait {
                 self.hold(index, until, common);
                 return Drawn::All;
+            }
+            if !self.distribution.try_take(now, size as u64) {
+                return Drawn::RequestFull;
             }
             if let Some(batch) = shard.pop() {
                 shard.in_flight += 1;

@@ -2,8 +2,10 @@
 //!
 //! Every field is public and [`EndpointConfig::new`] gives each a default, so a test names only what it is about.
 
+use crate::faults::FaultOptions;
 use crate::script::Script;
 use crate::tls::TlsOptions;
+use std::path::PathBuf;
 
 /// How an endpoint is to behave.
 pub struct EndpointConfig {
@@ -26,6 +28,8 @@ pub struct EndpointConfig {
     pub clock_ahead_s: i64,
     /// Asked about every API request before anything else happens to it.
     pub script: Option<Script>,
+    /// What happens to connections and requests by chance. The script is asked first, and what it lets pass may suffer.
+    pub faults: Option<FaultOptions>,
     /// The certificate to serve TLS with; in the clear if there is none.
     pub tls: Option<TlsOptions>,
 }
@@ -51,6 +55,9 @@ pub struct EmulatorOptions {
     pub retained_bytes_max: Option<u64>,
     /// Milliseconds that a reshard or an update of a stream takes. 0 is at once.
     pub update_ms: u64,
+    /// Where it keeps what it stored, so that an endpoint which is killed and started again on the same directory has it
+    /// still. Every request writes the whole store anew before it is answered, so it is for some megabytes at most.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// A signer that the endpoint knows.
@@ -76,7 +83,7 @@ impl Credentials {
 }
 
 impl EndpointConfig {
-    /// Any port, the key `test`/`test`, region `us-east-1`, no streams, bodies of up to 16 MiB, no script, no TLS. Signatures
+    /// Any port, the key `test`/`test`, region `us-east-1`, no streams, bodies of up to 16 MiB, no script, no faults, no TLS. Signatures
     /// are verified by an emulator and not by a sink.
     pub fn new(kind: Kind) -> EndpointConfig {
         let verify_signatures = matches!(kind, Kind::Emulator(_));
@@ -90,6 +97,7 @@ impl EndpointConfig {
             body_bytes_max: BODY_BYTES_MAX,
             clock_ahead_s: 0,
             script: None,
+            faults: None,
             tls: None,
         }
     }

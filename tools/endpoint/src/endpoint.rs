@@ -107,7 +107,17 @@ impl Endpoint {
 
     /// The counters, as `GET /stats` tells them.
     pub fn stats(&self) -> StatsSnapshot {
-        self.server.stats.snapshot()
+        self.server.snapshot()
+    }
+
+    /// Ends all faults, and returns when what was to be served late has been.
+    pub fn heal(&self) {
+        let server = self.server.clone();
+        // It fails only if the endpoint's thread has ended, and the faults with it.
+        let _ = self.wait(async move {
+            server.heal().await;
+            Ok(())
+        });
     }
 
     /// Creates a stream and returns when it is active.
@@ -218,10 +228,9 @@ fn serve(
         }
         ready(listener.local_addr()?, &server);
         tokio::select! {
-            () = server::accept(listener, server, tls) => {}
-            _ = stopped => {}
+            ended = server::accept(listener, server, tls) => ended.map(|never| match never {}),
+            _ = stopped => Ok(()),
         }
-        Ok(())
     })
 }
 

@@ -1,4 +1,4 @@
-//! The door: accepts connections, reads whole requests, and leads each through script, signature and backend.
+//! The door: accepts connections, reads whole requests, and leads each through script, faults, signature and backend.
 //!
 //! Everything runs on one thread. A connection keeps one buffer for its bodies, so that a body costs one copy and no
 //! fresh memory. Bodies longer than the bound are read to their end and thrown away before 413 is answered: an early
@@ -7,12 +7,14 @@
 use crate::answer::{self, JSON, Refusal};
 use crate::config::{EndpointConfig, Kind};
 use crate::emulator::Emulator;
-use crate::faults::{self, Dropped, Half};
+use crate::faults::tcp::{Line, Tapped};
+use crate::faults::{Faults, suffer};
+use crate::partial::{self, Dropped};
 use crate::put_records::{self, Totals, Wire};
 use crate::script::{Action, RequestInfo, Script};
 use crate::signature::{self, Verifier};
 use crate::sink::Sink;
-use crate::stats::Stats;
+use crate::stats::{Stats, StatsSnapshot};
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -24,12 +26,14 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::HandshakeKind;
 
@@ -41,6 +45,9 @@ pub(crate) struct Server {
     backend: Backend,
     verifier: Option<Verifier>,
     script: Option<Script>,
+    pub(crate) faults: Option<Arc<Faults>>,
+    /// Told when all connections are to be reset.
+    cut: Notify,
     body_bytes_max: usize,
     clock_ahead_s: i64,
     pub(crate) stats: Stats,
@@ -55,46 +62,63 @@ enum Backend {
 
 /// What outlives a request on its connection.
 #[derive(Default)]
-struct Connection {
+pub(crate) struct Connection {
     buffer: Mutex<BytesMut>,
-    reset: AtomicBool,
+    pub(crate) line: Arc<Line>,
 }
 
-/// Accepts connections until it is dropped.
-pub(crate) async fn accept(listener: TcpListener, server: Arc<Server>, tls: Option<TlsAcceptor>) {
+/// Accepts connections until it is dropped. In an outage nobody listens.
+///
+/// Errors: the port cannot be had back after an outage.
+pub(crate) async fn accept(
+    mut listener: TcpListener,
+    server: Arc<Server>,
+    tls: Option<TlsAcceptor>,
+) -> io::Result<Infallible> {
+    let address = listener.local_addr()?;
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                server.stats.count_connection();
-                tokio::spawn(welcome(server.clone(), stream, tls.clone()));
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    server.stats.count_connection();
+                    tokio::spawn(welcome(server.clone(), stream, tls.clone()));
+                }
+                // Out of file descriptors, most likely: some connection must end first.
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            },
+            faults = server.left_by() => {
+                drop(listener);
+                server.cut.notify_waiters();
+                faults.returns().await;
+                listener = TcpListener::bind(address).await?;
             }
-            // Out of file descriptors, most likely: some connection must end first.
-            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
 }
 
-/// Shakes hands, if that is wanted, and serves a connection to its end.
+/// Shakes hands, if that is wanted, and serves a connection to its end, which an outage may bring.
 async fn welcome(server: Arc<Server>, stream: TcpStream, tls: Option<TlsAcceptor>) {
     // A socket that refuses the option still works, only slower.
     let _ = stream.set_nodelay(true);
-    let Some(tls) = tls else { return serve(server, stream, |stream| drop(stream.set_zero_linger())).await };
-    // A handshake that fails is its client's affair too.
+    let line = Arc::new(Line::default());
+    let stream = Tapped::new(stream, line.clone(), server.faults.clone());
+    let Some(tls) = tls else { return serve(server, stream, line, Tapped::end_with_reset).await };
+    // A handshake that fails is its client's affair too, or that of a fault.
     let Ok(stream) = tls.accept(stream).await else { return };
     if stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {
         server.stats.count_tls_resumption();
     }
-    serve(server, stream, |stream| drop(stream.get_ref().0.set_zero_linger())).await;
+    serve(server, stream, line, |stream| stream.get_ref().0.end_with_reset()).await;
 }
 
 /// Serves a connection to its end; `reset` makes that end a reset.
-async fn serve<S>(server: Arc<Server>, stream: S, reset: impl FnOnce(&S))
+async fn serve<S>(server: Arc<Server>, stream: S, line: Arc<Line>, reset: impl FnOnce(&S))
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let state = Arc::new(Connection::default());
+    let state = Arc::new(Connection { buffer: Mutex::default(), line: line.clone() });
     let handler = {
-        let state = state.clone();
+        let server = server.clone();
         service_fn(move |request| {
             let (server, state) = (server.clone(), state.clone());
             // Boxed, as only a future that can be moved lets its connection be taken apart below.
@@ -102,11 +126,13 @@ where
         })
     };
     let mut connection = http1::Builder::new().max_buf_size(READ_AHEAD).serve_connection(TokioIo::new(stream), handler);
-    // How a connection ended is its client's affair.
-    let _ = poll_fn(|context| connection.poll_without_shutdown(context)).await;
+    tokio::select! {
+        // How a connection ended is its client's affair.
+        _ = poll_fn(|context| connection.poll_without_shutdown(context)) => {}
+        () = server.cut.notified() => line.reset(),
+    }
     let stream = connection.into_parts().io.into_inner();
-    // Partner: the store in `Server::act`, on this same task.
-    if state.reset.load(Ordering::Relaxed) {
+    if line.is_reset() {
         reset(&stream);
     }
 }
@@ -121,6 +147,8 @@ impl Server {
             backend,
             verifier: config.verify_signatures.then(|| Verifier::new(config.region, config.credentials)),
             script: config.script,
+            faults: config.faults.map(|options| Arc::new(Faults::new(options))),
+            cut: Notify::new(),
             body_bytes_max: config.body_bytes_max,
             clock_ahead_s: config.clock_ahead_s,
             stats: Stats::default(),
@@ -128,14 +156,34 @@ impl Server {
         }
     }
 
-    async fn handle(&self, connection: &Connection, request: Request<Incoming>) -> Result<Response<Body>, Dropped> {
+    /// Returns when nobody is to listen any more, with the faults that want it so.
+    async fn left_by(&self) -> &Faults {
+        match &self.faults {
+            Some(faults) => {
+                faults.leaves().await;
+                faults
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn handle(
+        self: &Arc<Self>,
+        connection: &Connection,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Dropped> {
         let (head, body) = request.into_parts();
-        if head.method == Method::GET {
-            return Ok(self.report(&head));
+        match (&head.method, head.uri.path()) {
+            (&Method::GET, _) => return Ok(self.report(&head)),
+            (&Method::POST, "/heal") => {
+                self.heal().await;
+                return Ok(self.report_stats());
+            }
+            _ => {}
         }
         let mut response = match connection.read(body, self.body_bytes_max).await? {
             Some(body) => {
-                self.stats.count_request();
+                self.stats.count_request(operation(&head));
                 self.act(connection, head, body).await?
             }
             None => Refusal { status: 413, code: "RequestEntityTooLarge", message: String::new() }.into_response(),
@@ -151,30 +199,30 @@ impl Server {
     }
 
     /// Does with a request what the script says.
-    async fn act(&self, connection: &Connection, head: Parts, body: Bytes) -> Result<Response<Body>, Dropped> {
+    async fn act(
+        self: &Arc<Self>,
+        connection: &Connection,
+        head: Parts,
+        body: Bytes,
+    ) -> Result<Response<Body>, Dropped> {
         match self.ask_script(&head, &body) {
-            Action::Pass => Ok(self.answer(head, body).await),
+            Action::Pass => match &self.faults {
+                Some(faults) => suffer(self, faults, connection, head, body).await,
+                None => Ok(self.answer(head, body).await),
+            },
             Action::Respond { status, content_type, body } => Ok(answer::response(status, content_type, body)),
             Action::Delay(delay) => {
                 tokio::time::sleep(delay).await;
                 Ok(self.answer(head, body).await)
             }
             Action::CloseConnection => Err(Dropped),
-            Action::ResetConnection => {
-                // Partner: the load in `serve`, on this same task.
-                connection.reset.store(true, Ordering::Relaxed);
-                Err(Dropped)
-            }
+            Action::ResetConnection => Err(connection.reset()),
             Action::ServeThenClose => {
                 self.answer(head, body).await;
                 Err(Dropped)
             }
             Action::FailRecords { indexes, code } => Ok(self.answer_in_part(head, body, &indexes, code).await),
-            Action::TruncateBody => {
-                let (head, body) = self.answer(head, body).await.into_parts();
-                let body = body.collect().await.map_err(|_| Dropped)?.to_bytes();
-                Ok(Response::from_parts(head, Body::new(Half::of(body))))
-            }
+            Action::TruncateBody => partial::halved(self.answer(head, body).await).await,
         }
     }
 
@@ -192,7 +240,7 @@ impl Server {
     }
 
     /// The answer to a request that reached the service.
-    async fn answer(&self, head: Parts, body: Bytes) -> Response<Body> {
+    pub(crate) async fn answer(&self, head: Parts, body: Bytes) -> Response<Body> {
         match self.admit(&head, &body) {
             Ok(()) => self.dispatch(head, body).await,
             Err(refusal) => refusal.into_response(),
@@ -200,12 +248,18 @@ impl Server {
     }
 
     /// The answer to a PutRecords of which some records fail: the backend sees the others alone.
-    async fn answer_in_part(&self, head: Parts, body: Bytes, failed: &[usize], code: &str) -> Response<Body> {
+    pub(crate) async fn answer_in_part(
+        &self,
+        head: Parts,
+        body: Bytes,
+        failed: &[usize],
+        code: &str,
+    ) -> Response<Body> {
         if let Err(refusal) = self.admit(&head, &body) {
             return refusal.into_response();
         }
         let wire = Wire::of(content_type(&head));
-        let parted = wire.and_then(|wire| Some((wire, faults::without(wire, &body, failed)?)));
+        let parted = wire.and_then(|wire| Some((wire, partial::without(wire, &body, failed)?)));
         let Some((wire, (count, others))) = parted else { return self.dispatch(head, body).await };
         let (response, answer) = match others {
             None => (answer::response(200, wire.content_type(), Bytes::new()), None),
@@ -221,7 +275,7 @@ impl Server {
         let (mut response, _) = response.into_parts();
         // The emulator's length was that of the shorter answer.
         response.headers.remove(CONTENT_LENGTH);
-        let body = faults::with_failures(wire, answer.as_deref(), count, failed, code);
+        let body = partial::with_failures(wire, answer.as_deref(), count, failed, code);
         Response::from_parts(response, Body::from(body))
     }
 
@@ -278,8 +332,25 @@ impl Server {
         if head.uri.path() != "/stats" {
             return Refusal { status: 404, code: "UnknownOperationException", message: String::new() }.into_response();
         }
-        let body = serde_json::to_vec(&self.stats.snapshot()).expect("numbers by name are JSON");
+        self.report_stats()
+    }
+
+    fn report_stats(&self) -> Response<Body> {
+        let body = serde_json::to_vec(&self.snapshot()).expect("numbers by name are JSON");
         answer::response(200, JSON, Bytes::from(body))
+    }
+
+    /// The counters, faults included.
+    pub(crate) fn snapshot(&self) -> StatsSnapshot {
+        let faults = self.faults.as_ref().map(|faults| faults.by_name());
+        StatsSnapshot { faults: faults.unwrap_or_default(), ..self.stats.snapshot() }
+    }
+
+    /// Ends all faults, and returns when what was to be served late has been.
+    pub(crate) async fn heal(&self) {
+        if let Some(faults) = &self.faults {
+            faults.heal().await;
+        }
     }
 
     fn now_s(&self) -> i64 {
@@ -289,6 +360,12 @@ impl Server {
 }
 
 impl Connection {
+    /// Makes the end of the connection a reset, which is near.
+    pub(crate) fn reset(&self) -> Dropped {
+        self.line.reset();
+        Dropped
+    }
+
     /// The whole body, or `None` if it is longer than `max`. The memory is this connection's until the next request.
     async fn read(&self, mut body: Incoming, max: usize) -> Result<Option<Bytes>, Dropped> {
         let mut buffer = std::mem::take(&mut *self.buffer.lock().unwrap_or_else(PoisonError::into_inner));
@@ -310,11 +387,11 @@ impl Connection {
 }
 
 /// The operation's name without its version.
-fn operation(head: &Parts) -> &str {
+pub(crate) fn operation(head: &Parts) -> &str {
     let target = head.headers.get("x-amz-target").and_then(|target| target.to_str().ok());
     target.and_then(|target| target.strip_prefix("Kinesis_20131202.")).unwrap_or_default()
 }
 
-fn content_type(head: &Parts) -> &str {
+pub(crate) fn content_type(head: &Parts) -> &str {
     head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }

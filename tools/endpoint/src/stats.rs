@@ -2,12 +2,17 @@
 //!
 //! All are written by the endpoint's thread and read by whoever asks; each is on its own, so relaxed order is enough.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Running totals since the start.
 #[derive(Default)]
 pub(crate) struct Stats {
     requests: AtomicU64,
+    /// Those that are not PutRecords, by operation.
+    others: Mutex<BTreeMap<String, u64>>,
+    puts: AtomicU64,
     put_requests: AtomicU64,
     records: AtomicU64,
     bytes: AtomicU64,
@@ -17,7 +22,7 @@ pub(crate) struct Stats {
 }
 
 /// The totals at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct StatsSnapshot {
     /// API requests whose body arrived whole, whatever became of them.
     pub requests: u64,
@@ -34,12 +39,24 @@ pub struct StatsSnapshot {
     /// TLS handshakes among them that resumed an earlier session.
     #[serde(default)]
     pub tls_resumptions: u64,
+    /// Of the requests, how many for each operation.
+    #[serde(default)]
+    pub calls: BTreeMap<String, u64>,
+    /// Faults that struck, by kind.
+    #[serde(default)]
+    pub faults: BTreeMap<String, u64>,
 }
 
 impl Stats {
-    pub(crate) fn count_request(&self) {
-        // Partner: `snapshot`. A counter alone, it orders nothing.
+    pub(crate) fn count_request(&self, operation: &str) {
+        // Partner: `snapshot`. Counters alone, they order nothing.
         self.requests.fetch_add(1, Ordering::Relaxed);
+        if operation == "PutRecords" {
+            self.puts.fetch_add(1, Ordering::Relaxed);
+        } else {
+            let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+            *others.entry(operation.to_owned()).or_default() += 1;
+        }
     }
 
     pub(crate) fn count_put(&self, records: u64, bytes: u64) {
@@ -66,6 +83,11 @@ impl Stats {
 
     pub(crate) fn snapshot(&self) -> StatsSnapshot {
         // Partner of each load: the `count_*` of its name.
+        let mut calls = self.others.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let puts = self.puts.load(Ordering::Relaxed);
+        if puts > 0 {
+            calls.insert("PutRecords".to_owned(), puts);
+        }
         StatsSnapshot {
             requests: self.requests.load(Ordering::Relaxed),
             put_requests: self.put_requests.load(Ordering::Relaxed),
@@ -74,6 +96,8 @@ impl Stats {
             refused_signatures: self.refused_signatures.load(Ordering::Relaxed),
             connections: self.connections.load(Ordering::Relaxed),
             tls_resumptions: self.tls_resumptions.load(Ordering::Relaxed),
+            calls,
+            faults: BTreeMap::new(),
         }
     }
 }

@@ -9,11 +9,15 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use endpoint::Profile;
 use kpl::config::{IdleStrategy, Pinning, RateLimit, RuntimeChoice, WireFormat};
 use kpl::limits;
 use lexopt::ValueExt;
 
+use crate::timeline::{Event, Timeline};
 use crate::workload::{KEY_BYTES, STAMP_BYTES};
+
+mod schedule;
 
 /// Records put when neither `--records` nor `--duration` nor `--input` says otherwise.
 pub const RECORDS_DEFAULT: u64 = 1_000_000;
@@ -29,6 +33,8 @@ const SHARDS_MAX: u32 = 1000;
 const SUBMITTERS_MAX: usize = limits::SUBMITTERS_MAX - limits::POOL_SUBMITTERS;
 /// `--pin`. A bench wants its cores to stay where they are; only on Linux can they be made to.
 const PINNING_DEFAULT: Pinning = if cfg!(target_os = "linux") { Pinning::On } else { Pinning::Auto };
+/// Most `--rate`, in records a second.
+const RATE_MAX: u64 = 1_000_000_000;
 /// Longest `--duration`.
 const DURATION_MAX: Duration = limits::DURATION_MAX;
 
@@ -74,6 +80,18 @@ How
   --rate-limit PERCENT|off
                         share of the shards' limits to use (default 150; off with --sink)
   --wire auto|cbor|json form of PutRecords (default auto)
+  --rate N              put N records a second in all, whether or not they are taken (default: as fast as they are)
+  --ordered             the producer keeps the records of a submitter and key in order, and that is checked
+
+What happens meanwhile
+  --faults PROFILE      calm, storm, outage, throttle or reshard: the embedded endpoint resets, stalls, refuses, fails and
+                        throttles as --seed has it. Then records may fail and be there twice, but each such record must
+                        be explained by what was injected. reshard splits and merges shards besides
+  --reshard TIME:WHAT,...
+                        split the widest shard, merge two, double or halve them, so long after the first put:
+                        2s:split,5s:merge
+  --kill TIME:TIME      kill the embedded endpoint (SIGKILL) so long after the first put, and start it again after the
+                        second time, with all that it had stored: 3s:1s
 
 Afterwards
   --no-verify           do not read the stream back
@@ -81,8 +99,8 @@ Afterwards
   -h, --help            this text
   -V, --version         the version
 
-Exit status: 0 if every record requested was put, delivered and read back once and unharmed; 1 if not; 2 if the
-run could not be made as asked.
+Exit status: 0 if every record requested was put, delivered and read back once and unharmed (with --faults, --reshard or
+--kill: if every failure and every copy too many is explained by them); 1 if not; 2 if the run could not be made as asked.
 ";
 
 /// Where the records go.
@@ -144,7 +162,25 @@ pub struct Options {
     pub wire: WireFormat,
     pub verify: bool,
     pub seed: u64,
+    /// Records a second, in all.
+    pub rate: Option<u64>,
+    pub ordered: bool,
+    pub faults: Option<Profile>,
+    /// What happens while records are put.
+    pub timeline: Timeline,
     pub json: Option<PathBuf>,
+}
+
+impl Options {
+    /// Whether what goes wrong must be explained by what was done to the run.
+    pub fn is_disturbed(&self) -> bool {
+        self.faults.is_some() || self.timeline != Timeline::default()
+    }
+
+    /// Whether the endpoint is killed, and so must remember what it stored.
+    pub fn kills(&self) -> bool {
+        self.timeline.events.iter().any(|(_, event)| matches!(event, Event::Kill(_)))
+    }
 }
 
 /// What the command line asks for.
@@ -197,6 +233,11 @@ struct Given {
     proxy: Option<ProxyUrl>,
     no_verify: bool,
     seed: Option<u64>,
+    rate: Option<u64>,
+    ordered: bool,
+    faults: Option<Profile>,
+    reshards: Option<Vec<(Duration, Event)>>,
+    kill: Option<(Duration, Event)>,
     json: Option<PathBuf>,
 }
 
@@ -237,6 +278,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, ArgsEr
             Long("proxy") => given.proxy = Some(proxy(parser.value()?.string()?)?),
             Long("no-verify") => given.no_verify = true,
             Long("seed") => given.seed = Some(number("--seed", &mut parser, 0, u64::MAX)?),
+            Long("rate") => given.rate = Some(number("--rate", &mut parser, 1, RATE_MAX)?),
+            Long("ordered") => given.ordered = true,
+            Long("faults") => given.faults = Some(faults(&parser.value()?.string()?)?),
+            Long("reshard") => given.reshards = Some(schedule::reshards(&parser.value()?.string()?)?),
+            Long("kill") => given.kill = Some(schedule::kill(&parser.value()?.string()?)?),
             Long("json") => given.json = Some(parser.value()?.into()),
             Value(_) | Long(_) | Short(_) => return Err(arg.unexpected().into()),
         }
@@ -263,6 +309,18 @@ impl Given {
         no_effect(self.input.is_some() && self.record_size.is_some(), "--record-size", "--input: a record is a line")?;
         no_effect(self.key_field.is_some() && self.keys.is_some(), "--keys", "--key-field: keys come from the lines")?;
         no_effect(self.key_field.is_some() && self.input.is_none(), "--key-field", "generated records: add --input")?;
+        let not_ours = "--endpoint: only an embedded endpoint can be made to";
+        no_effect(self.faults.is_some() && self.endpoint.is_some(), "--faults", not_ours)?;
+        no_effect(self.kill.is_some() && self.endpoint.is_some(), "--kill", not_ours)?;
+        let disturbed = [
+            (self.faults.is_some(), "--faults"),
+            (self.reshards.is_some(), "--reshard"),
+            (self.kill.is_some(), "--kill"),
+        ];
+        for (given, option) in disturbed {
+            no_effect(given && self.sink, option, "--sink, which stores nothing that could be read back")?;
+        }
+        no_effect(self.kill.is_some() && self.tls, "--kill", "--tls: it would come back with another certificate")?;
         if self.sink && !self.no_verify {
             return Err(ArgsError("--sink stores nothing that could be read back: add --no-verify".to_owned()));
         }
@@ -277,6 +335,12 @@ impl Given {
             None if self.sink => Target::Sink,
             None => Target::Emulator,
         };
+        let seed = self.seed.unwrap_or(1);
+        let mut events = self.reshards.unwrap_or_default();
+        // Shards that are given are not drawn besides.
+        let drawn = (self.faults == Some(Profile::Reshard) && events.is_empty()).then_some(seed);
+        events.extend(self.kill);
+        events.sort_by_key(|(at, _)| *at);
         Options {
             target,
             tls: self.tls,
@@ -299,7 +363,11 @@ impl Given {
             rate_limit: self.rate_limit.unwrap_or(rate_limit),
             wire: self.wire.unwrap_or_default(),
             verify: !self.no_verify,
-            seed: self.seed.unwrap_or(1),
+            seed,
+            rate: self.rate,
+            ordered: self.ordered,
+            faults: self.faults,
+            timeline: Timeline { events, drawn },
             json: self.json,
         }
     }
@@ -347,6 +415,10 @@ fn pinning(text: &str) -> Result<Pinning, ArgsError> {
         "off" => Ok(Pinning::Off),
         _ => refuse("--pin", text, "auto, on or off"),
     }
+}
+
+fn faults(text: &str) -> Result<Profile, ArgsError> {
+    Profile::parse(text).map_or_else(|| refuse("--faults", text, "calm, storm, outage, throttle or reshard"), Ok)
 }
 
 fn wire(text: &str) -> Result<WireFormat, ArgsError> {

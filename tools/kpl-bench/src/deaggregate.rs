@@ -22,6 +22,22 @@ pub struct HashRange {
     pub last: u128,
 }
 
+impl HashRange {
+    /// Whether a partition key's records belong here.
+    pub fn holds(&self, key: &str) -> bool {
+        (self.first..=self.last).contains(&hash_key(key))
+    }
+
+    /// Whether two ranges have a hash key in common.
+    pub fn meets(&self, other: &HashRange) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+}
+
+fn hash_key(key: &str) -> u128 {
+    u128::from_be_bytes(Md5::digest(key).into())
+}
+
 /// What a Kinesis record holds for its consumer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Contents<'a> {
@@ -43,7 +59,7 @@ pub struct Member<'a> {
 
 impl Member<'_> {
     fn hash_key(&self) -> u128 {
-        self.explicit_hash_key.unwrap_or_else(|| u128::from_be_bytes(Md5::digest(self.key).into()))
+        self.explicit_hash_key.unwrap_or_else(|| hash_key(self.key))
     }
 }
 

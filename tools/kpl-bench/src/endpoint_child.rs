@@ -1,20 +1,27 @@
 //! The embedded endpoint, as a child process, so that what it uses of the processor is not counted as the client's.
 //!
 //! ```text
-//! kpl-bench ──▶ kpl-bench __endpoint REGION http|https emulator | sink SHARDS
+//! kpl-bench ──▶ kpl-bench __endpoint REGION http|https PORT FAULTS STATE emulator | sink SHARDS
 //!           ◀── one line: its URL; with TLS then the certificate to trust, in PEM
-//!           ──▶ standard input, held open and never written: its end is the child's end
+//!           ──▶ "stats" or "heal", a line each, on standard input, whose end is the child's end
+//!           ◀── the counters, as one line of JSON
 //! ```
 //!
 //! The child is this same program under a hidden subcommand, so there is one binary to build and to find. It ends when
-//! its standard input does: when the handle is dropped, and also when the parent is killed.
+//! its standard input does: when the handle is dropped, and also when the parent is killed. Or it is killed itself, where
+//! that is what is to be tried: it comes back on the same port, with what it had written down in STATE.
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::process::{Child, Command, Stdio};
+use std::io::{self, BufRead, BufReader, Lines, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use endpoint::{Credentials, EndpointConfig, TlsOptions};
+use endpoint::{
+    Credentials, EmulatorOptions, Endpoint, EndpointConfig, FaultOptions, Kind, Profile, StatsSnapshot, TlsOptions,
+};
 use kpl::config::StaticCredentials;
+use kpl::limits;
 
 /// The hidden subcommand.
 const SUBCOMMAND: &str = "__endpoint";
@@ -22,6 +29,8 @@ const SUBCOMMAND: &str = "__endpoint";
 pub const REGION: &str = "us-east-1";
 /// The key that both sides know. It opens nothing but a child process on loopback.
 const KEY: (&str, &str) = ("kpl-bench", "embedded endpoint");
+/// What stands for no faults, and for no state.
+const NONE: &str = "-";
 
 /// What is embedded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,13 +47,26 @@ pub struct Asked {
     pub embedded: Embedded,
     pub region: String,
     pub tls: bool,
+    /// The port to listen on; 0 takes any.
+    pub port: u16,
+    /// What it inflicts, by which seed.
+    pub faults: Option<(Profile, u64)>,
+    /// The directory in which it remembers what it stored.
+    pub state: Option<String>,
 }
 
 /// A running endpoint. Dropping it ends the child and waits for it.
 pub struct EndpointChild {
-    child: Child,
+    asked: Asked,
+    process: Mutex<Process>,
     url: String,
     ca_pem: Option<String>,
+}
+
+/// The child itself.
+struct Process {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl EndpointChild {
@@ -52,26 +74,12 @@ impl EndpointChild {
     ///
     /// # Errors
     /// The child could not be started, or it ended without a URL: then with what it said.
-    pub fn start(asked: &Asked) -> io::Result<EndpointChild> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args([SUBCOMMAND, &asked.region, if asked.tls { "https" } else { "http" }]);
-        match asked.embedded {
-            Embedded::Emulator => command.arg("emulator"),
-            Embedded::Sink { shards } => command.args(["sink", &shards.to_string()]),
-        };
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let mut running = EndpointChild { child, url: String::new(), ca_pem: None };
-        if let Some(stdout) = running.child.stdout.take() {
-            let mut lines = BufReader::new(stdout).lines();
-            running.url = lines.next().transpose()?.unwrap_or_default();
-            if running.url.starts_with("https://") {
-                running.ca_pem = Some(read_pem(lines)?);
-            }
-        }
-        if running.url.starts_with("http") {
-            return Ok(running);
-        }
-        Err(io::Error::other("the embedded endpoint ended before it told its URL"))
+    pub fn start(mut asked: Asked) -> io::Result<EndpointChild> {
+        let (mut process, url) = spawn(&asked)?;
+        let ca_pem = if url.starts_with("https://") { Some(read_pem(&mut process.lines)?) } else { None };
+        // Where it comes back to, should it be killed.
+        asked.port = url.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0);
+        Ok(EndpointChild { asked, process: Mutex::new(process), url, ca_pem })
     }
 
     /// Where it listens.
@@ -83,10 +91,71 @@ impl EndpointChild {
     pub fn ca_pem(&self) -> Option<&str> {
         self.ca_pem.as_deref()
     }
+
+    /// Its counters.
+    ///
+    /// # Errors
+    /// The child has ended.
+    pub fn stats(&self) -> io::Result<StatsSnapshot> {
+        self.process().ask("stats")
+    }
+
+    /// Ends its faults, and tells its counters.
+    ///
+    /// # Errors
+    /// The child has ended.
+    pub fn heal(&self) -> io::Result<StatsSnapshot> {
+        self.process().ask("heal")
+    }
+
+    /// Kills the child as it stands (SIGKILL).
+    ///
+    /// # Errors
+    /// The system does not let us.
+    pub fn kill(&self) -> io::Result<()> {
+        let mut process = self.process();
+        process.child.kill()?;
+        process.child.wait().map(drop)
+    }
+
+    /// Starts it again after it was killed, on the same port and with the same state.
+    ///
+    /// # Errors
+    /// As [`EndpointChild::start`].
+    pub fn revive(&self) -> io::Result<()> {
+        let (process, _) = spawn(&self.asked)?;
+        *self.process() = process;
+        Ok(())
+    }
+
+    fn process(&self) -> MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Process {
+    fn ask(&mut self, question: &str) -> io::Result<StatsSnapshot> {
+        let ended = || io::Error::other("the embedded endpoint has ended");
+        writeln!(self.child.stdin.as_mut().ok_or_else(ended)?, "{question}")?;
+        let answer = self.lines.next().ok_or_else(ended)??;
+        serde_json::from_str(&answer).map_err(io::Error::other)
+    }
+}
+
+/// Starts a child, and waits for its URL.
+fn spawn(asked: &Asked) -> io::Result<(Process, String)> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(asked.to_args());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let ended = || io::Error::other("the embedded endpoint ended before it told its URL");
+    let mut lines = BufReader::new(child.stdout.take().ok_or_else(ended)?).lines();
+    let url = lines.next().transpose()?.unwrap_or_default();
+    let process = Process { child, lines };
+    if url.starts_with("http") { Ok((process, url)) } else { Err(ended()) }
 }
 
 /// One certificate: the lines up to its end.
-fn read_pem(lines: impl Iterator<Item = io::Result<String>>) -> io::Result<String> {
+fn read_pem(lines: &mut impl Iterator<Item = io::Result<String>>) -> io::Result<String> {
     let mut pem = String::new();
     for line in lines {
         let line = line?;
@@ -99,7 +168,7 @@ fn read_pem(lines: impl Iterator<Item = io::Result<String>>) -> io::Result<Strin
     Err(io::Error::other("the embedded endpoint ended before it told its certificate"))
 }
 
-impl Drop for EndpointChild {
+impl Drop for Process {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
         // It fails only if the child was waited for already, and then it is gone.
@@ -113,16 +182,43 @@ pub fn credentials() -> StaticCredentials {
     StaticCredentials { access_key_id, secret_access_key, session_token: None }
 }
 
+impl Asked {
+    /// The command line of the child, without the program's name.
+    fn to_args(&self) -> Vec<String> {
+        let scheme = if self.tls { "https" } else { "http" };
+        let faults = self.faults.map_or(NONE.to_owned(), |(profile, seed)| format!("{}:{seed}", profile.name()));
+        let state = self.state.as_deref().unwrap_or(NONE).to_owned();
+        let mut args =
+            vec![SUBCOMMAND.to_owned(), self.region.clone(), scheme.to_owned(), self.port.to_string(), faults, state];
+        match self.embedded {
+            Embedded::Emulator => args.push("emulator".to_owned()),
+            Embedded::Sink { shards } => args.extend(["sink".to_owned(), shards.to_string()]),
+        }
+        args
+    }
+}
+
 /// If the command line (without the program's name) is the hidden subcommand's, what it asks for.
 pub fn asked_to_serve(args: &[OsString]) -> Option<Asked> {
     let args: Vec<&str> = args.iter().map(|arg| arg.to_str()).collect::<Option<_>>()?;
-    let [SUBCOMMAND, region, scheme @ ("http" | "https"), kind @ ..] = &args[..] else { return None };
+    let [SUBCOMMAND, region, scheme @ ("http" | "https"), port, faults, state, kind @ ..] = &args[..] else {
+        return None;
+    };
     let embedded = match kind {
         ["emulator"] => Embedded::Emulator,
         ["sink", shards] => Embedded::Sink { shards: shards.parse().ok()? },
         _ => return None,
     };
-    Some(Asked { embedded, region: (*region).to_owned(), tls: *scheme == "https" })
+    let faults = match *faults {
+        NONE => None,
+        faults => {
+            let (profile, seed) = faults.split_once(':')?;
+            Some((Profile::parse(profile)?, seed.parse().ok()?))
+        }
+    };
+    let state = (*state != NONE).then(|| (*state).to_owned());
+    let (region, tls) = ((*region).to_owned(), *scheme == "https");
+    Some(Asked { embedded, region, tls, port: port.parse().ok()?, faults, state })
 }
 
 /// The child's life: serves until standard input ends.
@@ -130,26 +226,33 @@ pub fn asked_to_serve(args: &[OsString]) -> Option<Asked> {
 /// # Errors
 /// The endpoint could not be started.
 pub fn serve(asked: Asked) -> io::Result<()> {
-    std::thread::Builder::new().name("parent".into()).spawn(|| {
-        // Whatever ends the reading, there is no parent to serve any more.
-        let _ = io::stdin().read_to_end(&mut Vec::new());
-        std::process::exit(0);
-    })?;
     let mut config = match asked.embedded {
-        Embedded::Emulator => EndpointConfig::emulator(),
+        Embedded::Emulator => {
+            let state_dir = asked.state.map(PathBuf::from);
+            EndpointConfig::new(Kind::Emulator(EmulatorOptions { state_dir, ..EmulatorOptions::default() }))
+        }
         Embedded::Sink { shards } => EndpointConfig::sink(shards),
     };
     config.region = asked.region;
+    config.port = asked.port;
     config.credentials = vec![Credentials::new(KEY.0, KEY.1)];
+    config.faults = asked.faults.map(|(profile, seed)| {
+        let patience = limits::REQUEST_TIMEOUT_DEFAULT;
+        FaultOptions { profile, seed, patience }
+    });
     config.tls = if asked.tls { Some(TlsOptions::new()?) } else { None };
-    let (scheme, ca_pem) = match &config.tls {
-        Some(tls) => ("https", tls.ca_pem().to_owned()),
-        None => ("http", String::new()),
-    };
-    endpoint::run(config, |address| {
-        // If nobody reads it the parent is gone, and the other thread sees to that.
-        let _ = write!(io::stdout(), "{scheme}://{address}\n{ca_pem}").and_then(|()| io::stdout().flush());
-    })
+    let endpoint = Endpoint::start(config)?;
+    // Where nobody reads or asks any more the parent is gone.
+    let mut stdout = io::stdout();
+    write!(stdout, "{}\n{}", endpoint.url(), endpoint.ca_pem().unwrap_or_default()).and_then(|()| stdout.flush())?;
+    for question in io::stdin().lines() {
+        if question? == "heal" {
+            endpoint.heal();
+        }
+        serde_json::to_writer(&stdout, &endpoint.stats())?;
+        writeln!(stdout).and_then(|()| stdout.flush())?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -160,18 +263,26 @@ mod tests {
         asked_to_serve(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
     }
 
+    fn emulator() -> Asked {
+        let region = "eu-west-1".to_owned();
+        Asked { embedded: Embedded::Emulator, region, tls: false, port: 0, faults: None, state: None }
+    }
+
     #[test]
     fn only_the_hidden_subcommand_makes_an_endpoint_of_the_program() {
-        let emulator = Asked { embedded: Embedded::Emulator, region: "eu-west-1".to_owned(), tls: false };
-        assert_eq!(asked("__endpoint eu-west-1 http emulator"), Some(emulator));
-        let sink = Asked { embedded: Embedded::Sink { shards: 8 }, region: "us-east-1".to_owned(), tls: true };
-        assert_eq!(asked("__endpoint us-east-1 https sink 8"), Some(sink));
+        assert_eq!(asked("__endpoint eu-west-1 http 0 - - emulator"), Some(emulator()));
+        let sink = Asked { embedded: Embedded::Sink { shards: 8 }, tls: true, ..emulator() };
+        let faulty = Asked { faults: Some((Profile::Storm, 7)), port: 99, state: Some("d".to_owned()), ..emulator() };
+        for one in [emulator(), sink, faulty] {
+            assert_eq!(asked(&one.to_args().join(" ")), Some(one));
+        }
         for line in [
             "",
             "--sink",
             "__endpoint",
-            "__endpoint r http sink",
-            "__endpoint r http sink x",
+            "__endpoint r http 0 - - sink",
+            "__endpoint r http 0 - - sink x",
+            "__endpoint r http 0 hail:1 - emulator",
             "__endpoint r sink 8",
             "--stream __endpoint",
         ] {
@@ -182,8 +293,8 @@ mod tests {
     #[test]
     fn a_certificate_ends_where_its_last_line_says() {
         let lines = ["-----BEGIN CERTIFICATE-----", "AAAA", "-----END CERTIFICATE-----", "more"];
-        let read = read_pem(lines.iter().map(|line| Ok((*line).to_owned()))).expect("a certificate");
+        let read = read_pem(&mut lines.iter().map(|line| Ok((*line).to_owned()))).expect("a certificate");
         assert_eq!(read.lines().count(), 3);
-        assert!(read_pem(std::iter::empty()).is_err());
+        assert!(read_pem(&mut std::iter::empty()).is_err());
     }
 }

@@ -12,7 +12,8 @@ use crate::reader::ReadCounts;
 use crate::report::{RateLimitShown, Report, listed};
 use crate::verify::Findings;
 
-/// The report of a run: what was put, and what was read back, if anything was.
+/// The report of a run: what was put, and what was read back, if anything was. The verdict is to be given, and what was done
+/// to the run to be added.
 pub fn report(options: &Options, shards: u32, produced: &Produced, read: Option<(Findings, ReadCounts)>) -> Report {
     let (settled, counters) = (&produced.settled, &produced.counters);
     let wall_s = produced.wall.as_secs_f64();
@@ -24,7 +25,7 @@ pub fn report(options: &Options, shards: u32, produced: &Produced, read: Option<
     );
     let counts = produced.counts;
     let own = (produced.put, settled.delivered, settled.failed);
-    let mut report = Report {
+    Report {
         passed: false,
         verified: read.is_some(),
         records_requested: requested(options, produced),
@@ -84,9 +85,11 @@ pub fn report(options: &Options, shards: u32, produced: &Produced, read: Option<
         refusals: listed(&produced.refusals),
         failures: listed(&settled.failures),
         faults: produced.flush_fault.iter().cloned().collect(),
-    };
-    report.passed = report.verdict();
-    report
+        rate: options.rate,
+        ordered: options.ordered,
+        reshards: Vec::new(),
+        attribution: None,
+    }
 }
 
 /// The form that requests were written in, which `auto` leaves to the endpoint.

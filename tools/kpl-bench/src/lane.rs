@@ -27,6 +27,9 @@ pub const PUT_SAMPLE: u64 = 8;
 /// One outcome of so many is timed, and as often a lane reaps outcomes and looks at the time.
 pub const OUTCOME_SAMPLE: u64 = 64;
 
+/// How long a lane rests at most that is ahead of its rate.
+const PACE: Duration = Duration::from_millis(1);
+
 /// What all lanes of a run have in common.
 pub struct Run<'r> {
     pub clock: Clock,
@@ -37,6 +40,10 @@ pub struct Run<'r> {
     pub patience: Duration,
     pub stream: &'r Stream,
     pub ledger: &'r Ledger,
+    /// Records a second that each lane puts; as fast as they are taken if there is none.
+    pub rate: Option<f64>,
+    /// Whether sampled outcomes are kept one by one.
+    pub keep_samples: bool,
 }
 
 /// One of the two kinds of source.
@@ -65,7 +72,8 @@ pub struct Lane<'r> {
     run: &'r Run<'r>,
     submitter: Submitter,
     outcomes: OutcomeQueue<'r, Outcome>,
-    /// When putting ends, on the run's clock.
+    /// When putting began, and when it ends, on the run's clock.
+    begun: Duration,
     deadline: Option<Duration>,
     end: LaneEnd,
 }
@@ -73,9 +81,13 @@ pub struct Lane<'r> {
 impl<'r> Lane<'r> {
     /// A lane of the calling thread; its duration begins.
     pub fn new(run: &'r Run<'r>, submitter: Submitter) -> Lane<'r> {
-        let outcomes = OutcomeQueue::new(run.clock, run.ledger, limits::OUTSTANDING_RECORDS_DEFAULT);
-        let deadline = run.duration.map(|duration| run.clock.elapsed() + duration);
-        Lane { run, submitter, outcomes, deadline, end: LaneEnd::default() }
+        let mut outcomes = OutcomeQueue::new(run.clock, run.ledger, limits::OUTSTANDING_RECORDS_DEFAULT);
+        if run.keep_samples {
+            outcomes.keep_samples();
+        }
+        let begun = run.clock.elapsed();
+        let deadline = run.duration.map(|duration| begun + duration);
+        Lane { run, submitter, outcomes, begun, deadline, end: LaneEnd::default() }
     }
 
     /// Puts everything, drops `done` to say so, and waits for the outcomes.
@@ -100,14 +112,26 @@ impl<'r> Lane<'r> {
             if self.is_over() {
                 return Ok(());
             }
-            for turn in 0..OUTCOME_SAMPLE {
+            let due = self.due();
+            if due == 0 {
+                // An outcome may wake us earlier, and is then reaped.
+                std::thread::park_timeout(PACE);
+            }
+            for _ in 0..due {
                 match source.next()? {
-                    Next::Item(item) => self.put(&item, turn),
+                    Next::Item(item) => self.put(&item),
                     Next::Idle => break,
                     Next::End => return Ok(()),
                 }
             }
         }
+    }
+
+    /// How many records to put before the next look at everything else.
+    fn due(&self) -> u64 {
+        let Some(rate) = self.run.rate else { return OUTCOME_SAMPLE };
+        let elapsed = self.run.clock.elapsed().saturating_sub(self.begun);
+        ((elapsed.as_secs_f64() * rate) as u64).saturating_sub(self.end.tried).min(OUTCOME_SAMPLE)
     }
 
     fn is_over(&self) -> bool {
@@ -116,7 +140,8 @@ impl<'r> Lane<'r> {
             || self.deadline.is_some_and(|deadline| self.run.clock.elapsed() >= deadline)
     }
 
-    fn put(&mut self, item: &Item<'_>, turn: u64) {
+    fn put(&mut self, item: &Item<'_>) {
+        let turn = self.end.tried % OUTCOME_SAMPLE;
         let timed = turn.is_multiple_of(PUT_SAMPLE);
         let begun_ns = if timed { self.run.clock.now_ns() } else { 0 };
         let record = Record::new(item.key, item.data);

@@ -6,13 +6,18 @@
 //!                             there)                                outcomes.rs     deaggregate.rs
 //! ```
 //!
+//! While records are put, shards may be split and merged and the endpoint killed (timeline.rs); it may inflict faults of its
+//! own (the endpoint's `faults`). What goes wrong then must be explained by what was done (attribution.rs, doubts.rs).
+//!
 //! Exit status 0: all that was requested was put, delivered, and read back once and unharmed. 1: it was not. 2: the
 //! run could not be made as asked. Without arguments it needs nothing but this binary.
 
 mod args;
+mod attribution;
 mod clock;
 mod cpu;
 mod deaggregate;
+mod doubts;
 mod endpoint_child;
 mod figures;
 mod json_key;
@@ -23,8 +28,10 @@ mod producing;
 mod progress;
 mod reader;
 mod report;
+mod resharding;
 mod roots;
 mod stream;
+mod timeline;
 mod verify;
 mod workload;
 
@@ -32,18 +39,21 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use args::{Command, Input, Options, Target};
+use attribution::{Attribution, Injected};
+use endpoint::Profile;
 use endpoint_child::{Asked, Embedded, EndpointChild};
 use lines::KeySource;
-use producing::{Feed, Job};
+use producing::{Feed, Job, Produced};
 use progress::Progress;
 use reader::{ReadCounts, Reader};
 use report::Report;
 use stream::{Access, Marks, Service};
+use timeline::Timekeeper;
 use verify::{Findings, Ledger, Reading};
 use workload::{Keys, Plan};
 
@@ -81,7 +91,7 @@ fn run(options: &Options) -> ExitCode {
         Ok(json) => json,
         Err(error) => return not_made(error),
     };
-    let (report, input_fault) = match bench(options) {
+    let (report, fault) = match bench(options) {
         Ok(done) => done,
         Err(error) => return not_made(error),
     };
@@ -93,7 +103,7 @@ fn run(options: &Options) -> ExitCode {
             return not_made(format_args!("--json: {error}"));
         }
     }
-    match input_fault {
+    match fault {
         Some(fault) => not_made(fault),
         None if report.passed => ExitCode::SUCCESS,
         None => ExitCode::FAILURE,
@@ -104,11 +114,13 @@ fn create(path: &Path) -> Result<File, String> {
     File::create(path).map_err(|error| format!("--json is {path:?}, which cannot be written: {error}"))
 }
 
-/// The whole run; with the report comes the fault that ended the input early, if one did.
-fn bench(options: &Options) -> Result<(Report, Option<lines::InputError>), String> {
+/// The whole run; with the report comes the fault that ended the input early, or kept the timeline from happening.
+fn bench(options: &Options) -> Result<(Report, Option<String>), String> {
     let input = options.input.as_ref().map(open).transpose()?;
     let roots = options.ca.as_deref().map(roots::read).transpose()?;
-    let child = start_endpoint(options).map_err(|error| format!("the embedded endpoint cannot be started: {error}"))?;
+    let state = if options.kills() { Some(State::new().map_err(text)?) } else { None };
+    let child = start_endpoint(options, state.as_ref())
+        .map_err(|error| format!("the embedded endpoint cannot be started: {error}"))?;
     let access = access(options, child.as_ref(), roots);
     let service = Service::new(&access).map_err(text)?;
     let (created, shards) = match options.target {
@@ -116,7 +128,8 @@ fn bench(options: &Options) -> Result<(Report, Option<lines::InputError>), Strin
         Target::Sink => (false, options.shards),
         _ => service.ensure(&options.stream, options.shards).map_err(text)?,
     };
-    let done = put_and_read(options, &access, &service, created, shards, input);
+    let there = There { access: &access, service: &service, child: child.as_ref(), created, shards };
+    let done = put_and_read(options, &there, input);
     if created && child.is_none() {
         // A run that went wrong still cleans up behind itself, and its own fault is the one to tell.
         let deleted = service.delete(&options.stream).map_err(text);
@@ -125,14 +138,22 @@ fn bench(options: &Options) -> Result<(Report, Option<lines::InputError>), Strin
     done
 }
 
-fn put_and_read(
-    options: &Options,
-    access: &Access,
-    service: &Service,
+/// What a run finds.
+struct There<'b> {
+    access: &'b Access,
+    service: &'b Service,
+    child: Option<&'b EndpointChild>,
+    /// Whether the stream was made for it.
     created: bool,
     shards: u32,
+}
+
+fn put_and_read(
+    options: &Options,
+    there: &There<'_>,
     input: Option<Box<dyn Read + Send>>,
-) -> Result<(Report, Option<lines::InputError>), String> {
+) -> Result<(Report, Option<String>), String> {
+    let service = there.service;
     let keys = Arc::new(Keys::new(options.keys, options.seed));
     let plan = Plan {
         keys: keys.clone(),
@@ -141,9 +162,9 @@ fn put_and_read(
         lanes: options.submitters as u64,
     };
     let ledger = match (&input, options.verify) {
-        (_, false) => Ledger::Off,
-        (None, true) => Ledger::generated(plan.clone()),
-        (Some(_), true) => Ledger::lines(),
+        (_, false) => Ledger::off(),
+        (None, true) => Ledger::generated(plan.clone(), options.is_disturbed()),
+        (Some(_), true) => Ledger::lines(options.is_disturbed()),
     };
     let feed = match input {
         None => Feed::Generated { plan, records: options.records },
@@ -154,21 +175,52 @@ fn put_and_read(
         }
     };
     // Of a stream that was there before only what is written from now on is ours.
-    let marks = match created || !options.verify {
+    let marks = match there.created || !options.verify {
         true => Marks::new(),
         false => service.runtime.block_on(stream::mark(&service.client, &options.stream)).map_err(text)?,
     };
-    let produced = job(options, access, shards).run(&feed, &ledger).map_err(text)?;
+    let timekeeper = Timekeeper::new(service, there.child, &options.stream, &options.timeline);
+    let produced = job(options, there).run(&feed, &ledger, &timekeeper).map_err(text)?;
+    let list_calls = timekeeper.list_calls();
+    let injected = injected(options, there, &produced)?;
     let remote = matches!(options.target, Target::Url(_));
     let reader =
         Reader { client: service.client.clone(), stream: options.stream.clone(), marks: Arc::new(marks), remote };
     let expected = produced.settled.delivered;
     let read = match ledger.into_reading(produced.tried_by_lane.clone()) {
         None => None,
-        Some(reading) => Some(read_back(service, &reader, reading, expected)?),
+        Some(reading) => Some(read_back(service, &reader, reading, expected, &injected)?),
     };
-    let report = figures::report(options, shards, &produced, read);
-    Ok((report, produced.input_fault))
+    let mut report = figures::report(options, there.shards, &produced, read);
+    if !produced.happened.reshards.is_empty() {
+        let shards = service.runtime.block_on(stream::shards(&service.client, &options.stream)).map_err(text)?;
+        let (reshards, samples) = (&produced.happened.reshards, &produced.settled.samples);
+        report.reshards = resharding::figures(reshards, list_calls, &shards, samples);
+    }
+    if options.is_disturbed() {
+        let (findings, counts) = read.unwrap_or_default();
+        let dropped = counts.dropped + counts.unreadable;
+        let tries = &produced.settled.tries;
+        let attribution = Attribution::new(injected, tries, &findings, dropped, counts.misplaced);
+        let profile = options.faults.map(Profile::name);
+        report.attribution = Some(Attribution { profile, ..attribution });
+    }
+    report.passed = report.verdict();
+    let fault = produced.input_fault.map(text).or(produced.happened.fault);
+    Ok((report, fault))
+}
+
+/// What was done to the run; from here on nothing more is.
+fn injected(options: &Options, there: &There<'_>, produced: &Produced) -> Result<Injected, String> {
+    let happened = &produced.happened;
+    let mut injected = happened.forgotten.clone();
+    (injected.reshards, injected.kills) = (happened.reshards.len() as u64, happened.kills);
+    if let Some(child) = there.child.filter(|_| options.faults.is_some()) {
+        for (kind, count) in child.heal().map_err(text)?.faults {
+            *injected.struck.entry(kind).or_default() += count;
+        }
+    }
+    Ok(injected)
 }
 
 fn text(error: impl Display) -> String {
@@ -185,14 +237,34 @@ fn open(input: &Input) -> Result<Box<dyn Read + Send>, String> {
     }
 }
 
-fn start_endpoint(options: &Options) -> io::Result<Option<EndpointChild>> {
+/// A directory for what an endpoint is to remember; removed when it is dropped.
+struct State(PathBuf);
+
+impl State {
+    fn new() -> io::Result<State> {
+        let state = State(std::env::temp_dir().join(format!("kpl-bench-{}", std::process::id())));
+        std::fs::create_dir_all(&state.0)?;
+        Ok(state)
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        // What cannot be removed is in the place for what may be.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn start_endpoint(options: &Options, state: Option<&State>) -> io::Result<Option<EndpointChild>> {
     let embedded = match options.target {
         Target::Url(_) => return Ok(None),
         Target::Emulator => Embedded::Emulator,
         Target::Sink => Embedded::Sink { shards: options.shards },
     };
     let region = options.region.clone().unwrap_or_else(|| endpoint_child::REGION.to_owned());
-    EndpointChild::start(&Asked { embedded, region, tls: options.tls }).map(Some)
+    let faults = options.faults.map(|profile| (profile, options.seed));
+    let state = state.map(|state| state.0.to_string_lossy().into_owned());
+    EndpointChild::start(Asked { embedded, region, tls: options.tls, port: 0, faults, state }).map(Some)
 }
 
 fn access(options: &Options, child: Option<&EndpointChild>, roots: Option<String>) -> Access {
@@ -211,13 +283,13 @@ fn access(options: &Options, child: Option<&EndpointChild>, roots: Option<String
     }
 }
 
-fn job(options: &Options, access: &Access, shards: u32) -> Job {
+fn job(options: &Options, there: &There<'_>) -> Job {
     // Lines may be as long as the stream takes records; the producer refuses what is longer.
     let record_size = if options.input.is_some() { 0 } else { options.record_size };
     Job {
-        access: access.clone(),
+        access: there.access.clone(),
         stream: options.stream.clone(),
-        shards,
+        shards: there.shards,
         submitters: options.submitters,
         cores: options.cores,
         runtime: options.runtime,
@@ -228,6 +300,9 @@ fn job(options: &Options, access: &Access, shards: u32) -> Job {
         seed: options.seed,
         record_size,
         duration: options.duration,
+        rate: options.rate,
+        ordered: options.ordered,
+        keep_samples: !options.timeline.events.is_empty(),
     }
 }
 
@@ -237,6 +312,7 @@ fn read_back(
     reader: &Reader,
     mut reading: Reading,
     expected: u64,
+    injected: &Injected,
 ) -> Result<(Findings, ReadCounts), String> {
     let progress = Progress::begin("reading", Some(expected));
     let at = |count| progress.at(count);
@@ -246,5 +322,5 @@ fn read_back(
         let mut on_record = |key: &str, data: &[u8]| reading.reread(key, data);
         service.runtime.block_on(reader.read(expected, &at, &mut on_record)).map_err(text)?;
     }
-    Ok((reading.findings(), counts))
+    Ok((reading.findings(&|code| injected.explains_copy(code)), counts))
 }

@@ -13,7 +13,7 @@
 //! A sampled outcome's latency is measured to the moment at which the producer wakes its waiter, not to the moment
 //! at which this lane comes round to look.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt::Display;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,8 +22,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
 
-use kpl::outcome::Failure;
+use kpl::outcome::{Attempt, AttemptResult, Delivered, Failure};
 
+use crate::attribution::Tries;
 use crate::clock::{Clock, Latencies};
 use crate::verify::Ledger;
 
@@ -56,8 +57,19 @@ pub struct Settled {
     /// Without an outcome when the lane's patience ended.
     pub unsettled: u64,
     pub failures: Reasons,
+    /// What the outcomes tell of their attempts.
+    pub tries: Tries,
     /// Put to outcome, sampled.
     pub latencies: Latencies,
+    /// The same one by one, by shard, where that is asked for.
+    pub samples: HashMap<String, Vec<ShardSample>>,
+}
+
+/// When a record was put, and how long its outcome took, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardSample {
+    pub put_ns: u64,
+    pub took_ns: u64,
 }
 
 impl Settled {
@@ -67,7 +79,30 @@ impl Settled {
         self.failed += other.failed;
         self.unsettled += other.unsettled;
         self.failures.add(other.failures);
+        self.tries.add(other.tries);
         self.latencies.add(&other.latencies);
+        for (shard, samples) in other.samples {
+            self.samples.entry(shard).or_default().extend(samples);
+        }
+    }
+}
+
+/// A record that was delivered, and what it took.
+pub trait Traced {
+    /// Every attempt.
+    fn attempts(&self) -> &[Attempt];
+
+    /// Where it is.
+    fn shard_id(&self) -> &str;
+}
+
+impl Traced for Delivered {
+    fn attempts(&self) -> &[Attempt] {
+        Delivered::attempts(self)
+    }
+
+    fn shard_id(&self) -> &str {
+        Delivered::shard_id(self)
     }
 }
 
@@ -117,16 +152,30 @@ pub struct OutcomeQueue<'l, O> {
     clock: Clock,
     ledger: &'l Ledger,
     settled: Settled,
+    keeps_samples: bool,
 }
 
 impl<'l, O, D> OutcomeQueue<'l, O>
 where
     O: Future<Output = Result<D, Failure>> + Unpin,
+    D: Traced,
 {
     /// An empty queue of the calling thread; `outstanding_max` is the bound on what the producer leaves unsettled.
     pub fn new(clock: Clock, ledger: &'l Ledger, outstanding_max: usize) -> OutcomeQueue<'l, O> {
         let length_max = 2 * outstanding_max.max(1);
-        OutcomeQueue { pending: VecDeque::new(), length_max, clock, ledger, settled: Settled::default() }
+        OutcomeQueue {
+            pending: VecDeque::new(),
+            length_max,
+            clock,
+            ledger,
+            settled: Settled::default(),
+            keeps_samples: false,
+        }
+    }
+
+    /// From now on sampled outcomes are kept one by one: 16 bytes each.
+    pub fn keep_samples(&mut self) {
+        self.keeps_samples = true;
     }
 
     /// Adds the outcome of a record; with the moment of its put, it is sampled.
@@ -203,16 +252,64 @@ where
                 0 => self.clock.now_ns(),
                 rung_ns => rung_ns,
             };
-            self.settled.latencies.record(rung_ns.saturating_sub(sample.put_ns));
+            let took_ns = rung_ns.saturating_sub(sample.put_ns);
+            self.settled.latencies.record(took_ns);
+            if let Ok(delivered) = &result
+                && self.keeps_samples
+            {
+                let samples = match self.settled.samples.get_mut(delivered.shard_id()) {
+                    Some(samples) => samples,
+                    None => self.settled.samples.entry(delivered.shard_id().to_owned()).or_default(),
+                };
+                samples.push(ShardSample { put_ns: sample.put_ns, took_ns });
+            }
         }
         match result {
-            Ok(_) => self.settled.delivered += 1,
+            Ok(delivered) => {
+                self.settled.delivered += 1;
+                self.trace(pending.tag, delivered.attempts());
+            }
             Err(failure) => {
                 self.settled.failed += 1;
                 self.settled.failures.note(failure.code().as_str(), failure.message());
+                self.trace(pending.tag, failure.attempts());
+                let of_failures = &mut self.settled.tries.of_failures;
+                let (count, codes) = match of_failures.get_mut(failure.code().as_str()) {
+                    Some(known) => known,
+                    None => of_failures.entry(failure.code().as_str().to_owned()).or_default(),
+                };
+                *count += 1;
+                for (code, _) in failure.attempts().iter().filter_map(failed) {
+                    if !codes.contains(code) {
+                        codes.insert(code.to_owned());
+                    }
+                }
                 self.ledger.failed(pending.tag);
             }
         }
+    }
+
+    /// Counts the attempts of a record that failed. Most records have none.
+    fn trace(&mut self, tag: u64, attempts: &[Attempt]) {
+        self.settled.tries.resent += u64::from(attempts.len() > 1);
+        for (code, ambiguous) in attempts.iter().filter_map(failed) {
+            let by_code = &mut self.settled.tries.failed_by_code;
+            match by_code.get_mut(code) {
+                Some(count) => *count += 1,
+                None => drop(by_code.insert(code.to_owned(), 1)),
+            }
+            if ambiguous {
+                self.ledger.doubted(tag, code);
+            }
+        }
+    }
+}
+
+/// The code of an attempt that failed, and whether it is ambiguous.
+fn failed(attempt: &Attempt) -> Option<(&str, bool)> {
+    match &attempt.result {
+        AttemptResult::Failed { code, ambiguous, .. } => Some((code.as_str(), *ambiguous)),
+        AttemptResult::Stored { .. } => None,
     }
 }
 
@@ -225,6 +322,16 @@ mod tests {
     use super::*;
 
     type Answer = Result<(), Failure>;
+
+    impl Traced for () {
+        fn attempts(&self) -> &[Attempt] {
+            &[]
+        }
+
+        fn shard_id(&self) -> &str {
+            ""
+        }
+    }
 
     /// An outcome that somebody else decides.
     #[derive(Clone, Default)]
@@ -264,7 +371,7 @@ mod tests {
 
     #[test]
     fn outcomes_are_counted_in_whatever_order_they_come() {
-        let ledger = Ledger::Off;
+        let ledger = Ledger::off();
         let mut queue = OutcomeQueue::new(Clock::start(), &ledger, 100);
         let promises = pushed(&mut queue, 10, false);
         promises[1..].iter().for_each(|promise| promise.keep(Ok(())));
@@ -279,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_slow_front_does_not_let_the_queue_grow() {
-        let ledger = Ledger::Off;
+        let ledger = Ledger::off();
         let mut queue = OutcomeQueue::new(Clock::start(), &ledger, 50);
         let promises = pushed(&mut queue, 100, false);
         promises[1..].iter().for_each(|promise| promise.keep(Ok(())));
@@ -289,7 +396,7 @@ mod tests {
 
     #[test]
     fn a_sample_ends_when_its_waiter_is_woken() {
-        let ledger = Ledger::Off;
+        let ledger = Ledger::off();
         let clock = Clock::start();
         let mut queue = OutcomeQueue::new(clock, &ledger, 10);
         let promise = pushed(&mut queue, 1, true).remove(0);
@@ -304,7 +411,7 @@ mod tests {
 
     #[test]
     fn draining_sleeps_until_the_last_outcome_and_gives_up_on_one_that_never_comes() {
-        let ledger = Ledger::Off;
+        let ledger = Ledger::off();
         let mut queue = OutcomeQueue::new(Clock::start(), &ledger, 10);
         let promises = pushed(&mut queue, 5, true);
         std::thread::scope(|scope| {

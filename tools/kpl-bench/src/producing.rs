@@ -27,6 +27,7 @@ use crate::lines::{Blocks, InputError, KeySource, Lines};
 use crate::outcomes::{Reasons, Settled};
 use crate::progress::{Progress, TICK};
 use crate::stream::Access;
+use crate::timeline::{Happened, Timekeeper};
 use crate::verify::Ledger;
 use crate::workload::{Generator, KEY_BYTES, Plan};
 
@@ -59,6 +60,11 @@ pub struct Job {
     /// Data of the largest record that is known of.
     pub record_size: usize,
     pub duration: Option<Duration>,
+    /// Records a second, in all.
+    pub rate: Option<u64>,
+    pub ordered: bool,
+    /// Whether sampled outcomes are kept one by one.
+    pub keep_samples: bool,
 }
 
 /// What came of it.
@@ -80,6 +86,8 @@ pub struct Produced {
     pub runtime: String,
     /// The producer's own counts at its close.
     pub counts: Counts,
+    /// What happened besides.
+    pub happened: Happened,
     /// Why the flush ended early, if it did.
     pub flush_fault: Option<String>,
     /// Why the input ended early, if it did.
@@ -144,6 +152,7 @@ impl Job {
                 None => ProxyChoice::Off,
             })
             .seed(self.seed)
+            .ordered(self.ordered)
             .max_record_size(self.record_bytes_max())
             .max_outstanding_bytes(bounds.outstanding_bytes)
             .record_ttl(bounds.ttl)
@@ -165,7 +174,7 @@ impl Job {
     /// # Errors
     /// The producer, its stream, its submitters or the threads could not be had. Whatever happens to records later is
     /// in what is returned.
-    pub fn run(&self, feed: &Feed, ledger: &Ledger) -> Result<Produced, ProducerFault> {
+    pub fn run(&self, feed: &Feed, ledger: &Ledger, timekeeper: &Timekeeper<'_>) -> Result<Produced, ProducerFault> {
         let bounds = self.bounds();
         let producer = self.producer(&bounds)?;
         let stream = producer.stream(&self.stream).map_err(fault)?;
@@ -185,8 +194,10 @@ impl Job {
             patience: bounds.ttl + PATIENCE,
             stream: &stream,
             ledger,
+            rate: self.rate.map(|rate| rate as f64 / self.submitters as f64),
+            keep_samples: self.keep_samples,
         };
-        let mut produced = run_lanes(&run, &producer, lanes, feed.records()).map_err(fault)?;
+        let mut produced = run_lanes(&run, &producer, lanes, feed.records(), timekeeper).map_err(fault)?;
         produced.runtime = producer.health().runtime.to_string();
         produced.counts = producer.close(PATIENCE).wait();
         Ok(produced)
@@ -215,14 +226,16 @@ fn run_lanes(
     producer: &Producer,
     lanes: Vec<(Submitter, AnySource)>,
     total: Option<u64>,
+    timekeeper: &Timekeeper<'_>,
 ) -> io::Result<Produced> {
     let (start, started) = bounded::<()>(0);
     let (done, all_done) = bounded::<()>(0);
     let (ended, end) = bounded::<()>(0);
+    let (put, over) = bounded::<()>(0);
     let progress = Progress::begin("putting", total);
     std::thread::scope(|scope| {
         // Dropped when this closure ends, also early: then lanes start, see `stop`, and end, and so does the progress.
-        let (start, ended) = (start, ended);
+        let (start, ended, put) = (start, ended, put);
         let mut threads = Vec::new();
         for (number, (submitter, source)) in lanes.into_iter().enumerate() {
             let (started, done) = (started.clone(), done.clone());
@@ -243,8 +256,13 @@ fn run_lanes(
         })?;
         drop(done);
         let (cpu, begun) = (CpuTime::now(), run.clock.elapsed());
+        let keeper = std::thread::Builder::new().name("timeline".into());
+        let keeper = keeper.spawn_scoped(scope, move || {
+            if timekeeper.is_idle() { Happened::default() } else { timekeeper.run(run.clock, &over) }
+        })?;
         drop(start);
         let _ = all_done.recv();
+        drop(put);
         let flushed = producer.flush().wait_timeout(run.patience);
         let lanes: Vec<LaneEnd> = threads.into_iter().map(|thread| thread.join().expect("no lane panics")).collect();
         let mut produced = Produced {
@@ -255,6 +273,7 @@ fn run_lanes(
             ..Produced::default()
         };
         drop(ended);
+        produced.happened = keeper.join().expect("the timeline does not panic");
         lanes.into_iter().for_each(|lane| produced.add(lane));
         Ok(produced)
     })
@@ -301,6 +320,9 @@ mod tests {
             seed: 1,
             record_size,
             duration: None,
+            rate: None,
+            ordered: false,
+            keep_samples: false,
         }
     }
 

@@ -60,6 +60,8 @@ pub struct ReadCounts {
     pub dropped: u64,
     /// Members that cannot be read.
     pub unreadable: u64,
+    /// Records that stand alone in a shard to which their partition key does not belong.
+    pub misplaced: u64,
 }
 
 /// A shard that is being read.
@@ -169,7 +171,9 @@ fn take_page(
             Contents::Raw => {
                 counts.user_records += 1;
                 // Only a record that was put without a key has none, and none of ours was.
-                on_record(record.partition_key().unwrap_or_default(), data);
+                let key = record.partition_key().unwrap_or_default();
+                counts.misplaced += u64::from(!cursor.range.holds(key));
+                on_record(key, data);
             }
             Contents::Members { members, unreadable } => {
                 counts.aggregates += 1;

@@ -1,14 +1,17 @@
 //! What a run came to: the figures, the verdict, as text and as one JSON object.
 //!
 //! The verdict is *passed* only if every record requested was put and delivered, no outcome failed or is missing, the
-//! producer's own counts agree, and nothing is lost, duplicated or corrupted.
+//! producer's own counts agree, and nothing is lost, duplicated or corrupted. Where faults were injected, records may fail
+//! and be duplicated if each of them is explained (`attribution.rs`).
 
 use std::fmt::{self, Write};
 
 use serde::{Serialize, Serializer};
 
+use crate::attribution::Attribution;
 use crate::clock::Quantiles;
 use crate::outcomes::Reasons;
+use crate::resharding::ReshardFigures;
 
 /// A rate limit, as it is written: a number of percent, or "off".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,20 +99,25 @@ pub struct Report {
     pub failures: Vec<Reason>,
     /// What else went wrong.
     pub faults: Vec<String>,
+    /// Records a second that were asked for.
+    pub rate: Option<u64>,
+    pub ordered: bool,
+    pub reshards: Vec<ReshardFigures>,
+    /// What was done to the run, and whether it explains what went wrong; if anything was done.
+    pub attribution: Option<Attribution>,
 }
 
 impl Report {
     /// Whether the run did what was asked, as the head of this file says.
     pub fn verdict(&self) -> bool {
-        let all = self.records_put == self.records_requested && self.records_put == self.records_delivered;
-        let wrong = [
-            self.records_failed,
-            self.records_lost,
-            self.records_duplicated,
-            self.records_corrupted,
-            self.records_unsettled,
-        ];
-        all && wrong == [0; 5] && self.counts_agree && self.faults.is_empty()
+        let explained = match &self.attribution {
+            None => [self.records_failed, self.records_duplicated] == [0; 2],
+            Some(attribution) => attribution.is_complete(),
+        };
+        let all = self.records_put == self.records_requested
+            && self.records_put == self.records_delivered + self.records_failed;
+        let wrong = [self.records_lost, self.records_corrupted, self.records_unsettled];
+        all && explained && wrong == [0; 3] && self.counts_agree && self.faults.is_empty()
     }
 }
 
@@ -178,6 +186,16 @@ impl fmt::Display for Report {
         )?;
         self.write_reading(f)?;
         self.write_faults(f)?;
+        for ReshardFigures { change, at_s, list_shards_calls, others_p99_ms_before, others_p99_ms_after } in
+            &self.reshards
+        {
+            let calls = list_shards_calls.map_or("?".to_owned(), n);
+            write!(f, "{change:14} at {at_s:.2} s: {calls} ListShards calls, p99 of the other shards ")?;
+            writeln!(f, "{others_p99_ms_before:.2} ms before, {others_p99_ms_after:.2} ms after")?;
+        }
+        if let Some(attribution) = &self.attribution {
+            write!(f, "{attribution}")?;
+        }
         write!(f, "verdict        {}", if self.passed { "PASSED" } else { "FAILED" })
     }
 }
@@ -228,7 +246,7 @@ fn several(count: usize, noun: &str) -> String {
 }
 
 /// A number with its thousands apart.
-fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {
@@ -292,7 +310,24 @@ mod tests {
             refusals: Vec::new(),
             failures: Vec::new(),
             faults: Vec::new(),
+            rate: None,
+            ordered: false,
+            reshards: Vec::new(),
+            attribution: None,
         }
+    }
+
+    #[test]
+    fn what_is_explained_does_not_fail_the_verdict() {
+        let mut report = good();
+        report.records_delivered -= 3;
+        report.records_failed = 3;
+        report.records_duplicated = 2;
+        assert!(!report.verdict());
+        report.attribution = Some(Attribution::default());
+        assert!(report.verdict());
+        report.attribution = Some(Attribution { duplicates_unattributed: 1, ..Attribution::default() });
+        assert!(!report.verdict());
     }
 
     #[test]

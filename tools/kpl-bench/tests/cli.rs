@@ -203,3 +203,67 @@ fn what_cannot_be_run_is_said_with_its_cause() {
     let option = refusal(&["--rate-limit", "150%"], b"");
     assert!(option.contains("--rate-limit is \"150%\""), "{option}");
 }
+
+/// What the figures say of attribution.
+fn explained(figures: &Value) -> &Value {
+    let attribution = &figures["attribution"];
+    for field in ["duplicates_unattributed", "stored_though_failed_unattributed", "dropped_unattributed", "misplaced"] {
+        assert_eq!(attribution[field], 0, "{field}: {figures}");
+    }
+    attribution
+}
+
+#[test]
+fn in_a_storm_every_failure_and_every_duplicate_is_explained_in_the_clear_and_over_tls() {
+    for (name, wire) in [("storm", &["--wire", "json"][..]), ("storm-tls", &["--tls"])] {
+        let args = [&["--faults", "storm", "--seed", "3", "--duration", "4s", "--rate", "5000"], wire].concat();
+        let figures = figures(name, &args, b"", 0);
+        let attribution = explained(&figures);
+        let struck = attribution["injected"].as_object().expect("kinds");
+        assert!(struck.len() > 3, "{figures}");
+        assert!(attribution["records_resent"].as_u64() > Some(0), "{figures}");
+        assert_eq!((&figures["records_lost"], &figures["records_corrupted"]), (&0.into(), &0.into()), "{figures}");
+        let accounted = ["records_delivered", "records_failed"].iter().map(|field| figures[field].as_u64()).sum();
+        assert_eq!(figures["records_put"].as_u64(), accounted, "{figures}");
+    }
+}
+
+#[test]
+fn lines_are_explained_one_by_one_too() {
+    let lines: String = (0..20_000).map(|n| format!("{{\"user\":\"{}\",\"n\":{}}}\n", n % 9, n % 15_000)).collect();
+    let args = ["--input", "-", "--key-field", "user", "--rate", "8000", "--faults", "storm", "--seed", "10"];
+    let figures = figures("storm-of-lines", &args, lines.as_bytes(), 0);
+    assert!(explained(&figures)["duplicates_attributed"].as_u64() > Some(0), "{figures}");
+}
+
+#[test]
+fn shards_are_split_and_merged_while_records_are_put_and_nothing_is_in_a_wrong_shard() {
+    let args = ["--reshard", "500ms:split,1s:merge,1500ms:double", "--duration", "3s", "--rate", "3000"];
+    let figures = figures("reshard", &args, b"", 0);
+    assert_eq!(explained(&figures)["reshards"], 3, "{figures}");
+    let reshards = figures["reshards"].as_array().expect("a list");
+    let names: Vec<_> = reshards.iter().map(|reshard| reshard["change"].as_str()).collect();
+    assert_eq!(names, [Some("split"), Some("merge"), Some("double")]);
+    assert!(reshards.iter().all(|reshard| reshard["list_shards_calls"].is_u64()), "{figures}");
+    assert_eq!((&figures["records_lost"], &figures["records_duplicated"]), (&0.into(), &0.into()), "{figures}");
+}
+
+#[test]
+fn an_endpoint_that_is_killed_and_comes_back_has_everything() {
+    let args = ["--kill", "1s:500ms", "--duration", "3s", "--rate", "1000", "--record-size", "50"];
+    let figures = figures("kill", &args, b"", 0);
+    assert_eq!(explained(&figures)["kills"], 1, "{figures}");
+    let attempts = explained(&figures)["attempts"].as_array().expect("a list");
+    assert!(attempts.iter().any(|attempt| attempt["code"] == "Connect" || attempt["code"] == "Reset"), "{figures}");
+    assert_eq!((&figures["records_lost"], &figures["records_failed"]), (&0.into(), &0.into()), "{figures}");
+}
+
+#[test]
+fn what_comes_too_late_to_happen_is_said() {
+    for option in [["--reshard", "1h:split"], ["--kill", "1h:1s"]] {
+        let refused = refusal(&[&option[..], &["--records", "1000"]].concat(), b"");
+        assert!(refused.contains("was over before") && refused.contains(option[0]), "{refused}");
+    }
+    let one = refusal(&["--shards", "1", "--reshard", "100ms:merge", "--duration", "1s", "--rate", "100"], b"");
+    assert!(one.contains("--reshard merge") && one.contains("no two open shards"), "{one}");
+}

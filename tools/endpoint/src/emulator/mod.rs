@@ -3,6 +3,9 @@
 //! It stores records in memory, in one ordered map per shard, data in base64 (so 4/3 of its size), and keeps them until
 //! it is dropped; what is older than the retention of 24 hours is deleted when a reader comes upon it.
 //!
+//! With a state directory it answers a write when that is on disk, and finds it there when it is started again; a process
+//! that is killed loses nothing that it answered.
+//!
 //! Its own limits, which a client must know: 1 MiB of data in a record, 5 MiB of data and keys in a PutRecords (past it
 //! `InvalidArgumentException`), up to 10 000 records in a GetRecords answer and no bound on its bytes, iterators good
 //! for 300 s. What its control plane lacks, [`control`] makes good.
@@ -15,13 +18,16 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
 use bytes::Bytes;
-use ferrokinesis::store::{Store, StoreOptions};
+use ferrokinesis::store::{DurableStateOptions, Store, StoreOptions};
 use http_body_util::BodyExt;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use hyper::http::request::Parts;
 use hyper::{Request, Response};
 use serde_json::Value;
 use tower_service::Service;
+
+/// How often the log of a durable store begins anew. Each of its entries is the whole store.
+const SNAPSHOT_INTERVAL_S: u64 = 1;
 
 pub(crate) struct Emulator {
     router: Router,
@@ -37,6 +43,11 @@ impl Emulator {
             shard_limit: u32::MAX,
             enforce_limits: options.enforce_limits,
             max_retained_bytes: options.retained_bytes_max,
+            durable: options.state_dir.clone().map(|state_dir| DurableStateOptions {
+                state_dir,
+                snapshot_interval_secs: SNAPSHOT_INTERVAL_S,
+                max_retained_bytes: None,
+            }),
             aws_account_id: ACCOUNT_ID.to_owned(),
             aws_region: region.to_owned(),
             ..StoreOptions::default()

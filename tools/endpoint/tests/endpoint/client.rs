@@ -136,6 +136,13 @@ impl Client {
         Client { stream, received: 0 }
     }
 
+    /// One that does not wait for long, if anybody listens.
+    pub fn connect_impatiently(address: SocketAddr, patience: Duration) -> io::Result<Client> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(patience))?;
+        Ok(Client { stream, received: 0 })
+    }
+
     pub fn send(&mut self, call: &Call) -> io::Result<Answer> {
         self.stream.write_all(&call.bytes())?;
         self.read()
@@ -143,6 +150,12 @@ impl Client {
 
     pub fn get(&mut self, path: &str) -> io::Result<Answer> {
         self.stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes())?;
+        self.read()
+    }
+
+    /// Ends the endpoint's faults.
+    pub fn heal(&mut self) -> io::Result<Answer> {
+        self.stream.write_all(b"POST /heal HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n")?;
         self.read()
     }
 

@@ -2,6 +2,7 @@
 
 mod client;
 mod emulator;
+mod faults;
 mod script;
 mod signature;
 mod sink;

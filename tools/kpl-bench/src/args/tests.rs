@@ -1,6 +1,7 @@
 //! What command lines come to: their options, and what is wrong with them.
 
 use super::*;
+use crate::timeline::Change;
 
 fn run(line: &str) -> Result<Options, String> {
     match parse(line.split_whitespace().map(OsString::from)) {
@@ -54,6 +55,19 @@ fn every_option_of_the_issue_is_known() {
 }
 
 #[test]
+fn what_is_to_happen_is_put_in_the_order_of_time() {
+    let options = run("--reshard 5s:merge,2s:split --kill 3s:1s --rate 1_000 --ordered --faults storm").unwrap();
+    let s = Duration::from_secs;
+    let events =
+        vec![(s(2), Event::Reshard(Change::Split)), (s(3), Event::Kill(s(1))), (s(5), Event::Reshard(Change::Merge))];
+    assert_eq!(options.timeline, Timeline { events, drawn: None });
+    assert_eq!((options.rate, options.ordered, options.faults), (Some(1000), true, Some(Profile::Storm)));
+    assert!(options.is_disturbed() && options.kills() && !run("").unwrap().is_disturbed());
+    assert_eq!(run("--faults reshard --seed 8").unwrap().timeline.drawn, Some(8));
+    assert_eq!(run("--faults reshard --reshard 1s:double").unwrap().timeline.drawn, None);
+}
+
+#[test]
 fn a_duration_or_an_input_takes_the_place_of_the_default_count() {
     assert_eq!(run("--duration 2s").unwrap().records, None);
     assert_eq!(run("--input f").unwrap().records, None);
@@ -82,6 +96,12 @@ fn a_refusal_names_option_value_and_bound() {
         ("--duration 0s", ["--duration", "\"0s\"", "from 1ms to 24h"]),
         ("--endpoint kinesis", ["--endpoint", "\"kinesis\"", "http://HOST"]),
         ("--proxy https://me:hush@h", ["--proxy", "\"h\"", "http://[USER:PASSWORD@]HOST"]),
+        ("--rate 0", ["--rate", "\"0\"", "from 1 to 1000000000"]),
+        ("--faults hail", ["--faults", "\"hail\"", "calm, storm, outage"]),
+        ("--reshard 2s:cut", ["--reshard", "\"2s:cut\"", "TIME:split"]),
+        ("--reshard split", ["--reshard", "\"split\"", "2s:split,5s:merge"]),
+        ("--kill 3s", ["--kill", "\"3s\"", "3s:1s"]),
+        ("--kill 3s:21s", ["--kill", "\"3s:21s\"", "at most 20s"]),
         ("--stream a/b", ["--stream", "\"a/b\"", "1 to 128"]),
     ] {
         let error = run(line).unwrap_err();
@@ -99,6 +119,11 @@ fn an_option_without_effect_is_refused() {
         ("--tls --ca ca.pem", "--ca"),
         ("--endpoint http://h --ca ca.pem", "--ca"),
         ("--endpoint https://h --ca", "--ca"),
+        ("--endpoint http://h --faults calm", "--faults"),
+        ("--endpoint http://h --kill 1s:1s", "--kill"),
+        ("--sink --no-verify --faults calm", "--faults"),
+        ("--sink --no-verify --reshard 1s:split", "--reshard"),
+        ("--tls --kill 1s:1s", "--kill"),
         ("--key-field user", "--key-field"),
         ("--input f --record-size 20", "--record-size"),
         ("--input f --key-field user --keys 3", "--keys"),

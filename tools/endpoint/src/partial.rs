@@ -1,10 +1,14 @@
-//! What the script's actions are made of: dropped connections, halved bodies, requests of which a part fails.
+//! What scripted actions and faults are made of: dropped connections, halved bodies, requests of which a part fails.
 //!
-//! It decodes and encodes whole requests, so it costs many times what the sink does. It runs where a script says so.
+//! It decodes and encodes whole requests, so it costs many times what the sink does. It runs where a script or a fault
+//! says so.
 
 use crate::put_records::Wire;
+use axum::body::Body;
 use bytes::Bytes;
 use ciborium::Value;
+use http_body_util::BodyExt;
+use hyper::Response;
 use hyper::body::{Frame, SizeHint};
 use std::fmt;
 use std::pin::Pin;
@@ -23,7 +27,7 @@ impl fmt::Display for Dropped {
 impl std::error::Error for Dropped {}
 
 /// A body that promises more than it sends, and then fails.
-pub(crate) struct Half {
+struct Half {
     sent: Option<Bytes>,
     promised: u64,
     flushed: bool,
@@ -31,7 +35,7 @@ pub(crate) struct Half {
 
 impl Half {
     /// Promises all of `body` and sends its first half.
-    pub(crate) fn of(body: Bytes) -> Half {
+    fn of(body: Bytes) -> Half {
         Half { promised: body.len() as u64, sent: Some(body.slice(..body.len() / 2)), flushed: false }
     }
 }
@@ -57,6 +61,13 @@ impl hyper::body::Body for Half {
     }
 }
 
+/// The answer of which the client will see half.
+pub(crate) async fn halved(response: Response<Body>) -> Result<Response<Body>, Dropped> {
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.map_err(|_| Dropped)?.to_bytes();
+    Ok(Response::from_parts(head, Body::new(Half::of(body))))
+}
+
 /// A PutRecords request without the records at `failed`, and how many it had with them. The request is `None` if no
 /// record is left; the whole is `None` if it was no PutRecords request.
 pub(crate) fn without(wire: Wire, body: &[u8], failed: &[usize]) -> Option<(usize, Option<Bytes>)> {
@@ -78,24 +89,37 @@ pub(crate) fn with_failures(wire: Wire, answer: Option<&[u8]>, count: usize, fai
     let mut answer = answer.and_then(|answer| decode(wire, answer));
     let answered = answer.as_mut().and_then(|answer| field(answer, "Records")?.as_array_mut());
     let mut answered = answered.map(std::mem::take).unwrap_or_default().into_iter();
-    let failure = || {
-        Value::Map(vec![
-            ("ErrorCode".into(), code.into()),
-            ("ErrorMessage".into(), "The script failed this record.".into()),
-        ])
-    };
     let records: Vec<Value> = (0..count)
-        .map(|index| if failed.contains(&index) { failure() } else { answered.next().unwrap_or_else(failure) })
+        .map(
+            |index| {
+                if failed.contains(&index) { failure(code) } else { answered.next().unwrap_or_else(|| failure(code)) }
+            },
+        )
         .collect();
-    let is_failure = |record: &&Value| {
-        record.as_map().is_some_and(|fields| fields.iter().any(|(name, _)| name.as_text() == Some("ErrorCode")))
-    };
-    let failures = records.iter().filter(is_failure).count();
-    let answer = Value::Map(vec![
-        ("FailedRecordCount".into(), (failures as u64).into()),
-        ("Records".into(), Value::Array(records)),
-    ]);
-    encode(wire, &answer)
+    encode(wire, &answer_of(records))
+}
+
+/// An answer whose results are changed; nothing if it is no answer to a PutRecords.
+pub(crate) fn with_results(wire: Wire, answer: &[u8], change: impl FnOnce(&mut Vec<Value>)) -> Option<Bytes> {
+    let mut answer = decode(wire, answer)?;
+    let mut results = std::mem::take(field(&mut answer, "Records")?.as_array_mut()?);
+    change(&mut results);
+    Some(encode(wire, &answer_of(results)))
+}
+
+fn answer_of(results: Vec<Value>) -> Value {
+    let failures = results.iter().filter(|result| is_failure(result)).count();
+    Value::Map(vec![("FailedRecordCount".into(), (failures as u64).into()), ("Records".into(), Value::Array(results))])
+}
+
+/// The result of a record that failed with this code.
+pub(crate) fn failure(code: &str) -> Value {
+    Value::Map(vec![("ErrorCode".into(), code.into()), ("ErrorMessage".into(), "injected".into())])
+}
+
+/// Whether a result says that its record failed.
+pub(crate) fn is_failure(result: &Value) -> bool {
+    result.as_map().is_some_and(|fields| fields.iter().any(|(name, _)| name.as_text() == Some("ErrorCode")))
 }
 
 fn decode(wire: Wire, body: &[u8]) -> Option<Value> {
