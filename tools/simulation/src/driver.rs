@@ -141,7 +141,8 @@ impl World {
     /// Has a core's next cycle no later than `at`.
     pub(crate) fn wake_at(&mut self, core: usize, at: Time) {
         let node = &mut self.nodes[core];
-        if at < node.wake_at && !node.done {
+        // Nothing wakes one that stands still.
+        if at < node.wake_at && !node.done && !node.stalled {
             node.wake_at = at;
             self.schedule(at, Event::Wake(core));
         }
@@ -165,7 +166,6 @@ impl World {
         if !node.stalled && self.faults.strikes(Kind::CoreStall) {
             node.stalled = true;
             let stall = self.faults.rng().micros(100, 200_000);
-            // Nothing wakes it earlier.
             node.wake_at = self.now + stall;
             return self.schedule(self.now + stall, Event::Wake(core));
         }

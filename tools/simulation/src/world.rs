@@ -185,7 +185,7 @@ impl World {
     pub fn new(seed: u64, profile: Profile, canary: Option<Canary>, trace: Trace) -> World {
         let mut rng = profile.rng(seed);
         let plan = Scenario::draw(profile, &mut rng.fork());
-        let mut faults = Faults::draw(rng.fork(), &profile.temper().climate, plan.quiet, canary);
+        let mut faults = Faults::draw(rng.fork(), profile.temper(), plan.quiet, canary);
         if plan.poison > 0 {
             // Who is called invalid is so, or nobody could tell who may fail.
             faults.forbid(Kind::Validation);
