@@ -72,7 +72,7 @@ fn a_storm_strikes_with_every_kind_and_what_it_answers_as_stored_is_stored_once(
     let list = Call::new("ListShards", JSON, json!({ "StreamName": "s" }).to_string()).signed();
     let answered: Vec<bool> = (0..4000)
         .map(|number| {
-            if number % 40 == 0 {
+            if number % 20 == 0 {
                 // Whatever it comes to.
                 let _ = client.send(&list);
                 // Cuts are by connection, and some kinds by fresh ones.
