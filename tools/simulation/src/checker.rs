@@ -118,6 +118,10 @@ pub struct Checker {
     pub scattered: BTreeSet<usize>,
     /// How many cores there are.
     pub cores: u32,
+    /// Streams that were deleted, and created again.
+    pub deleted: BTreeSet<usize>,
+    /// Sequence numbers of aggregates that are where no consumer sees them, by stream, and whose core could not know.
+    pub excused: BTreeSet<(usize, String)>,
     /// By stream: when its first record was put.
     pub first_put: BTreeMap<usize, Time>,
     /// Copies of records beyond the first, and ambiguous attempts, which explain them.
@@ -153,6 +157,8 @@ impl Checker {
             body_limited: false,
             scattered: BTreeSet::new(),
             cores: 1,
+            deleted: BTreeSet::new(),
+            excused: BTreeSet::new(),
             first_put: BTreeMap::new(),
             duplicates: (0, 0),
             codes: BTreeMap::new(),
@@ -226,9 +232,14 @@ impl Checker {
         let config = &self.configs[record.draft.stream];
         // Of a record without a key nobody knows the shard: it may be behind all there is.
         let all = (self.outstanding, self.outstanding_bytes);
-        let scattered = self.scattered.contains(&record.draft.stream);
+        let stream = record.draft.stream;
+        if config.ordered && self.deleted.contains(&stream) {
+            return None;
+        }
+        let scattered = self.scattered.contains(&stream);
+        let (known, unknown) = (self.held_by(stream, record.place), self.held_by(stream, NOWHERE));
         let behind_all = record.draft.unkeyed || scattered;
-        let shard = if behind_all { all } else { self.held_by(record.draft.stream, record.place) };
+        let shard = if behind_all { all } else { (known.0 + unknown.0, known.1 + unknown.1) };
         let sharers = if scattered { self.cores } else { 1 };
         let due = drain.due(now, config, shard, all, sharers);
         (due < record.arrival + config.record_ttl).then_some(due)

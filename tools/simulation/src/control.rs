@@ -52,7 +52,7 @@ impl World {
             return self.list_refused(stream, PERMITTED_IN);
         }
         if !self.streams[stream].is_there() {
-            return self.list_refused(stream, LIST_AGAIN_MAX);
+            return self.list_missing(stream);
         }
         self.describe(stream);
         match self.built(stream) {
@@ -71,6 +71,17 @@ impl World {
             self.schedule(self.now, Event::Tell(core, Input::Refused(stream)));
         }
         self.schedule(self.now + again_in, Event::List(stream));
+    }
+
+    /// There is no such stream. One that was known may be about to be made anew.
+    fn list_missing(&mut self, stream: usize) {
+        self.listings[stream].failures += 1;
+        let soon = self.list_delay(self.listings[stream].failures);
+        let again_in = if self.listings[stream].map.is_some() { soon } else { LIST_AGAIN_MAX };
+        for core in 0..self.nodes.len() {
+            self.schedule(self.now, Event::Tell(core, Input::Missing(stream)));
+        }
+        self.list_refused(stream, again_in);
     }
 
     /// The old map stays; the cores are told, and the shards listed again.
@@ -138,6 +149,7 @@ impl World {
         let listing = &mut self.listings[stream];
         (listing.under_way, listing.failures, listing.heed_at) = (false, 0, heed_at);
         listing.map = Some(Arc::clone(&map));
+        listing.created.push(self.streams[stream].created);
         self.trace.say(self.now, format_args!("stream {stream} has map {} of {} shards", map.epoch, map.len()));
         for core in 0..self.nodes.len() {
             let late = self.faults.strikes(Kind::MapLate);

@@ -12,8 +12,9 @@
 //!
 //! Not judged: what expires before it is due; what was closed, or refused for its shard's backlog; what fails for a poison
 //! record, which no healing makes good (I20); an aggregate that was
-//! stored before the steady moment in a shard that has closed since (`UnverifiedShard`); and seeds whose service enforces
-//! what shards take, since such a service goes on throttling, for good reason.
+//! stored before the steady moment in a shard that has closed since (`UnverifiedShard`); an ordered stream that was deleted
+//! once, where such an aggregate may hold up others, as no list will tell of its shard; and seeds whose service enforces what
+//! shards take, since such a service goes on throttling, for good reason.
 
 use std::time::Duration;
 

@@ -37,6 +37,8 @@ pub enum Input {
     MapFailed(usize),
     /// A stream's shards cannot be listed.
     Refused(usize),
+    /// There is no such stream.
+    Missing(usize),
     /// There are other credentials, or the clock was corrected.
     SignerChanged,
     /// A flush of a stream.
@@ -139,7 +141,8 @@ impl World {
     /// Has a core's next cycle no later than `at`.
     pub(crate) fn wake_at(&mut self, core: usize, at: Time) {
         let node = &mut self.nodes[core];
-        if at < node.wake_at && !node.done {
+        // Nothing wakes one that stands still.
+        if at < node.wake_at && !node.done && !node.stalled {
             node.wake_at = at;
             self.schedule(at, Event::Wake(core));
         }
@@ -163,7 +166,6 @@ impl World {
         if !node.stalled && self.faults.strikes(Kind::CoreStall) {
             node.stalled = true;
             let stall = self.faults.rng().micros(100, 200_000);
-            // Nothing wakes it earlier.
             node.wake_at = self.now + stall;
             return self.schedule(self.now + stall, Event::Wake(core));
         }
@@ -273,11 +275,11 @@ impl World {
             }
             Input::MapFailed(stream) => engine.handle_map_failed(StreamId(stream as u32), "simulated"),
             Input::Answer(id, status, header, body) => {
-                self.inspector.heard(now, core, usize::from(id.connection.0));
+                self.inspector.heard(now, core, usize::from(id.connection.0), &mut self.checker);
                 engine.handle_answer(now, id, parse_answer(status, None, header, &body));
             }
             Input::Failure(id, failure) => {
-                self.inspector.heard(now, core, usize::from(id.connection.0));
+                self.inspector.heard(now, core, usize::from(id.connection.0), &mut self.checker);
                 engine.handle_failure(now, id, &failure);
             }
             Input::Map(stream, map) => {
@@ -289,6 +291,10 @@ impl World {
                 };
                 self.inspector.map(now, (core, stream), &map, stood_in, &self.checker.configs[stream]);
                 engine.handle_map(now, StreamId(stream as u32), map);
+            }
+            Input::Missing(stream) => {
+                self.inspector.missing(core, stream);
+                engine.handle_stream_missing(StreamId(stream as u32));
             }
             Input::Refused(stream) => engine.handle_map_refused(StreamId(stream as u32), "simulated"),
             Input::SignerChanged => engine.handle_signer_changed(now),

@@ -1,10 +1,10 @@
 //! What goes wrong in a seed: for each kind of fault how often it strikes, and how often it did.
 //!
-//! How often is the profile's (`profile::Climate`): in quiet seeds nothing strikes by chance, in the others each kind is
+//! How often is the profile's (`profile::Temper`): in quiet seeds nothing strikes by chance, in the others each kind is
 //! switched on by itself with a rate of its own, so that combinations vary from seed to seed. Some kinds strike at planned
 //! moments instead; they are only counted here. Once the faults have healed nothing strikes any more.
 
-use crate::profile::Climate;
+use crate::profile::Temper;
 use crate::rng::Rng;
 
 macro_rules! kinds {
@@ -154,10 +154,10 @@ pub struct Faults {
 
 impl Faults {
     /// Draws the rates of a seed.
-    pub fn draw(mut rng: Rng, climate: &Climate, quiet: bool, canary: Option<Canary>) -> Faults {
-        let (kinds_on, rate_most) = if rng.chance(5000) { climate.usual } else { climate.worst };
+    pub fn draw(mut rng: Rng, temper: &Temper, quiet: bool, canary: Option<Canary>) -> Faults {
+        let (kinds_on, rate_most) = if rng.chance(5000) { temper.climate.usual } else { temper.climate.worst };
         let rates = KINDS.iter().map(|kind| {
-            let on = rng.chance(kinds_on);
+            let on = rng.chance(kinds_on) || (*kind == Kind::CoreStall && rng.chance(temper.stalls));
             let most = match kind {
                 Kind::MapLate | Kind::ListFailed | Kind::ListStale | Kind::ListForgets => 5000,
                 Kind::ListEmpty | Kind::ListOverlap | Kind::ListGap => 5000,

@@ -96,12 +96,23 @@ struct Sent {
     began: Time,
     /// The shard of each record.
     shards: Vec<Arc<str>>,
-    /// Places of those that were throttled.
-    throttled: Vec<usize>,
     /// How often it had changed who distributes the records.
     changes: u64,
+    /// How it ended, if it was answered.
+    answer: Answer,
+}
+
+/// What an answer tells a core.
+#[derive(Default)]
+pub struct Answer {
+    /// Places of the records that were throttled.
+    pub throttled: Vec<usize>,
     /// Shards in which the service has stored something, and the hash keys by which it was sent.
-    stored: Vec<(Arc<str>, u128)>,
+    pub stored: Vec<(Arc<str>, u128)>,
+    /// Whether there is no such stream.
+    pub finds_no_stream: bool,
+    /// Sequence numbers of aggregates that no consumer sees, sent by the map of a stream that was deleted.
+    pub strays: Vec<String>,
 }
 
 /// What the wire's watcher remembers.
@@ -124,6 +135,8 @@ pub struct Inspector {
     under_way: UnderWay,
     /// Core and stream: who has seen this moment that the service stores records elsewhere than by hash key.
     evident: BTreeSet<(usize, usize)>,
+    /// Cores and streams that were said not to be there since that core was told its newest map.
+    doubted: BTreeSet<(usize, usize)>,
 }
 
 impl Inspector {
@@ -152,6 +165,7 @@ impl Inspector {
                 pace.reshape(now, percent, (map.len(), self.cores));
             }
         }
+        self.doubted.remove(&(core, stream));
         if map.epoch > 1 || stood_in || managed {
             // Even if it is this core's first: others had an older one, and have routed by it.
             self.changed.insert(stream);
@@ -219,8 +233,8 @@ impl Inspector {
             }
             self.members(departure, &config, entry, &shard, checker);
         }
-        let (began, throttled, stored) = (departure.now, Vec::new(), Vec::new());
-        let sent = Sent { stream: departure.stream, began, shards, throttled, changes, stored };
+        let (began, answer) = (departure.now, Answer::default());
+        let sent = Sent { stream: departure.stream, began, shards, changes, answer };
         self.sent.insert((departure.core, departure.connection), sent);
     }
 
@@ -290,11 +304,15 @@ impl Inspector {
         });
     }
 
-    /// A core is about to hear the answer to the request on a connection: which records were throttled, and what says
-    /// who distributes them.
-    pub fn answered(&mut self, core: usize, connection: usize, throttled: Vec<usize>, stored: Vec<(Arc<str>, u128)>) {
+    /// A core hears that there is no such stream.
+    pub fn missing(&mut self, core: usize, stream: usize) {
+        self.doubted.insert((core, stream));
+    }
+
+    /// A core is about to hear the answer to the request on a connection.
+    pub fn answered(&mut self, core: usize, connection: usize, answer: Answer) {
         if let Some(sent) = self.sent.get_mut(&(core, connection)) {
-            (sent.throttled, sent.stored) = (throttled, stored);
+            sent.answer = answer;
         }
     }
 
@@ -312,16 +330,24 @@ impl Inspector {
     }
 
     /// A core hears how the request on a connection has ended.
-    pub fn heard(&mut self, now: Time, core: usize, connection: usize) {
+    pub fn heard(&mut self, now: Time, core: usize, connection: usize, checker: &mut Checker) {
         self.under_way.ended(core, connection);
         let Some(sent) = self.sent.remove(&(core, connection)) else { return };
+        let Answer { throttled, stored, finds_no_stream, strays } = sent.answer;
         let told = self.maps.get(&(core, sent.stream)).and_then(VecDeque::back);
         if let Some(told) = told.filter(|told| !told.managed && told.changes == sent.changes)
-            && sent.stored.iter().any(|(shard, hash)| told.excludes(shard, *hash))
+            && stored.iter().any(|(shard, hash)| told.excludes(shard, *hash))
         {
             self.evident.insert((core, sent.stream));
         }
-        for place in sent.throttled {
+        if finds_no_stream {
+            self.missing(core, sent.stream);
+        }
+        // Who has never heard that the stream was not there cannot know that a shard of the same id is another.
+        if !self.doubted.contains(&(core, sent.stream)) {
+            checker.excused.extend(strays.into_iter().map(|sequence| (sent.stream, sequence)));
+        }
+        for place in throttled {
             if let Some(pace) = self.paces.get_mut(&(core, sent.stream, sent.shards[place].clone())) {
                 pace.throttled(now, sent.began);
             }

@@ -84,6 +84,8 @@ pub struct Temper {
     pub recreated: u32,
     /// Streams of 10 000 in ordered mode.
     pub ordered: u32,
+    /// Seeds of 10 000, of those in which something strikes, in which cores stand still, beside what the climate brings.
+    pub stalls: u32,
     /// Seeds of 10 000 in which a shard of the first stream takes nothing, and with `shard_backlog_max`.
     pub dead: (u32, u32),
     /// Seeds of 10 000 whose service enforces what a shard takes.
@@ -123,6 +125,7 @@ const CALM: Temper = Temper {
     rescales: 0,
     recreated: 0,
     ordered: 1000,
+    stalls: 0,
     dead: (0, 0),
     capacity: 0,
     form: 0,
@@ -185,6 +188,7 @@ const RESHARD: Temper = Temper {
     rescales: 2500,
     recreated: 2500,
     ordered: 5000,
+    stalls: 5000,
     dead: (300, 2000),
     capacity: 500,
     form: 1000,

@@ -155,6 +155,7 @@ impl World {
         self.faults.note(Kind::StreamDeleted);
         self.trace.say(self.now, format_args!("stream {stream} is deleted"));
         self.streams[stream].delete(self.now);
+        self.checker.deleted.insert(stream);
     }
 
     /// A stream that was deleted is created again.

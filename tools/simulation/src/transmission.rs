@@ -13,7 +13,7 @@ use kpl::engine::Transmit;
 use crate::consumer;
 use crate::driver::Input;
 use crate::faults::{Canary, Kind};
-use crate::inspect::Departure;
+use crate::inspect::{Answer, Departure};
 use crate::kinesis::ServiceStream;
 use crate::network::{End, Fate, Sending, draw_fate, end_of, fate_without_stream, shuffle};
 use crate::promise::Promise;
@@ -41,10 +41,12 @@ pub struct Request {
     told: Vec<Told>,
     /// Whether a consumer may drop an aggregate of it, as it is not in its shard.
     misplaced: bool,
-    /// Whether its core knew no shards when it sent it.
-    is_unmapped: bool,
+    /// The epoch of the map that its core sent it by; 0, if it knew no shards.
+    map_epoch: u64,
     /// Whether the service placed its entries by chance.
     auto: bool,
+    /// Sequence numbers of what is misplaced, though it was sent by a map of a stream that was deleted.
+    strays: Vec<String>,
     /// Places of poison records.
     poisoned: Vec<usize>,
 }
@@ -97,8 +99,9 @@ impl World {
             fate,
             told: Vec::new(),
             misplaced: false,
-            is_unmapped: transmit.is_unmapped(),
+            map_epoch: transmit.map_epoch,
             auto: false,
+            strays: Vec::new(),
             poisoned,
         });
         if let Some(applied) = fate.applied {
@@ -150,7 +153,7 @@ impl World {
         let auto = stream.auto.is_some();
         request.auto = auto;
         let aggregates = self.checker.configs[request.stream].aggregation_enabled;
-        if auto && request.is_unmapped {
+        if auto && request.map_epoch == 0 {
             let wrapped = entries.iter().filter(|entry| consumer::members(&entry.data).is_some());
             for number in wrapped.flat_map(|entry| members_of(entry, aggregates)).flatten() {
                 if let Some(record) = self.checker.records.get_mut(&number) {
@@ -159,9 +162,19 @@ impl World {
             }
         }
         request.told = stream.put_records(self.now, &entries, &mut self.faults);
-        if request.fate.fault == Some(Kind::WrongOrder) {
-            let mut stored = entries.iter().zip(&request.told);
-            request.misplaced = auto || stored.any(|(entry, told)| is_misplaced(stream, entry, told));
+        let created =
+            request.map_epoch.checked_sub(1).map(|epoch| self.listings[request.stream].created[epoch as usize]);
+        let of_deleted = created.is_some_and(|created| created != stream.created);
+        if of_deleted || request.fate.fault == Some(Kind::WrongOrder) {
+            let stored = entries.iter().zip(&request.told);
+            let strays = stored.filter(|(entry, told)| is_misplaced(stream, entry, told));
+            let strays = strays.filter_map(|(_, told)| match told {
+                Told::Stored(_, sequence) => Some(sequence.clone()),
+                Told::Refused(..) => None,
+            });
+            request.strays = strays.collect();
+            request.misplaced = auto || !request.strays.is_empty();
+            request.strays.retain(|_| of_deleted);
         }
         self.trace.say(self.now, format_args!("request {index} is applied"));
     }
@@ -190,13 +203,17 @@ impl World {
                 }
             }
         }
-        let throttled = throttled_places(&request.fate, &told, request.entries.len());
         let plain = matches!(request.fate.fault, None | Some(Kind::Slow)) && request.auto && self.closed.is_none();
         // Who was told that there is no stream takes no shard for the same.
         let gone = [Kind::NotFound, Kind::StreamGone].map(|kind| self.faults.counts[kind as usize]);
         let plain = plain && gone == [0, 0];
-        let evidence = if plain { evidence(&request.entries, &told) } else { Vec::new() };
-        self.inspector.answered(core, usize::from(id.connection.0), throttled, evidence);
+        let answer = Answer {
+            throttled: throttled_places(&request.fate, &told, request.entries.len()),
+            stored: if plain { evidence(&request.entries, &told) } else { Vec::new() },
+            finds_no_stream: matches!(request.fate.fault, Some(Kind::NotFound | Kind::StreamGone)),
+            strays: std::mem::take(&mut request.strays),
+        };
+        self.inspector.answered(core, usize::from(id.connection.0), answer);
         let end = end_of(&request.fate, wire, (told, &poisoned), &mut self.faults);
         // What it held is the service's now, or nobody's.
         if request.fate.applied.is_none_or(|applied| applied <= self.now) {

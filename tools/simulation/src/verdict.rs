@@ -6,7 +6,9 @@
 //! the service places by chance, whether a lone record in a wrapping is where consumers look at it: it is not held to I2.
 //!
 //! A stream that was deleted is read as it was. Of what it held, an outcome that came before the deletion is held to all of
-//! I2; one that came after it only to this, that the record was stored, as its shards could not be asked any more.
+//! I2; one that came after it only to this, that the record was stored, as its shards could not be asked any more. So is
+//! what a core sent by the map of a deleted stream to the next one, if nobody had told it since that there was no stream: ids
+//! come again, and an answer that names the id that was predicted says nothing.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -31,7 +33,7 @@ pub struct Place {
     pub sequence: u64,
     /// Place in its aggregate.
     pub member: usize,
-    /// No consumer sees it, as its aggregate has a member out of range; but its stream was deleted then.
+    /// No consumer sees it, as its aggregate has a member out of range; but since then nobody could know.
     pub hidden: Option<Time>,
 }
 
@@ -68,10 +70,11 @@ fn read(
     let seen = match consumer::members(&stored.entry.data) {
         Some(members) if opened(checker, stream) => {
             if members.iter().any(|member| !(shard.range.0..=shard.range.1).contains(&member.hash())) {
-                if gone.is_none() {
+                let excused = checker.excused.contains(&(stream, sequence_text(stored.sequence)));
+                hidden = if excused { Some(Time::ZERO) } else { gone };
+                if hidden.is_none() {
                     return;
                 }
-                hidden = gone;
             }
             members
         }
@@ -119,8 +122,7 @@ fn judge_one(number: u64, places: &[Place], checker: &mut Checker) {
     match outcome {
         Ok(_) if checker.records[&number].unjudgeable => {}
         Ok(delivered) => {
-            // What was misplaced in a stream that has been deleted since may be taken by the shards of the next one.
-            let counts = |place: &Place| place.hidden.is_none_or(|deleted| deleted <= settled);
+            let counts = |place: &Place| place.hidden.is_none_or(|unknowable| unknowable <= settled);
             let named = |place: &Place| {
                 &*place.shard == delivered.shard_id()
                     && sequence_text(place.sequence) == delivered.sequence_number()

@@ -127,6 +127,8 @@ pub struct Listing {
     pub vain: u32,
     /// See `vain`.
     pub heed_at: Time,
+    /// By epoch, less one: when the stream was created that the map is of.
+    pub created: Vec<Time>,
     /// By core: when it is told the latest map that is on its way.
     pub told: Vec<Time>,
     /// How often cores have wanted a map.
@@ -188,7 +190,7 @@ impl World {
     pub fn new(seed: u64, profile: Profile, canary: Option<Canary>, trace: Trace) -> World {
         let mut rng = profile.rng(seed);
         let plan = Scenario::draw(profile, &mut rng.fork());
-        let mut faults = Faults::draw(rng.fork(), &profile.temper().climate, plan.quiet, canary);
+        let mut faults = Faults::draw(rng.fork(), profile.temper(), plan.quiet, canary);
         if plan.poison > 0 {
             // Who is called invalid is so, or nobody could tell who may fail.
             faults.forbid(Kind::Validation);
