@@ -5,8 +5,9 @@
 //!                       ▲────── next iterator ───────────────┘
 //! ```
 //!
-//! A shard that came of others is begun when they are at their end, as consumers do it, so that the records of a key are
-//! read in the order in which they were stored.
+//! A shard is begun when those are at their end that had some of its hash keys before it, so that the records of a key are
+//! read in the order in which they were stored. Consumers go by the parents that shards name; but after UpdateShardCount the
+//! emulator's name none, and ids, which grow, tell as much.
 //!
 //! A closed shard ends where its iterators end. An open one ends at an empty page that is not behind the tip; a real
 //! stream may show a record a little after it acknowledged it, so a remote one is asked again for some seconds while
@@ -80,7 +81,7 @@ pub enum Found {
 struct Cursor {
     shard_id: String,
     /// Shards that are to be read first.
-    parents: Vec<String>,
+    elders: Vec<String>,
     range: HashRange,
     /// The sequence number after which to begin.
     after: Option<String>,
@@ -108,22 +109,24 @@ impl Reader {
         let mut waiting: VecDeque<Cursor> = VecDeque::new();
         // Shards that are not at their end yet.
         let mut unread = HashSet::new();
-        for Shard { id, range, parents, .. } in shards(&self.client, &self.stream).await? {
-            let after = match self.marks.get(&id) {
+        let listed = shards(&self.client, &self.stream).await?;
+        for Shard { id, range, .. } in &listed {
+            let after = match self.marks.get(id) {
                 // Closed before the run: nothing of ours is in it.
                 Some(None) => continue,
                 Some(after) => after.clone(),
                 None => None,
             };
             unread.insert(id.clone());
-            let limit = LIMIT_FIRST;
-            waiting.push_back(Cursor { shard_id: id, parents, range, after, iterator: None, limit, at_tip: false });
+            let (shard_id, range, limit) = (id.clone(), *range, LIMIT_FIRST);
+            let elders = elders(id, range, &listed);
+            waiting.push_back(Cursor { shard_id, elders, range, after, iterator: None, limit, at_tip: false });
         }
         let mut fetches = JoinSet::new();
         // Runs from when a shard was first found at its tip before enough was read.
         let mut grace: Option<Clock> = None;
         loop {
-            let ready = |cursor: &Cursor| !cursor.parents.iter().any(|parent| unread.contains(parent));
+            let ready = |cursor: &Cursor| !cursor.elders.iter().any(|elder| unread.contains(elder));
             while fetches.len() < SHARDS_AT_ONCE
                 && let Some(place) = waiting.iter().position(ready)
                 && let Some(cursor) = waiting.remove(place)
@@ -148,6 +151,12 @@ impl Reader {
             waiting.push_back(cursor);
         }
     }
+}
+
+/// The shards that had some of a shard's hash keys before it.
+fn elders(id: &str, range: HashRange, listed: &[Shard]) -> Vec<String> {
+    let elders = listed.iter().filter(|elder| *elder.id < *id && elder.range.meets(&range));
+    elders.map(|elder| elder.id.clone()).collect()
 }
 
 /// Asks for the next page of a shard.
@@ -235,8 +244,17 @@ mod tests {
 
     fn cursor(limit: i32) -> Cursor {
         let range = HashRange { first: 0, last: u128::MAX };
-        let (shard_id, parents) = ("shardId-000000000000".to_owned(), Vec::new());
-        Cursor { shard_id, parents, range, after: None, iterator: None, limit, at_tip: false }
+        let (shard_id, elders) = ("shardId-000000000000".to_owned(), Vec::new());
+        Cursor { shard_id, elders, range, after: None, iterator: None, limit, at_tip: false }
+    }
+
+    #[test]
+    fn a_shard_waits_for_those_that_had_its_hash_keys_before() {
+        let shard = |id: &str, first, last| Shard { id: id.to_owned(), range: HashRange { first, last }, open: true };
+        let listed = [shard("0", 0, 9), shard("1", 10, 19), shard("2", 0, 4), shard("3", 5, 19)];
+        let of = |place: usize| elders(&listed[place].id, listed[place].range, &listed);
+        assert_eq!((of(0), of(1), of(2)), (vec![], vec![], vec!["0".to_owned()]));
+        assert_eq!(of(3), ["0", "1"]);
     }
 
     #[test]

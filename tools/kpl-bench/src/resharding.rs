@@ -79,7 +79,7 @@ mod tests {
     fn only_the_shards_that_were_left_alone_are_looked_at() {
         let shard = |id: &str, first, last| {
             let (id, range) = (id.to_owned(), HashRange { first, last });
-            Shard { id, range, open: true, parents: Vec::new() }
+            Shard { id, range, open: true }
         };
         let shards = [shard("parent", 0, 9), shard("left", 0, 4), shard("right", 5, 9), shard("other", 10, 19)];
         let at_ns = 10_000_000_000;

@@ -216,8 +216,6 @@ pub struct Shard {
     pub id: String,
     pub range: HashRange,
     pub open: bool,
-    /// The shards that it came from.
-    pub parents: Vec<String>,
 }
 
 /// Every shard of the stream, closed ones too.
@@ -243,9 +241,7 @@ pub async fn shards(client: &Client, stream: &str) -> Result<Vec<Shard>, StreamF
                 StreamFault::new("shard list", stream, unreadable)
             })?;
             let open = shard.sequence_number_range().is_none_or(|range| range.ending_sequence_number().is_none());
-            let parents = [shard.parent_shard_id(), shard.adjacent_parent_shard_id()];
-            let parents = parents.into_iter().flatten().map(str::to_owned).collect();
-            shards.push(Shard { id: shard.shard_id().to_owned(), range, open, parents });
+            shards.push(Shard { id: shard.shard_id().to_owned(), range, open });
         }
         next = page.next_token;
         if next.is_none() {

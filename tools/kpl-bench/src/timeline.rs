@@ -312,7 +312,7 @@ mod tests {
     use super::*;
 
     fn shard(id: &str, first: u128, last: u128) -> Shard {
-        Shard { id: id.to_owned(), range: HashRange { first, last }, open: true, parents: Vec::new() }
+        Shard { id: id.to_owned(), range: HashRange { first, last }, open: true }
     }
 
     #[test]
