@@ -31,7 +31,7 @@ pub(super) struct Distribution {
     unanswered: bool,
     /// A core has evidence that the service decides.
     suspected: bool,
-    /// Suspicions since the last answer that brought none.
+    /// Suspicions without an answer, since the last one.
     unanswered_suspicions: u32,
     /// Somebody was told that the description is refused.
     complained: bool,
