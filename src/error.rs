@@ -28,7 +28,8 @@ pub enum PutErrorReason {
     Closed,
     /// A core ended; the producer takes no more records.
     CoreFailed,
-    /// The stream's shards cannot be listed: its name, or the permission, is wrong.
+    /// The stream's shards cannot be listed: its name, or the permission, is wrong. Or it is to be ordered, and the service
+    /// distributes its records itself.
     StreamUnavailable {
         /// The stream.
         stream: String,

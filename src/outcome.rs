@@ -17,7 +17,7 @@
 //! | `UnverifiedShard` | its aggregate was stored on a shard that no map of ours knew before it expired | yes | no |
 //! | `Throttled` | its shard held as much of the budget as `shard_backlog_max` allows | no | no |
 //! | `Poison` | the service refused a request that held its Kinesis record alone, as invalid | if an attempt was ambiguous | alone |
-//! | `StreamUnavailable` | the stream's shards could not be listed | no | no |
+//! | `StreamUnavailable` | the stream's shards could not be listed; or it is `ordered`, and the service distributes its records | if an attempt was ambiguous | no |
 //! | `Credentials` | no credentials, region or endpoint could be had | no | yes |
 //! | `Dns`, `Connect`, `Tls` | no connection came about | no | yes |
 //! | `Proxy` | no connection came about, or a request was not taken, for the proxy's sake | no | yes |
@@ -53,7 +53,7 @@ pub enum ErrorCode {
     Throttled,
     /// The service calls its Kinesis record invalid, also when that is sent alone.
     Poison,
-    /// The stream's shards could not be listed.
+    /// The stream's shards could not be listed; or it is to be ordered, and the service distributes its records itself.
     StreamUnavailable,
     /// No credentials, region or endpoint could be had.
     Credentials,

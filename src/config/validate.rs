@@ -315,6 +315,20 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_whose_records_the_service_distributes_cannot_be_ordered() {
+        let with = |ordered, record_distribution| Config { ordered, record_distribution, ..Config::default() };
+        for config in [
+            with(true, RecordDistribution::Detect),
+            with(true, RecordDistribution::UserKey),
+            with(false, RecordDistribution::Auto),
+        ] {
+            config.validate().expect("no contradiction");
+        }
+        let error = with(true, RecordDistribution::Auto).validate().expect_err("a contradiction");
+        assert!(error.to_string().contains("ordered, record_distribution is true and Auto"), "{error}");
+    }
+
+    #[test]
     fn a_core_spins_for_a_time_within_bounds() {
         let spinning = |time| Config { idle: IdleStrategy::SpinThenPark(time), ..Config::default() };
         for idle in [IdleStrategy::Park, IdleStrategy::Spin] {

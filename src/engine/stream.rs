@@ -235,13 +235,14 @@ impl Stream {
             return self.fail(None, Removed::of(record, self.bounds.keeps_failed), &closed(), common);
         }
         let route = self.router.route(record.hash);
-        let record = match self.is_changing() {
-            true => match self.take_in_changing(now, route, record, origin, common) {
-                Some(record) => record,
-                None => return,
-            },
-            false => record,
-        };
+        if !self.is_changing() {
+            self.place(now, route, record, origin, common);
+        } else if let Some(record) = self.take_in_changing(now, route, record, origin, common) {
+            self.place(now, route, record, origin, common);
+        }
+    }
+
+    fn place(&mut self, now: Time, route: Route, record: Routed<'_>, origin: Origin, common: &mut Common) {
         match route {
             Route::Owned(shard) => self.append(now, shard, record, common),
             Route::Pass(core) => {

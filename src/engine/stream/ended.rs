@@ -117,6 +117,10 @@ impl Stream {
         if verdict.action != Action::Resend {
             self.measures.request_ended(now.since(began), batches, Some(&verdict.code));
         }
+        if verdict.remedy == Some(Remedy::Map) {
+            self.map_wanted = true;
+            self.doubt();
+        }
         let jitter = common.chance.jitter();
         let mut gate = Time::ZERO;
         match verdict.action {
@@ -180,10 +184,6 @@ impl Stream {
         };
         if gives_up {
             return self.settle(batch, Some(verdict.reason()), common);
-        }
-        if verdict.remedy == Some(Remedy::Map) {
-            self.map_wanted = true;
-            self.doubt();
         }
         batch.not_before = match verdict.action {
             Action::RetryAtOnceWithinGrace | Action::Halve => now,

@@ -55,7 +55,9 @@ impl Stream {
         };
         let mut encoder = RequestEncoder::new(wire, stream, capacity + 512);
         for batch in batches {
-            let hash = (!self.distribution.managed && !planted(Mistake::HashKeyUnsent)).then_some(batch.first_hash);
+            // Under a service that goes by none only an aggregate can lie wrong, if it has begun to go by them again.
+            let needless = self.distribution.managed && !batch.is_aggregate();
+            let hash = (!needless && !planted(Mistake::HashKeyUnsent)).then_some(batch.first_hash);
             if batch.is_aggregate() {
                 let [magic, keys, explicit, records] = batch.body.parts();
                 encoder.entry(

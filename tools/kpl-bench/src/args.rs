@@ -81,7 +81,8 @@ How
                         share of the shards' limits to use (default 150; off with --sink)
   --wire auto|cbor|json form of PutRecords (default auto)
   --rate N              put N records a second in all, whether or not they are taken (default: as fast as they are)
-  --ordered             the producer keeps the records of a submitter and key in order, and that is checked
+  --ordered             the producer keeps the records of a submitter and key in order; of generated ones that is
+                        checked
 
 What happens meanwhile
   --faults PROFILE      calm, storm, outage, throttle or reshard: the embedded endpoint resets, stalls, refuses, fails and

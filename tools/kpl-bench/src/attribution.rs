@@ -6,14 +6,16 @@
 //!   the endpoint killed ─────────────┘
 //! ```
 //!
-//! A code is explained if a kind of fault that leads to it has struck. A *failure* is attributed if its own code and those
+//! A code is explained if kinds of fault that lead to it have struck, and no fewer times than requests failed with it: each
+//! strike fails one request at most, but for an outage or a kill. A *failure* is attributed if its own code and those
 //! of its attempts are explained. A *duplicate* is attributed if its record had an ambiguous attempt with an explained
 //! code for each copy too many; so is a record that is in the stream though it failed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 
 use endpoint::FaultKind;
+use kpl::time::Time;
 use serde::Serialize;
 
 use crate::report::grouped;
@@ -31,28 +33,51 @@ pub struct Injected {
 }
 
 impl Injected {
-    /// Whether an attempt, or a failure, with this code is explained.
-    pub fn explains(&self, code: &str) -> bool {
-        self.has_struck(kinds_behind(code))
-            || match code {
-                "Wrong Shard" | "UnverifiedShard" => self.reshards > 0,
-                "Connect" | "Reset" | "Timeout" | "Tls" => self.kills > 0,
-                "Expired" => self.kills > 0 || !self.struck.is_empty(),
-                _ => false,
-            }
+    /// Whether so many requests that failed with this code, or a failure with it, are explained.
+    pub fn explains(&self, code: &str, requests: u64) -> bool {
+        let kinds = kinds_behind(code);
+        // Of these a single one fails as many requests as are made meanwhile.
+        let lasting = match code {
+            "Wrong Shard" | "UnverifiedShard" => self.reshards > 0,
+            "Connect" | "Reset" | "Tls" => self.kills > 0 || self.struck(&[FaultKind::Away]) > 0,
+            "Timeout" => self.kills > 0,
+            "Expired" => self.kills > 0 || !self.struck.is_empty(),
+            _ => false,
+        };
+        let struck = self.struck(kinds);
+        lasting || (struck > 0 && requests <= struck)
+    }
+
+    fn struck(&self, kinds: &[FaultKind]) -> u64 {
+        kinds.iter().filter_map(|kind| self.struck.get(kind.name())).sum()
+    }
+}
+
+/// Which codes are explained, by what was injected and how many requests failed.
+#[derive(Clone, Debug)]
+pub struct Explained<'t> {
+    injected: &'t Injected,
+    tries: &'t Tries,
+}
+
+impl<'t> Explained<'t> {
+    pub fn new(injected: &'t Injected, tries: &'t Tries) -> Explained<'t> {
+        Explained { injected, tries }
+    }
+
+    /// Whether attempts and failures with this code are explained.
+    pub fn code(&self, code: &str) -> bool {
+        let requests = self.tries.failed_requests.get(code).map_or(0, |requests| requests.len() as u64);
+        self.injected.explains(code, requests)
     }
 
     /// Whether an ambiguous attempt with this code can have stored a copy that consumers see. What was stored in a wrong
     /// shard they do not see, unless the shard was right and the answer was not.
-    pub fn explains_copy(&self, code: &str) -> bool {
+    pub fn copy(&self, code: &str) -> bool {
         match code {
-            "Wrong Shard" => self.has_struck(&[FaultKind::WrongOrder]),
-            code => self.explains(code),
+            "Wrong Shard" => self.injected.struck(&[FaultKind::WrongOrder]) > 0,
+            code => self.code(code),
         }
-    }
-
-    fn has_struck(&self, kinds: &[FaultKind]) -> bool {
-        kinds.iter().any(|kind| self.struck.contains_key(kind.name()))
     }
 }
 
@@ -103,7 +128,10 @@ fn kinds_behind(code: &str) -> &'static [FaultKind] {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Coded {
     pub code: String,
+    /// Records, each as often as it came to them.
     pub count: u64,
+    /// Requests that failed with it, or of which a record did.
+    pub requests: u64,
     pub attributed: bool,
 }
 
@@ -136,6 +164,8 @@ pub struct Attribution {
 pub struct Tries {
     /// Failed attempts of records by code.
     pub failed_by_code: BTreeMap<String, u64>,
+    /// The requests in which they were, by code: when these began and ended tells them apart.
+    pub failed_requests: BTreeMap<String, HashSet<(Time, Time)>>,
     /// Failed records, and the codes of all their attempts, by their own code.
     pub of_failures: BTreeMap<String, (u64, BTreeSet<String>)>,
     /// Records with more than one attempt.
@@ -148,6 +178,9 @@ impl Tries {
         for (code, count) in other.failed_by_code {
             *self.failed_by_code.entry(code).or_default() += count;
         }
+        for (code, requests) in other.failed_requests {
+            self.failed_requests.entry(code).or_default().extend(requests);
+        }
         for (code, (count, of_attempts)) in other.of_failures {
             let entry = self.of_failures.entry(code).or_default();
             entry.0 += count;
@@ -159,14 +192,16 @@ impl Tries {
 
 impl Attribution {
     /// Holds what came against what was injected. `dropped` are members of aggregates that consumers drop.
-    pub fn new(injected: Injected, tries: &Tries, findings: &Findings, dropped: u64, misplaced: u64) -> Attribution {
-        let attempts = tries.failed_by_code.iter().map(|(code, count)| {
-            let attributed = injected.explains(code);
-            Coded { code: code.clone(), count: *count, attributed }
-        });
+    pub fn new(injected: &Injected, tries: &Tries, findings: &Findings, dropped: u64, misplaced: u64) -> Attribution {
+        let explained = Explained::new(injected, tries);
+        let coded = |code: &str, count, attributed| {
+            let requests = tries.failed_requests.get(code).map_or(0, |requests| requests.len() as u64);
+            Coded { code: code.to_owned(), count, requests, attributed }
+        };
+        let attempts = tries.failed_by_code.iter().map(|(code, count)| coded(code, *count, explained.code(code)));
         let failures = tries.of_failures.iter().map(|(code, (count, of_attempts))| {
-            let attributed = injected.explains(code) && of_attempts.iter().all(|code| injected.explains(code));
-            Coded { code: code.clone(), count: *count, attributed }
+            let attributed = explained.code(code) && of_attempts.iter().all(|code| explained.code(code));
+            coded(code, *count, attributed)
         });
         let misjudged =
             ["Wrong Shard", "UnverifiedShard"].map(|code| tries.failed_by_code.get(code).copied().unwrap_or(0));
@@ -183,7 +218,7 @@ impl Attribution {
             misplaced,
             reshards: injected.reshards,
             kills: injected.kills,
-            injected: injected.struck,
+            injected: injected.struck.clone(),
         }
     }
 
@@ -209,7 +244,7 @@ impl fmt::Display for Attribution {
         let coded = |all: &[Coded]| {
             let shown = |one: &Coded| match one.attributed {
                 true => one.code.clone(),
-                false => format!("UNEXPLAINED {}", one.code),
+                false => format!("UNEXPLAINED (in {} requests) {}", one.requests, one.code),
             };
             list(&mut all.iter().map(|one| (shown(one), one.count)))
         };
@@ -238,6 +273,8 @@ impl fmt::Display for Attribution {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn injected(kinds: &[FaultKind]) -> Injected {
@@ -250,27 +287,36 @@ mod tests {
     }
 
     #[test]
-    fn a_code_is_explained_by_what_leads_to_it_alone() {
-        assert!(injected(&[FaultKind::Lost]).explains("Timeout"));
-        assert!(!injected(&[FaultKind::Lost]).explains("InternalFailure"));
-        assert!(!Injected::default().explains("Expired"));
-        assert!(injected(&[FaultKind::Refusing]).explains("Expired"));
-        assert!(Injected { kills: 1, ..Injected::default() }.explains("Connect"));
-        let resharded = Injected { reshards: 1, ..Injected::default() };
-        assert!(resharded.explains("Wrong Shard") && !resharded.explains_copy("Wrong Shard"));
-        assert!(injected(&[FaultKind::WrongOrder]).explains_copy("Wrong Shard"));
-        assert!(!injected(FaultKind::ALL).explains("Closed") && !injected(FaultKind::ALL).explains("CoreFailed"));
+    fn a_code_is_explained_by_what_leads_to_it_alone_and_no_more_often_than_that_struck() {
+        assert!(injected(&[FaultKind::Lost]).explains("Timeout", 1));
+        assert!(!injected(&[FaultKind::Lost]).explains("Timeout", 2));
+        assert!(injected(&[FaultKind::Lost, FaultKind::LateAnswer]).explains("Timeout", 2));
+        assert!(!injected(&[FaultKind::Lost]).explains("InternalFailure", 1));
+        assert!(!Injected::default().explains("Expired", 0));
+        assert!(injected(&[FaultKind::Refusing]).explains("Expired", 0));
+        assert!(injected(&[FaultKind::Away]).explains("Connect", 100));
+        assert!(Injected { kills: 1, ..Injected::default() }.explains("Connect", 100));
+        for code in ["Closed", "CoreFailed"] {
+            assert!(!injected(FaultKind::ALL).explains(code, 0));
+        }
+        let (resharded, tries) = (Injected { reshards: 1, ..Injected::default() }, Tries::default());
+        let explained = Explained::new(&resharded, &tries);
+        assert!(explained.code("Wrong Shard") && !explained.copy("Wrong Shard"));
+        assert!(Explained::new(&injected(&[FaultKind::WrongOrder]), &tries).copy("Wrong Shard"));
     }
 
     #[test]
     fn a_failure_is_attributed_only_with_all_its_attempts() {
         let judge = |tries: &Tries, kinds: &[FaultKind]| {
-            Attribution::new(injected(kinds), tries, &Findings::default(), 0, 0).is_complete()
+            Attribution::new(&injected(kinds), tries, &Findings::default(), 0, 0).is_complete()
         };
-        let failed = tries("Expired", &["Timeout", "Reset"]);
+        let mut failed = tries("Expired", &["Timeout", "Reset"]);
         assert!(judge(&failed, &[FaultKind::Lost, FaultKind::ResetServed]));
         assert!(!judge(&failed, &[FaultKind::LateAnswer]));
         assert!(!judge(&failed, &[]));
+        let requests = [1, 2].map(|ms| (Time::ZERO, Time::ZERO + Duration::from_millis(ms)));
+        failed.failed_requests.insert("Timeout".to_owned(), requests.into());
+        assert!(!judge(&failed, &[FaultKind::LateAnswer, FaultKind::ResetServed]), "one strike, two requests");
         assert!(judge(&Tries::default(), &[]));
     }
 
@@ -279,10 +325,10 @@ mod tests {
         let mut tries = Tries::default();
         tries.failed_by_code.insert("Wrong Shard".to_owned(), 10);
         let judge = |dropped, misplaced| {
-            Attribution::new(Injected::default(), &tries, &Findings::default(), dropped, misplaced).is_complete()
+            Attribution::new(&Injected::default(), &tries, &Findings::default(), dropped, misplaced).is_complete()
         };
         assert!(judge(10, 0) && !judge(11, 0) && !judge(10, 1));
         let findings = Findings { duplicated: 2, unexplained_copies: 1, ..Findings::default() };
-        assert!(!Attribution::new(Injected::default(), &tries, &findings, 0, 0).is_complete());
+        assert!(!Attribution::new(&Injected::default(), &tries, &findings, 0, 0).is_complete());
     }
 }

@@ -37,6 +37,7 @@ pub fn report(options: &Options, shards: u32, produced: &Produced, read: Option<
         records_corrupted: findings.corrupted,
         records_unsettled: settled.unsettled,
         records_dropped_by_consumers: read.map_or(0, |(_, counts)| counts.dropped + counts.unreadable),
+        records_out_of_order: findings.out_of_order,
         records_stored_though_failed: findings.stored_though_failed,
         counts_agree: (counts.accepted, counts.delivered, counts.failed) == own || settled.unsettled > 0,
         wall_s,

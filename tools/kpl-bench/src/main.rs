@@ -44,7 +44,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use args::{Command, Input, Options, Target};
-use attribution::{Attribution, Injected};
+use attribution::{Attribution, Explained, Injected};
 use endpoint::Profile;
 use endpoint_child::{Asked, Embedded, EndpointChild};
 use lines::KeySource;
@@ -53,7 +53,7 @@ use progress::Progress;
 use reader::{ReadCounts, Reader};
 use report::Report;
 use stream::{Access, Marks, Service};
-use timeline::Timekeeper;
+use timeline::{Timekeeper, Timeline};
 use verify::{Findings, Ledger, Reading};
 use workload::{Keys, Plan};
 
@@ -189,7 +189,13 @@ fn put_and_read(
     let expected = produced.settled.delivered;
     let read = match ledger.into_reading(produced.tried_by_lane.clone()) {
         None => None,
-        Some(reading) => Some(read_back(service, &reader, reading, expected, &injected)?),
+        Some(mut reading) => {
+            if options.ordered {
+                reading.look_at_order();
+            }
+            let explained = Explained::new(&injected, &produced.settled.tries);
+            Some(read_back(service, &reader, reading, expected, &explained)?)
+        }
     };
     let mut report = figures::report(options, there.shards, &produced, read);
     if !produced.happened.reshards.is_empty() {
@@ -201,7 +207,7 @@ fn put_and_read(
         let (findings, counts) = read.unwrap_or_default();
         let dropped = counts.dropped + counts.unreadable;
         let tries = &produced.settled.tries;
-        let attribution = Attribution::new(injected, tries, &findings, dropped, counts.misplaced);
+        let attribution = Attribution::new(&injected, tries, &findings, dropped, counts.misplaced);
         let profile = options.faults.map(Profile::name);
         report.attribution = Some(Attribution { profile, ..attribution });
     }
@@ -302,7 +308,7 @@ fn job(options: &Options, there: &There<'_>) -> Job {
         duration: options.duration,
         rate: options.rate,
         ordered: options.ordered,
-        keep_samples: !options.timeline.events.is_empty(),
+        keep_samples: options.timeline != Timeline::default(),
     }
 }
 
@@ -312,7 +318,7 @@ fn read_back(
     reader: &Reader,
     mut reading: Reading,
     expected: u64,
-    injected: &Injected,
+    explained: &Explained<'_>,
 ) -> Result<(Findings, ReadCounts), String> {
     let progress = Progress::begin("reading", Some(expected));
     let at = |count| progress.at(count);
@@ -322,5 +328,5 @@ fn read_back(
         let mut on_record = |key: &str, data: &[u8]| reading.reread(key, data);
         service.runtime.block_on(reader.read(expected, &at, &mut on_record)).map_err(text)?;
     }
-    Ok((reading.findings(&|code| injected.explains_copy(code)), counts))
+    Ok((reading.findings(&|code| explained.copy(code)), counts))
 }

@@ -23,6 +23,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use kpl::outcome::{Attempt, AttemptResult, Delivered, Failure};
+use kpl::time::Time;
 
 use crate::attribution::Tries;
 use crate::clock::{Clock, Latencies};
@@ -279,7 +280,7 @@ where
                     None => of_failures.entry(failure.code().as_str().to_owned()).or_default(),
                 };
                 *count += 1;
-                for (code, _) in failure.attempts().iter().filter_map(failed) {
+                for (code, ..) in failure.attempts().iter().filter_map(failed) {
                     if !codes.contains(code) {
                         codes.insert(code.to_owned());
                     }
@@ -292,11 +293,17 @@ where
     /// Counts the attempts of a record that failed. Most records have none.
     fn trace(&mut self, tag: u64, attempts: &[Attempt]) {
         self.settled.tries.resent += u64::from(attempts.len() > 1);
-        for (code, ambiguous) in attempts.iter().filter_map(failed) {
-            let by_code = &mut self.settled.tries.failed_by_code;
-            match by_code.get_mut(code) {
-                Some(count) => *count += 1,
-                None => drop(by_code.insert(code.to_owned(), 1)),
+        for (code, ambiguous, request) in attempts.iter().filter_map(failed) {
+            let tries = &mut self.settled.tries;
+            match (tries.failed_by_code.get_mut(code), tries.failed_requests.get_mut(code)) {
+                (Some(count), Some(requests)) => {
+                    *count += 1;
+                    requests.insert(request);
+                }
+                _ => {
+                    tries.failed_by_code.insert(code.to_owned(), 1);
+                    tries.failed_requests.insert(code.to_owned(), [request].into());
+                }
             }
             if ambiguous {
                 self.ledger.doubted(tag, code);
@@ -305,10 +312,12 @@ where
     }
 }
 
-/// The code of an attempt that failed, and whether it is ambiguous.
-fn failed(attempt: &Attempt) -> Option<(&str, bool)> {
+/// The code of an attempt that failed, whether it is ambiguous, and when its request began and ended.
+fn failed(attempt: &Attempt) -> Option<(&str, bool, (Time, Time))> {
     match &attempt.result {
-        AttemptResult::Failed { code, ambiguous, .. } => Some((code.as_str(), *ambiguous)),
+        AttemptResult::Failed { code, ambiguous, .. } => {
+            Some((code.as_str(), *ambiguous, (attempt.began, attempt.ended)))
+        }
         AttemptResult::Stored { .. } => None,
     }
 }

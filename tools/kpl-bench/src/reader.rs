@@ -5,13 +5,16 @@
 //!                       ▲────── next iterator ───────────────┘
 //! ```
 //!
+//! A shard that came of others is begun when they are at their end, as consumers do it, so that the records of a key are
+//! read in the order in which they were stored.
+//!
 //! A closed shard ends where its iterators end. An open one ends at an empty page that is not behind the tip; a real
 //! stream may show a record a little after it acknowledged it, so a remote one is asked again for some seconds while
 //! fewer user records were read than were delivered.
 //!
 //! Memory: eight pages of about 4 MiB, since each shard's page size follows the size of its records.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,6 +70,8 @@ pub struct ReadCounts {
 /// A shard that is being read.
 struct Cursor {
     shard_id: String,
+    /// Shards that are to be read first.
+    parents: Vec<String>,
     range: HashRange,
     /// The sequence number after which to begin.
     after: Option<String>,
@@ -91,22 +96,27 @@ impl Reader {
     ) -> Result<ReadCounts, StreamFault> {
         let mut counts = ReadCounts::default();
         let mut waiting: VecDeque<Cursor> = VecDeque::new();
-        for Shard { id, range, .. } in shards(&self.client, &self.stream).await? {
+        // Shards that are not at their end yet.
+        let mut unread = HashSet::new();
+        for Shard { id, range, parents, .. } in shards(&self.client, &self.stream).await? {
             let after = match self.marks.get(&id) {
                 // Closed before the run: nothing of ours is in it.
                 Some(None) => continue,
                 Some(after) => after.clone(),
                 None => None,
             };
-            let cursor = Cursor { shard_id: id, range, after, iterator: None, limit: LIMIT_FIRST, at_tip: false };
-            waiting.push_back(cursor);
+            unread.insert(id.clone());
+            let limit = LIMIT_FIRST;
+            waiting.push_back(Cursor { shard_id: id, parents, range, after, iterator: None, limit, at_tip: false });
         }
         let mut fetches = JoinSet::new();
         // Runs from when a shard was first found at its tip before enough was read.
         let mut grace: Option<Clock> = None;
         loop {
+            let ready = |cursor: &Cursor| !cursor.parents.iter().any(|parent| unread.contains(parent));
             while fetches.len() < SHARDS_AT_ONCE
-                && let Some(cursor) = waiting.pop_front()
+                && let Some(place) = waiting.iter().position(ready)
+                && let Some(cursor) = waiting.remove(place)
             {
                 fetches.spawn(fetch(self.clone(), cursor));
             }
@@ -116,11 +126,13 @@ impl Reader {
             take_page(&mut cursor, &page, &mut counts, on_record);
             progress(counts.user_records);
             if cursor.iterator.is_none() {
+                unread.remove(&cursor.shard_id);
                 continue;
             }
             cursor.at_tip = page.records().is_empty() && page.millis_behind_latest().unwrap_or(0) == 0;
             let complete = counts.user_records >= expected || !self.remote;
             if cursor.at_tip && (complete || grace.get_or_insert_with(Clock::start).elapsed() > GRACE) {
+                unread.remove(&cursor.shard_id);
                 continue;
             }
             waiting.push_back(cursor);
@@ -212,7 +224,8 @@ mod tests {
 
     fn cursor(limit: i32) -> Cursor {
         let range = HashRange { first: 0, last: u128::MAX };
-        Cursor { shard_id: "shardId-000000000000".to_owned(), range, after: None, iterator: None, limit, at_tip: false }
+        let (shard_id, parents) = ("shardId-000000000000".to_owned(), Vec::new());
+        Cursor { shard_id, parents, range, after: None, iterator: None, limit, at_tip: false }
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub struct Report {
     pub records_unsettled: u64,
     /// In aggregates that a consumer drops whole; they are lost besides.
     pub records_dropped_by_consumers: u64,
+    /// Behind younger ones of their submitter and key; looked at with `--ordered`.
+    pub records_out_of_order: u64,
     /// Failed, but in the stream all the same.
     pub records_stored_though_failed: u64,
     pub counts_agree: bool,
@@ -116,8 +118,8 @@ impl Report {
         };
         let all = self.records_put == self.records_requested
             && self.records_put == self.records_delivered + self.records_failed;
-        let wrong = [self.records_lost, self.records_corrupted, self.records_unsettled];
-        all && explained && wrong == [0; 3] && self.counts_agree && self.faults.is_empty()
+        let wrong = [self.records_lost, self.records_corrupted, self.records_unsettled, self.records_out_of_order];
+        all && explained && wrong == [0; 4] && self.counts_agree && self.faults.is_empty()
     }
 }
 
@@ -211,6 +213,9 @@ impl Report {
         if self.records_dropped_by_consumers > 0 {
             write!(f, "; consumers drop {}, in a wrong shard", n(self.records_dropped_by_consumers))?;
         }
+        if self.ordered {
+            write!(f, "; {} out of order", n(self.records_out_of_order))?;
+        }
         if self.records_stored_though_failed > 0 {
             write!(f, "; {} stored though failed", n(self.records_stored_though_failed))?;
         }
@@ -277,6 +282,7 @@ mod tests {
             records_corrupted: 0,
             records_unsettled: 0,
             records_dropped_by_consumers: 0,
+            records_out_of_order: 0,
             records_stored_though_failed: 0,
             counts_agree: true,
             wall_s: 20.0,
@@ -333,7 +339,8 @@ mod tests {
     #[test]
     fn each_thing_that_can_go_wrong_fails_the_verdict() {
         assert!(good().verdict());
-        let faults: [fn(&mut Report); 9] = [
+        let faults: [fn(&mut Report); 10] = [
+            |report| report.records_out_of_order = 1,
             |report| report.records_requested += 1,
             |report| report.records_delivered -= 1,
             |report| report.records_failed = 1,

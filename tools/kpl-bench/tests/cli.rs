@@ -249,6 +249,14 @@ fn shards_are_split_and_merged_while_records_are_put_and_nothing_is_in_a_wrong_s
 }
 
 #[test]
+fn in_ordered_mode_nothing_overtakes() {
+    let args =
+        ["--ordered", "--records", "5000", "--keys", "20", "--reshard", "300ms:split,900ms:merge", "--rate", "3000"];
+    let figures = figures("ordered", &args, b"", 0);
+    assert_eq!((&figures["ordered"], &figures["records_out_of_order"]), (&true.into(), &0.into()), "{figures}");
+}
+
+#[test]
 fn an_endpoint_that_is_killed_and_comes_back_has_everything() {
     let args = ["--kill", "1s:500ms", "--duration", "3s", "--rate", "1000", "--record-size", "50"];
     let figures = figures("kill", &args, b"", 0);

@@ -114,6 +114,10 @@ pub struct Checker {
     settled_at: (Time, Held),
     /// Whether the endpoint takes no large request.
     pub body_limited: bool,
+    /// Streams that count as AUTO, or once did: all cores, and all their records, share one rate there.
+    pub scattered: BTreeSet<usize>,
+    /// How many cores there are.
+    pub cores: u32,
     /// Streams that were deleted, and created again.
     pub deleted: BTreeSet<usize>,
     /// Sequence numbers of aggregates that are where no consumer sees them, by stream, and whose core could not know.
@@ -151,6 +155,8 @@ impl Checker {
             backlog_max: None,
             settled_at: (Time::ZERO, Held::new()),
             body_limited: false,
+            scattered: BTreeSet::new(),
+            cores: 1,
             deleted: BTreeSet::new(),
             excused: BTreeSet::new(),
             first_put: BTreeMap::new(),
@@ -230,9 +236,12 @@ impl Checker {
         if config.ordered && self.deleted.contains(&stream) {
             return None;
         }
+        let scattered = self.scattered.contains(&stream);
         let (known, unknown) = (self.held_by(stream, record.place), self.held_by(stream, NOWHERE));
-        let shard = if record.draft.unkeyed { all } else { (known.0 + unknown.0, known.1 + unknown.1) };
-        let due = drain.due(now, config, shard, all);
+        let behind_all = record.draft.unkeyed || scattered;
+        let shard = if behind_all { all } else { (known.0 + unknown.0, known.1 + unknown.1) };
+        let sharers = if scattered { self.cores } else { 1 };
+        let due = drain.due(now, config, shard, all, sharers);
         (due < record.arrival + config.record_ttl).then_some(due)
     }
 

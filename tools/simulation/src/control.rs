@@ -54,6 +54,7 @@ impl World {
         if !self.streams[stream].is_there() {
             return self.list_missing(stream);
         }
+        self.describe(stream);
         match self.built(stream) {
             Ok(map) => self.publish(stream, Arc::new(map)),
             Err(error) => {
@@ -113,12 +114,14 @@ impl World {
         let closed = self.streams[stream].list_closed(at - retention, at);
         let previous = self.listings[stream].map.as_deref();
         let epoch = previous.map_or(1, |map| map.epoch + 1);
+        let managed = self.listings[stream].known.managed;
         let cores = self.nodes.len() as u16;
         if previous.is_some() && self.faults.strikes(Kind::Reowned) {
             let drawn = reowned(&mut open, cores, self.faults.rng().next())?;
-            return Ok(ShardMap::build(epoch, open, cores, Some(&drawn))?.with_closed(closed));
+            let map = ShardMap::build(epoch, open, cores, Some(&drawn))?;
+            return Ok(map.with_closed(closed).with_service_managed(managed));
         }
-        Ok(ShardMap::build(epoch, open, cores, previous)?.with_closed(closed))
+        Ok(ShardMap::build(epoch, open, cores, previous)?.with_closed(closed).with_service_managed(managed))
     }
 
     /// Makes a list one that is no map, as a service may show in the middle of a reshard.
@@ -138,7 +141,9 @@ impl World {
 
     fn publish(&mut self, stream: usize, map: Arc<ShardMap>) {
         let listing = &mut self.listings[stream];
-        let changed = listing.map.as_ref().is_none_or(|old| old.shards() != map.shards());
+        let same =
+            |old: &ShardMap| old.shards() == map.shards() && old.is_service_managed() == map.is_service_managed();
+        let changed = !listing.map.as_deref().is_some_and(same);
         listing.vain = if changed { 0 } else { listing.vain + 1 };
         let heed_at = self.now + self.list_delay(self.listings[stream].vain);
         let listing = &mut self.listings[stream];

@@ -42,8 +42,9 @@ const MEMBER_OVERHEAD: usize = 64;
 const SLACK: Duration = Duration::from_secs(1);
 
 impl Drain {
-    /// When a record that waits at `now` is due: behind so many records and bytes of its shard, and of all.
-    pub fn due(&self, now: Time, config: &Config, shard: (usize, usize), all: (usize, usize)) -> Time {
+    /// When a record that waits at `now` is due: behind so many records and bytes of its shard, and of all. So many
+    /// `sharers` have parts of its shard's rate.
+    pub fn due(&self, now: Time, config: &Config, shard: (usize, usize), all: (usize, usize), sharers: u32) -> Time {
         let (records, bytes) = (all.0, all.1 + all.0 * MEMBER_OVERHEAD);
         let shard_bytes = shard.1 + shard.0 * MEMBER_OVERHEAD;
         // Two requests in a row hold more than one can, or else they would be one.
@@ -51,7 +52,7 @@ impl Drain {
         let full = if self.body_limited || config.ordered { records } else { full };
         let requests = full + 2 * shard_bytes / REQUEST_BYTES_PER_SHARD_MAX + 3;
         let network = self.round_trip * requests as u32;
-        let tokens = self.grants(now, config, shard.0 + 1, shard_bytes + config.max_record_size);
+        let tokens = self.grants(now, config, shard.0 + 1, shard_bytes + config.max_record_size) * sharers;
         now + config.record_max_buffered_time + 2 * config.retry_delay_cap + 2 * network + 2 * tokens + SLACK
     }
 
@@ -96,6 +97,6 @@ mod tests {
         assert!((granted(second(100), 5000) - 5.0).abs() < 0.01);
         let off = Config { rate_limit: RateLimit::Off, ..config.clone() };
         assert_eq!(drain.grants(second(10), &off, 1_000_000, 0), Duration::ZERO);
-        assert!(drain.due(second(10), &config, (440, 0), (440, 0)) > second(18));
+        assert!(drain.due(second(10), &config, (440, 0), (440, 0), 1) > second(18));
     }
 }

@@ -296,7 +296,7 @@ impl World {
                     ShardMapPolicy::Degrade { after } => first_put.is_some_and(|first| *first + after <= now),
                     ShardMapPolicy::Required | ShardMapPolicy::Unknown => false,
                 };
-                self.inspector.map(core, stream, &map, stood_in);
+                self.inspector.map(now, (core, stream), &map, stood_in, &self.checker.configs[stream]);
                 engine.handle_map(now, StreamId(stream as u32), map);
             }
             Input::Missing(stream) => {
@@ -320,6 +320,12 @@ impl World {
         while let Some(stream) = self.nodes[core].core.poll_map_wanted() {
             self.list_wanted(stream.index());
         }
+        let mut suspected = Vec::new();
+        while let Some(stream) = self.nodes[core].core.poll_suspected() {
+            suspected.push(stream.index());
+            self.suspected(stream.index());
+        }
+        self.inspector.check_suspected(core, &suspected, &mut self.checker);
         // Only the log and a counter hear of it; each request says of itself whether it is one without a map.
         while self.nodes[core].core.poll_unmapped().is_some() {}
         if self.nodes[core].core.poll_remedy_wanted().is_some() {

@@ -1,13 +1,13 @@
 //! The checker's eye on the wire: every request, as it leaves a core.
 //!
-//! Checks I8 to I12, I16 and E2, and I24 with `order`. A shard's place is computed from the map that the sending core was last told, since what a core
+//! Checks I8 to I12, I16, A1, A2 and E2, and I24 with `order`. A shard's place is computed from the map that the sending core was last told, since what a core
 //! sends belongs to the shards of that map.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kpl::config::{Config, OuterPartitionKey, RateLimit, ShardMapPolicy};
+use kpl::config::{Config, OuterPartitionKey, RateLimit, RecordDistribution, ShardMapPolicy};
 use kpl::engine::ShardMap;
 use kpl::time::Time;
 
@@ -62,14 +62,31 @@ struct Told {
     shards: Vec<(u128, Arc<str>, usize)>,
     /// The ranges of those that the core owns, by id.
     own: BTreeMap<Arc<str>, (u128, u128)>,
+    /// Whether the core goes by it that the service distributes the records, and how often that has changed until then.
+    managed: bool,
+    /// See `managed`.
+    changes: u64,
+    /// What all shards together are called, as long as that does not change.
+    all: Arc<str>,
 }
 
 impl Told {
-    fn new(core: usize, map: &ShardMap) -> Told {
+    /// `before` is the one that the core was told before.
+    fn new(core: usize, map: &ShardMap, managed: bool, before: Option<&Told>) -> Told {
+        let (was, changes) = before.map_or((false, 0), |before| (before.managed, before.changes));
+        let changes = changes + u64::from(was != managed);
         let shards = map.shards().iter().map(|shard| (shard.range.0.0, Arc::clone(&shard.id), shard.owner.index()));
         let own = map.shards().iter().filter(|shard| shard.owner.index() == core);
         let own = own.map(|shard| (Arc::clone(&shard.id), (shard.range.0.0, shard.range.1.0)));
-        Told { epoch: map.epoch, shards: shards.collect(), own: own.collect() }
+        let all = format!("all shards, change {changes}").into();
+        Told { epoch: map.epoch, shards: shards.collect(), own: own.collect(), managed, changes, all }
+    }
+
+    /// Whether a hash key is outside of the range of an open shard.
+    fn excludes(&self, id: &str, hash: u128) -> bool {
+        let Some(place) = self.shards.iter().position(|shard| *shard.1 == *id) else { return false };
+        let next = self.shards.get(place + 1).map_or(u128::MAX, |next| next.0 - 1);
+        !(self.shards[place].0..=next).contains(&hash)
     }
 }
 
@@ -79,6 +96,8 @@ struct Sent {
     began: Time,
     /// The shard of each record, and the number of its pace.
     shards: Vec<(Arc<str>, u64)>,
+    /// How often it had changed who distributes the records.
+    changes: u64,
     /// How it ended, if it was answered.
     answer: Answer,
 }
@@ -88,6 +107,8 @@ struct Sent {
 pub struct Answer {
     /// Places of the records that were throttled.
     pub throttled: Vec<usize>,
+    /// Shards in which the service has stored something, and the hash keys by which it was sent.
+    pub stored: Vec<(Arc<str>, u128)>,
     /// Whether there is no such stream.
     pub finds_no_stream: bool,
     /// Sequence numbers of aggregates that no consumer sees, sent by the map of a stream that was deleted.
@@ -97,6 +118,7 @@ pub struct Answer {
 /// What the wire's watcher remembers.
 #[derive(Default)]
 pub struct Inspector {
+    cores: u16,
     /// By core and stream: the map that it is known to send by, and those that it was told since.
     maps: BTreeMap<(usize, usize), VecDeque<Told>>,
     /// Streams of which some core was told a second map: the order of puts is no longer promised there.
@@ -113,20 +135,40 @@ pub struct Inspector {
     last_here: BTreeMap<(usize, Arc<str>), u64>,
     /// Of ordered streams.
     under_way: UnderWay,
+    /// Core and stream: who has seen this moment that the service stores records elsewhere than by hash key.
+    evident: BTreeSet<(usize, usize)>,
     /// Cores and streams that were said not to be there since that core was told its newest map.
     doubted: BTreeSet<(usize, usize)>,
 }
 
 impl Inspector {
+    /// The watcher of a producer of so many cores.
+    pub fn new(cores: u16) -> Inspector {
+        Inspector { cores, ..Inspector::default() }
+    }
+
     /// A core is told a map, after it may have done without one (`stood_in`).
-    pub fn map(&mut self, core: usize, stream: usize, map: &ShardMap, stood_in: bool) {
+    pub fn map(&mut self, now: Time, (core, stream): (usize, usize), map: &ShardMap, stood_in: bool, config: &Config) {
         let told = self.maps.entry((core, stream)).or_default();
         if told.back().is_some_and(|told| map.epoch <= told.epoch) {
             return;
         }
-        told.push_back(Told::new(core, map));
+        let managed = match config.record_distribution {
+            RecordDistribution::Detect => map.is_service_managed(),
+            RecordDistribution::UserKey => false,
+            RecordDistribution::Auto => true,
+        };
+        told.push_back(Told::new(core, map, managed, told.back()));
+        if managed {
+            self.evident.remove(&(core, stream));
+            let all = told.back().map(|told| Arc::clone(&told.all));
+            let pace = all.and_then(|all| self.paces.get_mut(&(core, stream, all)));
+            if let (Some((_, pace)), RateLimit::Percent(percent)) = (pace, config.rate_limit) {
+                pace.reshape(now, percent, (map.len(), self.cores));
+            }
+        }
         self.doubted.remove(&(core, stream));
-        if map.epoch > 1 || stood_in {
+        if map.epoch > 1 || stood_in || managed {
             // Even if it is this core's first: others had an older one, and have routed by it.
             self.changed.insert(stream);
         }
@@ -145,7 +187,10 @@ impl Inspector {
             && old.epoch < epoch
         {
             // A shard that a core does not keep, range and all, gets a new limiter.
-            let kept = |id: &Arc<str>| old.own.get(id).is_some_and(|range| new.own.get(id) == Some(range));
+            let kept = |id: &Arc<str>| {
+                (*id == old.all && *id == new.all)
+                    || (!new.managed && old.own.get(id).is_some_and(|range| new.own.get(id) == Some(range)))
+            };
             self.paces.retain(|(at, of, id), _| (*at, *of) != (core, stream) || kept(id));
             told.pop_front();
         }
@@ -159,6 +204,13 @@ impl Inspector {
         self.check_unmapped(departure, &config, checker);
         self.sends_by(departure, config.ordered, checker);
         self.last_here.clear();
+        let front = self.maps.get(&(departure.core, departure.stream)).and_then(VecDeque::front);
+        let front = front.filter(|_| !departure.is_unmapped());
+        let changes = front.map_or(0, |told| told.changes);
+        let managed = config.record_distribution == RecordDistribution::Auto || front.is_some_and(|told| told.managed);
+        if managed {
+            self.changed.insert(departure.stream);
+        }
         let mut shards = Vec::new();
         for entry in entries {
             let size = entry.data.len() + entry.key.len();
@@ -166,7 +218,10 @@ impl Inspector {
             let Some(shard) = self.shard_of(departure, hash, checker) else { return };
             let sum = per_shard.entry(Arc::clone(&shard)).or_default();
             (sum.0, sum.1) = (sum.0 + 1, sum.1 + size);
-            let alone = sum.0 == 1;
+            let alone = sum.0 == 1 || managed;
+            if managed {
+                check_managed(&config, entry, checker);
+            }
             checker.holds(Promise::I8, alone || sum.1 <= SHARD_BYTES_MAX, || {
                 format!("{} bytes of one request go to {shard}", sum.1)
             });
@@ -178,7 +233,8 @@ impl Inspector {
             }
             self.members(departure, &config, entry, &shard, checker);
         }
-        let sent = Sent { stream: departure.stream, began: departure.now, shards, answer: Answer::default() };
+        let (began, answer) = (departure.now, Answer::default());
+        let sent = Sent { stream: departure.stream, began, shards, changes, answer };
         self.sent.insert((departure.core, departure.connection), sent);
     }
 
@@ -207,13 +263,17 @@ impl Inspector {
             return Some(format!("range {} of core {core}", range_of(hash)).into());
         }
         let told = self.maps.get(&(core, stream)).and_then(VecDeque::front);
-        let Some(Told { shards, .. }) = told.filter(|told| told.epoch == departure.map_epoch) else {
+        let Some(told) = told.filter(|told| told.epoch == departure.map_epoch) else {
             checker.breaks(
                 Promise::E2,
                 format!("core {core} sends by a map that it was not told, {}", departure.map_epoch),
             );
             return None;
         };
+        if told.managed {
+            return Some(Arc::clone(&told.all));
+        }
+        let shards = &told.shards;
         let (_, shard, owner) = &shards[shards.partition_point(|shard| shard.0 <= hash) - 1];
         let owner = *owner;
         checker.holds(Promise::E2, owner == core, || format!("core {core} sends to {shard}, which core {owner} owns"));
@@ -234,9 +294,15 @@ impl Inspector {
             return 0;
         }
         let key = (departure.core, departure.stream, Arc::clone(shard));
+        let told = self.maps.get(&(departure.core, departure.stream)).and_then(VecDeque::front);
+        let shape = told.filter(|told| told.managed).map(|told| (told.shards.len(), self.cores));
         let (number, pace) = self.paces.entry(key).or_insert_with(|| {
             self.paced += 1;
-            (self.paced, Pace::new(departure.now, percent))
+            let pace = match shape {
+                Some(shape) => Pace::of_stream(departure.now, percent, shape),
+                None => Pace::new(departure.now, percent),
+            };
+            (self.paced, pace)
         });
         let taken = pace.take(departure.now, size);
         checker.holds(Promise::I9, taken.is_ok(), || {
@@ -258,11 +324,30 @@ impl Inspector {
         }
     }
 
+    /// A2: a core has seen what it has seen, and has told of these streams.
+    pub fn check_suspected(&mut self, core: usize, suspected: &[usize], checker: &mut Checker) {
+        while let Some(&(of, stream)) = self.evident.range((core, 0)..(core + 1, 0)).next() {
+            self.evident.remove(&(of, stream));
+            let detects = checker.configs[stream].record_distribution == RecordDistribution::Detect;
+            checker.holds(Promise::A2, !detects || suspected.contains(&stream), || {
+                format!(
+                    "core {core} is told that a record of stream {stream} is where it does not belong, and wonders not"
+                )
+            });
+        }
+    }
+
     /// A core hears how the request on a connection has ended.
     pub fn heard(&mut self, now: Time, core: usize, connection: usize, checker: &mut Checker) {
         self.under_way.ended(core, connection);
         let Some(sent) = self.sent.remove(&(core, connection)) else { return };
-        let Answer { throttled, finds_no_stream, strays } = sent.answer;
+        let Answer { throttled, stored, finds_no_stream, strays } = sent.answer;
+        let told = self.maps.get(&(core, sent.stream)).and_then(VecDeque::back);
+        if let Some(told) = told.filter(|told| !told.managed && told.changes == sent.changes)
+            && stored.iter().any(|(shard, hash)| told.excludes(shard, *hash))
+        {
+            self.evident.insert((core, sent.stream));
+        }
         if finds_no_stream {
             self.missing(core, sent.stream);
         }
@@ -384,6 +469,19 @@ impl Inspector {
 /// The range of the hash space that a core without a map serves as a shard, of 64.
 fn range_of(hash: u128) -> u128 {
     (hash / (u128::MAX / 64)).min(63)
+}
+
+/// A1: what is sent where the service distributes records.
+fn check_managed(config: &Config, entry: &Entry, checker: &mut Checker) {
+    let members = consumer::members(&entry.data).filter(|_| config.aggregation_enabled);
+    // What is an aggregate itself is wrapped, and keeps its hash key in case the service goes by them again.
+    let (count, is_bare) = members.map_or((1, entry.explicit.is_none()), |members| (members.len(), true));
+    checker.holds(Promise::A1, count == 1 && is_bare, || {
+        format!(
+            "{count} records with hash key {:?} are sent as one, though the service distributes them",
+            entry.explicit
+        )
+    });
 }
 
 /// I8: what a request may weigh.

@@ -16,6 +16,7 @@ mod arguments;
 mod checker;
 mod consumer;
 mod control;
+mod distribution;
 mod drain;
 mod driver;
 mod ending;

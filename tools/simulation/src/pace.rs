@@ -38,6 +38,21 @@ impl Pace {
         Pace { rates, at: now, levels: rates, share: 1.0, deaf_until: Time::ZERO }
     }
 
+    /// That of one core, of `cores`, for a stream whose `shards` the service fills as it likes.
+    pub fn of_stream(now: Time, percent: u32, (shards, cores): (usize, u16)) -> Pace {
+        let mut pace = Pace::new(now, percent);
+        pace.rates = stream_rates(percent, (shards, cores));
+        pace.levels = pace.rates;
+        pace
+    }
+
+    /// The stream has other shards now.
+    pub fn reshape(&mut self, now: Time, percent: u32, shape: (usize, u16)) {
+        self.refill(now);
+        self.rates = stream_rates(percent, shape);
+        self.levels = (self.levels.0.min(self.rates.0), self.levels.1.min(self.rates.1));
+    }
+
     /// A record of `size` bytes is sent.
     ///
     /// # Errors
@@ -70,6 +85,11 @@ impl Pace {
         let grown = |level: f64, rate: f64| (level + rate * seconds).min(rate);
         self.levels = (grown(self.levels.0, self.rates.0), grown(self.levels.1, self.rates.1));
     }
+}
+
+fn stream_rates(percent: u32, (shards, cores): (usize, u16)) -> (f64, f64) {
+    let shards_each = shards as f64 / f64::from(cores);
+    (10.0 * f64::from(percent) * shards_each, 10_485.76 * f64::from(percent) * shards_each)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! | | looked at |
 //! |---|---|
 //! | I1 to I7, I13, I18 to I22 | puts and outcomes: `checker`, `drain`, `ending` |
-//! | I8 to I12, I16, I17, I20, I21, I24, E2 | every request as it leaves: `inspect`, `outage`, `refusal`, `order` |
+//! | I8 to I12, I16, I17, I20, I21, I24, A1, A2, E2 | every request as it leaves: `inspect`, `outage`, `refusal`, `order` |
 //! | I2, I3, I4, I15, I23 | at last, every shard as a consumer reads it: `verdict`, `order` |
 //!
 //! Each counts how often it was checked. One that a long run of all profiles never had occasion to check makes the run
@@ -52,6 +52,8 @@ promises! {
     I22 "a failure hands back what was put, if it is to",
     I23 "in ordered mode, the first visible copies of the delivered records of one submitter and hash key are in the order of puts, across retries and reshards",
     I24 "in ordered mode a shard, and a submitter's hash key whatever its shard, has one Kinesis record under way at most",
+    A1 "where the service distributes records, and a core knows it, Kinesis records are single and carry no hash key",
+    A2 "who stores a record where its hash key does not belong is suspected at once to distribute records itself",
     E1 "when all is settled no core keeps a record",
     E2 "a core sends records of its own shards only, and without a map singly, when that is allowed",
 }

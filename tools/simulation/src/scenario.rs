@@ -5,10 +5,13 @@
 
 use std::time::Duration;
 
-use kpl::config::{Config, OuterPartitionKey, RateLimit, ShardMapPolicy, StreamOptions, WireFormat};
+use kpl::config::{
+    Config, OuterPartitionKey, RateLimit, RecordDistribution, ShardMapPolicy, StreamOptions, WireFormat,
+};
 use kpl::limits::{PARTITION_KEY_BYTES_MAX, drain_tick};
 use kpl::time::Time;
 
+use crate::distribution::{self, Describes};
 use crate::outage::{Outage, OutageKind};
 use crate::profile::{Profile, Temper};
 use crate::rng::Rng;
@@ -67,6 +70,8 @@ pub struct Scenario {
     pub recreations: Vec<(usize, Time, Time)>,
     /// From when to when a stream's service places records as it likes.
     pub autos: Vec<(usize, Time, Time)>,
+    /// Who may describe streams.
+    pub describes: Describes,
     /// Moments at which credentials expire.
     pub expiries: Vec<Time>,
     /// Moments at which the machine's clock jumps.
@@ -101,6 +106,13 @@ pub struct Scenario {
 
 /// How long after its opening a stream is used where lateness is judged: its map is there by then.
 pub const SETTLED_IN: Duration = Duration::from_millis(10);
+
+impl StreamPlan {
+    /// Whether its producer is told that the service distributes its records.
+    pub fn is_auto(&self) -> bool {
+        self.config.record_distribution == RecordDistribution::Auto
+    }
+}
 
 impl Scenario {
     /// Draws the plan of a seed.
@@ -170,8 +182,9 @@ impl Scenario {
         let body_max = body_limited.then(|| least + rng.pick(&[0, 5_000, 100_000]));
         let tick = streams.iter().map(|stream| drain_tick(stream.config.record_max_buffered_time)).min();
         let refuses_cbor = config.wire == WireFormat::Auto && rng.chance(temper.form);
-        Scenario {
+        let mut plan = Scenario {
             profile,
+            describes: Describes::Always,
             quiet,
             streams,
             cores,
@@ -198,7 +211,9 @@ impl Scenario {
             tick: tick.filter(|_| !rng.chance(5000)).unwrap_or(Duration::from_micros(10)),
             round_trip_us: rng.pick(&[(200, 2_000), (5_000, 20_000), (10_000, 200_000)]),
             config,
-        }
+        };
+        distribution::draw(&mut plan, rng);
+        plan
     }
 
     /// Whether a record that is late is the engine's fault: nothing goes wrong, except that a shard may take nothing.

@@ -5,6 +5,7 @@
 //! ```
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kpl::engine::Transmit;
@@ -42,6 +43,8 @@ pub struct Request {
     misplaced: bool,
     /// The epoch of the map that its core sent it by; 0, if it knew no shards.
     map_epoch: u64,
+    /// Whether the service placed its entries by chance.
+    auto: bool,
     /// Sequence numbers of what is misplaced, though it was sent by a map of a stream that was deleted.
     strays: Vec<String>,
     /// Places of poison records.
@@ -97,6 +100,7 @@ impl World {
             told: Vec::new(),
             misplaced: false,
             map_epoch: transmit.map_epoch,
+            auto: false,
             strays: Vec::new(),
             poisoned,
         });
@@ -147,6 +151,7 @@ impl World {
             stream.put_records(self.now, &entries, &mut self.faults);
         }
         let auto = stream.auto.is_some();
+        request.auto = auto;
         let aggregates = self.checker.configs[request.stream].aggregation_enabled;
         if auto && request.map_epoch == 0 {
             let wrapped = entries.iter().filter(|entry| consumer::members(&entry.data).is_some());
@@ -198,8 +203,13 @@ impl World {
                 }
             }
         }
+        let plain = matches!(request.fate.fault, None | Some(Kind::Slow)) && request.auto && self.closed.is_none();
+        // Who was told that there is no stream takes no shard for the same.
+        let gone = [Kind::NotFound, Kind::StreamGone].map(|kind| self.faults.counts[kind as usize]);
+        let plain = plain && gone == [0, 0];
         let answer = Answer {
             throttled: throttled_places(&request.fate, &told, request.entries.len()),
+            stored: if plain { evidence(&request.entries, &told) } else { Vec::new() },
             finds_no_stream: matches!(request.fate.fault, Some(Kind::NotFound | Kind::StreamGone)),
             strays: std::mem::take(&mut request.strays),
         };
@@ -231,6 +241,15 @@ fn is_misplaced(stream: &ServiceStream, entry: &Entry, told: &Told) -> bool {
         return false;
     };
     members.iter().any(|member| !(first..=last).contains(&member.hash()))
+}
+
+/// Where the service says to have stored what was sent by which hash key.
+fn evidence(entries: &[Entry], told: &[Told]) -> Vec<(Arc<str>, u128)> {
+    let stored = entries.iter().zip(told).filter_map(|(entry, told)| match told {
+        Told::Stored(shard, _) => Some((shard.as_str().into(), entry.explicit?)),
+        Told::Refused(..) => None,
+    });
+    stored.collect()
 }
 
 /// The places of the records that an answer calls throttled.

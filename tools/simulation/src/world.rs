@@ -21,6 +21,7 @@ use kpl::ring::{Budget, Ledger};
 use kpl::time::Time;
 
 use crate::checker::Checker;
+use crate::distribution::Known;
 use crate::driver::{Input, Node};
 use crate::faults::{Canary, Faults, Kind};
 use crate::inspect::Inspector;
@@ -74,6 +75,8 @@ pub enum Event {
     UseStream(usize),
     /// The service begins or ceases to place a stream's records by chance.
     Distribute(usize, bool),
+    /// A stream that the service distributes is looked at again.
+    Refresh(usize),
     /// Something spoils what signs requests.
     SpoilSigner(Kind),
     /// The outage is over.
@@ -132,6 +135,8 @@ pub struct Listing {
     pub wanted: u64,
     /// How often the shards were listed.
     pub made: u64,
+    /// What its description has told.
+    pub known: Known,
 }
 
 /// Everything.
@@ -200,13 +205,16 @@ impl World {
         let nodes = nodes.collect();
         let submitters = plan.submitters.iter().map(|of| Submitter::new(of, &mut rng, &plan)).collect();
         let cores = usize::from(plan.cores);
-        let configs = plan.streams.iter().map(|stream| stream.config.clone()).collect();
+        let configs: Vec<_> = plan.streams.iter().map(|stream| stream.config.clone()).collect();
         let mut streams: Vec<ServiceStream> =
             plan.streams.iter().map(|stream| ServiceStream::new(stream.shards, plan.capacity)).collect();
         streams[0].dead_shard = plan.dead_shard;
         let mut checker = Checker::new(configs, plan.patience());
         (checker.poison, checker.body_limited) = (plan.poison > 0, plan.body_max.is_some());
         checker.backlog_max = plan.backlog_max();
+        checker.cores = u32::from(plan.cores);
+        checker.scattered =
+            plan.streams.iter().enumerate().filter(|(_, stream)| stream.is_auto()).map(|(at, _)| at).collect();
         World {
             now: Time::ZERO,
             events: BinaryHeap::new(),
@@ -227,7 +235,7 @@ impl World {
                 .collect(),
             signer: Signer::new(cores),
             refusals: Refusals::default(),
-            inspector: Inspector::default(),
+            inspector: Inspector::new(plan.cores),
             checker,
             trace,
             traffic: Traffic::default(),
@@ -346,6 +354,7 @@ impl World {
             Event::OpenStream(stream) => self.open_stream(stream),
             Event::UseStream(stream) => self.use_stream(stream),
             Event::Distribute(stream, by_chance) => self.distribute(stream, by_chance),
+            Event::Refresh(stream) => self.refresh(stream),
             Event::SpoilSigner(kind) if !self.healed => self.spoil_signer(kind),
             Event::SpoilSigner(_) => {}
             Event::OutageOver => self.outage_over(),
