@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use endpoint::{Action, Endpoint, EndpointConfig, RequestInfo};
 use kpl::{ProducerBuilder, Record, RecordDistribution, ShardMapPolicy, WireFormat};
@@ -18,6 +19,8 @@ const RECORDS: usize = 60;
 enum Described {
     Auto,
     Denied,
+    /// AUTO once, and not any more.
+    Back,
 }
 
 /// An endpoint that distributes records, and what it was asked.
@@ -33,13 +36,15 @@ fn respond(status: u16, body: &Value) -> Action {
 }
 
 /// Stores what a PutRecords brings, each record in the next shard.
-fn distribute(request: &RequestInfo<'_>, records: &Mutex<Vec<Value>>, next: &AtomicUsize) -> Action {
+fn distribute(request: &RequestInfo<'_>, records: &Mutex<Vec<Value>>, next: &AtomicUsize, by_key: bool) -> Action {
     let body: Value = serde_json::from_slice(request.body).expect("JSON");
     let sent = body["Records"].as_array().expect("records");
     let stored = sent.iter().map(|_| {
         // Partner: none, the endpoint has one thread.
         let number = next.fetch_add(1, Ordering::Relaxed);
-        json!({ "ShardId": format!("shardId-{:012}", number % SHARDS), "SequenceNumber": format!("49{number:054}") })
+        // The tests' one hash key is the first shard's.
+        let shard = if by_key { 0 } else { number % SHARDS };
+        json!({ "ShardId": format!("shardId-{shard:012}"), "SequenceNumber": format!("49{number:054}") })
     });
     let stored: Vec<Value> = stored.collect();
     records.lock().expect("no panic").extend(sent.iter().cloned());
@@ -52,12 +57,17 @@ impl Auto {
         let (kept, counted, next) = (Arc::clone(&records), Arc::clone(&asked), AtomicUsize::new(0));
         let mut config = EndpointConfig::emulator();
         config.script = Some(Box::new(move |request| match request.operation {
-            "PutRecords" => distribute(request, &kept, &next),
+            "PutRecords" => {
+                // Partner: none, the endpoint has one thread.
+                let back = matches!(described, Described::Back) && counted.load(Ordering::Relaxed) > 1;
+                distribute(request, &kept, &next, back)
+            }
             "DescribeStreamSummary" => {
                 // Partner: the load in a test, after what it asked for has ended.
-                counted.fetch_add(1, Ordering::SeqCst);
+                let before = counted.fetch_add(1, Ordering::SeqCst);
                 match described {
-                    Described::Auto => respond(200, &summary()),
+                    Described::Back if before > 0 => respond(200, &summary("USER_PARTITION_KEY")),
+                    Described::Auto | Described::Back => respond(200, &summary("AUTO")),
                     Described::Denied => Action::error(400, "AccessDeniedException", "not authorized to describe"),
                 }
             }
@@ -79,11 +89,11 @@ impl Auto {
     }
 }
 
-fn summary() -> Value {
+fn summary(strategy: &str) -> Value {
     json!({ "StreamDescriptionSummary": {
         "StreamName": "s", "StreamARN": "arn:aws:kinesis:us-east-1:000000000000:stream/s", "StreamStatus": "ACTIVE",
         "RetentionPeriodHours": 24, "StreamCreationTimestamp": 1, "EnhancedMonitoring": [], "OpenShardCount": SHARDS,
-        "RecordDistributionStrategy": "AUTO",
+        "RecordDistributionStrategy": strategy,
     } })
 }
 
@@ -111,6 +121,24 @@ fn a_stream_that_is_described_as_auto_gets_single_records_from_the_first_on() {
         assert_eq!(auto.described.load(Ordering::SeqCst), asked, "{configured:?}");
         close(&producer);
     }
+}
+
+#[test]
+fn a_stream_that_is_auto_no_more_gets_aggregates_again() {
+    let auto = Auto::start(Described::Back);
+    let producer = auto.builder().map_refresh(Duration::from_secs(1)).build().expect("a producer");
+    let stream = producer.stream("s").expect("a stream");
+    put_all(&producer, &stream);
+    assert_eq!(auto.take(), (RECORDS, 0), "singly at first");
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        assert_eq!(put_all(&producer, &stream), 0, "nothing is misplaced by any of it");
+        if auto.take().1 > 0 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "never aggregated again");
+    }
+    close(&producer);
 }
 
 #[test]

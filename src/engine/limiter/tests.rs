@@ -243,3 +243,23 @@ fn two_producers_on_one_shard_come_within_half_of_each_other_in_a_minute() {
         assert!(a + b >= 8000, "seed {seed}: the shard took {} of 10 000", a + b);
     }
 }
+
+#[test]
+fn a_core_has_its_part_of_what_all_shards_take_and_keeps_what_it_has_when_they_change() {
+    let now = Time::from_nanos(1);
+    let records = |limiter: &mut Limiter, now| (0..10_000).take_while(|_| limiter.try_take(now, 1).is_ok()).count();
+    let mut limiter = Limiter::of_stream(RateLimit::Percent(100), (3, 2), now);
+    assert_eq!(records(&mut limiter, now), 1500, "three shards, two cores");
+    let later = now + Duration::from_millis(100);
+    assert_eq!(records(&mut limiter, later), 150);
+    limiter.reshape(later, (6, 2));
+    assert_eq!(records(&mut limiter, later), 0, "nothing is given for a change");
+    let later = later + Duration::from_millis(100);
+    assert_eq!(records(&mut limiter, later), 300);
+    let later = later + Duration::from_secs(10);
+    limiter.reshape(later, (1, 2));
+    assert_eq!(records(&mut limiter, later), 500, "a second of the new rate");
+    let mut least = Limiter::of_stream(RateLimit::Percent(1), (1, 256), now);
+    assert!(least.try_take(now, 1).is_ok(), "the smallest part is one");
+    assert!(records(&mut Limiter::of_stream(RateLimit::Off, (1, 1), now), now) == 10_000);
+}

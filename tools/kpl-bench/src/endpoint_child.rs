@@ -29,6 +29,8 @@ const SUBCOMMAND: &str = "__endpoint";
 pub const REGION: &str = "us-east-1";
 /// The key that both sides know. It opens nothing but a child process on loopback.
 const KEY: (&str, &str) = ("kpl-bench", "embedded endpoint");
+/// The key of who looks after the stream meanwhile, and has to know the truth about its shards.
+const SPARED_KEY: (&str, &str) = ("kpl-bench-control", "embedded endpoint too");
 /// What stands for no faults, and for no state.
 const NONE: &str = "-";
 
@@ -176,9 +178,18 @@ impl Drop for Process {
     }
 }
 
-/// The credentials of an embedded endpoint.
+/// The credentials of an embedded endpoint, for the producer.
 pub fn credentials() -> StaticCredentials {
-    let (access_key_id, secret_access_key) = (KEY.0.to_owned(), KEY.1.to_owned());
+    static_credentials(KEY)
+}
+
+/// The credentials that its faults spare.
+pub fn spared_credentials() -> StaticCredentials {
+    static_credentials(SPARED_KEY)
+}
+
+fn static_credentials((id, secret): (&str, &str)) -> StaticCredentials {
+    let (access_key_id, secret_access_key) = (id.to_owned(), secret.to_owned());
     StaticCredentials { access_key_id, secret_access_key, session_token: None }
 }
 
@@ -235,10 +246,10 @@ pub fn serve(asked: Asked) -> io::Result<()> {
     };
     config.region = asked.region;
     config.port = asked.port;
-    config.credentials = vec![Credentials::new(KEY.0, KEY.1)];
+    config.credentials = [KEY, SPARED_KEY].map(|(id, secret)| Credentials::new(id, secret)).into();
     config.faults = asked.faults.map(|(profile, seed)| {
         let patience = limits::REQUEST_TIMEOUT_DEFAULT;
-        FaultOptions { profile, seed, patience }
+        FaultOptions { profile, seed, patience, spares: Some(SPARED_KEY.0) }
     });
     config.tls = if asked.tls { Some(TlsOptions::new()?) } else { None };
     let endpoint = Endpoint::start(config)?;

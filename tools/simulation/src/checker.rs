@@ -245,10 +245,11 @@ impl Checker {
         // Of a record without a key nobody knows the shard: it may be behind all there is.
         let all = (self.outstanding, self.outstanding_bytes);
         let stream = record.draft.stream;
-        if config.ordered && self.deleted.contains(&stream) {
+        let scattered = self.scattered.contains(&stream);
+        // What no list will ever tell of holds up an ordered stream, and AUTO ends it.
+        if config.ordered && (scattered || self.deleted.contains(&stream)) {
             return None;
         }
-        let scattered = self.scattered.contains(&stream);
         let (known, unknown) = (self.held_by(stream, record.place), self.held_by(stream, NOWHERE));
         let behind_all = record.draft.unkeyed || scattered;
         let shard = if behind_all { all } else { (known.0 + unknown.0, known.1 + unknown.1) };

@@ -8,7 +8,8 @@
 //!
 //! Requests strike by their number, so that a seed inflicts the same on the same sequence of requests; see [`chance`].
 //!
-//! Only PutRecords and ListShards suffer as requests; who reads or reshards meets faults of connections alone. Nothing
+//! Only PutRecords and ListShards suffer as requests; who reads meets faults of connections alone, and so does who signs with
+//! the access key that is spared. Nothing
 //! strikes before the first PutRecords, so that a stream can be made in peace, nor after [`Faults::heal`], so that it can
 //! be read back. It costs nothing where no faults are asked for.
 
@@ -22,6 +23,7 @@ pub use kind::FaultKind;
 pub use profile::Profile;
 pub(crate) use request::suffer;
 
+use bytes::Bytes;
 use chance::{Chance, Domain};
 use kind::Counts;
 use std::collections::BTreeMap;
@@ -46,6 +48,8 @@ pub struct FaultOptions {
     /// How long clients wait for an answer. Some wait in vain for a little longer, and all times are a share of it: at the
     /// library's 6 s a slow answer takes up to a second, an outage up to four.
     pub patience: Duration,
+    /// The access key whose requests are spared: its owner has to know the truth. Its connections are not.
+    pub spares: Option<&'static str>,
 }
 
 /// Since when faults strike.
@@ -78,6 +82,8 @@ pub(crate) struct Faults {
     lists: AtomicU64,
     /// Until when credentials have expired. Written and read by each PutRecords.
     refused_until: Mutex<Option<Instant>>,
+    /// The latest list of shards that was told truly. Written and read by each ListShards that suffers.
+    listed: Mutex<Option<Bytes>>,
     /// Requests that will be served after their clients have given up.
     late: watch::Sender<u64>,
 }
@@ -102,6 +108,7 @@ impl Faults {
             puts: AtomicU64::new(0),
             lists: AtomicU64::new(0),
             refused_until: Mutex::new(None),
+            listed: Mutex::new(None),
             late: watch::Sender::new(0),
         }
     }
@@ -239,8 +246,7 @@ impl Faults {
         if self.refuses() {
             return Some((FaultKind::Refusing, chance));
         }
-        let kinds = [FaultKind::ListFailed, FaultKind::ListThrottled, FaultKind::ListSlow, FaultKind::ListReset];
-        let kind = kinds.into_iter().find(|kind| chance.strikes(self.options.profile.rate(*kind)))?;
+        let kind = LIST_KINDS.iter().copied().find(|kind| chance.strikes(self.options.profile.rate(*kind)))?;
         Some((kind, chance))
     }
 }
@@ -270,9 +276,22 @@ const PUT_KINDS: &[FaultKind] = &[
     FaultKind::WrongCount,
     FaultKind::WrongOrder,
     FaultKind::AuthRefused,
+    FaultKind::SignatureRefused,
     FaultKind::NotFound,
     FaultKind::Invalid,
     FaultKind::TooLarge,
+];
+
+/// What a ListShards may suffer.
+const LIST_KINDS: &[FaultKind] = &[
+    FaultKind::ListFailed,
+    FaultKind::ListThrottled,
+    FaultKind::ListSlow,
+    FaultKind::ListReset,
+    FaultKind::ListStale,
+    FaultKind::ListEmpty,
+    FaultKind::ListGap,
+    FaultKind::ListOverlap,
 ];
 
 fn plan_outages(options: &FaultOptions) -> Vec<Outage> {
@@ -294,15 +313,19 @@ mod tests {
 
     #[test]
     fn outages_are_apart_and_of_both_kinds() {
-        let outages =
-            plan_outages(&FaultOptions { profile: Profile::Outage, seed: 3, patience: Duration::from_secs(6) });
+        let outages = plan_outages(&FaultOptions {
+            profile: Profile::Outage,
+            seed: 3,
+            patience: Duration::from_secs(6),
+            spares: None,
+        });
         assert!(outages.windows(2).all(|two| two[0].ends < two[1].begins && two[0].away != two[1].away));
         assert!(outages.last().is_some_and(|last| last.ends > Duration::from_secs(3600)));
     }
 
     #[test]
     fn nothing_strikes_before_the_first_put_and_after_the_healing() {
-        let options = FaultOptions { profile: Profile::Storm, seed: 1, patience: Duration::from_secs(6) };
+        let options = FaultOptions { profile: Profile::Storm, seed: 1, patience: Duration::from_secs(6), spares: None };
         let faults = Faults::new(options);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         runtime.block_on(async {

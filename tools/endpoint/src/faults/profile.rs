@@ -11,6 +11,7 @@
 //! What fails whole requests for good, as a wrong count of results does, is rare everywhere: one strike takes thousands of
 //! aggregated records with it, and a run in which most records fail shows little.
 
+use super::LIST_KINDS;
 use super::kind::FaultKind;
 
 /// A kind of day.
@@ -66,7 +67,7 @@ impl Profile {
                 _ => 0,
             },
             Profile::Reshard => match kind {
-                FaultKind::ListFailed | FaultKind::ListThrottled | FaultKind::ListSlow | FaultKind::ListReset => 5_000,
+                kind if LIST_KINDS.contains(&kind) => 5_000,
                 kind => storm(kind) / 5,
             },
         }
@@ -92,11 +93,11 @@ fn storm(kind: FaultKind) -> u32 {
         Page | Garbage => 400,
         WrongOrder => 300,
         AuthRefused => 100,
-        NotFound => 150,
+        SignatureRefused | NotFound => 150,
         TooLarge => 300,
         WrongCount | Invalid => 60,
         // By ListShards.
-        ListFailed | ListThrottled | ListSlow | ListReset => 7_000,
+        ListFailed | ListThrottled | ListSlow | ListReset | ListStale | ListEmpty | ListGap | ListOverlap => 5_000,
         // By time.
         Away | Refusing => 0,
     }

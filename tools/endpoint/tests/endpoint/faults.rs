@@ -12,7 +12,7 @@ const IMPATIENCE: Duration = Duration::from_millis(60);
 fn faulty(profile: Profile, seed: u64) -> Endpoint {
     let mut config = EndpointConfig::emulator();
     config.streams.push(("s".to_owned(), 1));
-    config.faults = Some(FaultOptions { profile, seed, patience: PATIENCE });
+    config.faults = Some(FaultOptions { profile, seed, patience: PATIENCE, spares: Some("spared") });
     Endpoint::start(config).unwrap()
 }
 
@@ -72,7 +72,7 @@ fn a_storm_strikes_with_every_kind_and_what_it_answers_as_stored_is_stored_once(
     let list = Call::new("ListShards", JSON, json!({ "StreamName": "s" }).to_string()).signed();
     let answered: Vec<bool> = (0..4000)
         .map(|number| {
-            if number % 40 == 0 {
+            if number % 20 == 0 {
                 // Whatever it comes to.
                 let _ = client.send(&list);
                 // Cuts are by connection, and some kinds by fresh ones.
@@ -175,6 +175,20 @@ fn in_an_outage_nobody_listens_or_everything_is_refused_and_then_it_is_over() {
         }
     };
     assert!(tells_success(&client.send(&pair(number)).unwrap()));
+}
+
+#[test]
+fn who_signs_with_the_key_that_is_spared_hears_the_truth() {
+    let options = FaultOptions { profile: Profile::Throttle, seed: 1, patience: PATIENCE, spares: Some("spared") };
+    let mut config = EndpointConfig { faults: Some(options), ..EndpointConfig::emulator() };
+    config.streams.push(("s".to_owned(), 1));
+    config.credentials.push(Credentials::new("spared", "hush"));
+    let (_endpoint, mut client) = start(config);
+    assert_eq!(client.send(&pair(0)).unwrap().status, 200);
+    let signer = Signer { access_key_id: "spared".into(), secret: "hush".into(), ..Signer::default() };
+    let list = || Call::new("ListShards", JSON, json!({ "StreamName": "s" }).to_string());
+    assert!((0..100).all(|_| client.send(&list().signed_by(&signer)).unwrap().status == 200));
+    assert!((0..100).any(|_| client.send(&list().signed()).unwrap().status == 400));
 }
 
 #[test]
