@@ -9,7 +9,8 @@
 //! A code is explained if kinds of fault that lead to it have struck, and no fewer times than requests failed with it: each
 //! strike fails one request at most, but for an outage or a kill. A *failure* is attributed if its own code and those
 //! of its attempts are explained. A *duplicate* is attributed if its record had an ambiguous attempt with an explained
-//! code for each copy too many; so is a record that is in the stream though it failed.
+//! code for each copy too many, whether consumers see that copy or drop it; so is a record that is in the stream though it
+//! failed.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
@@ -38,7 +39,7 @@ impl Injected {
         let kinds = kinds_behind(code);
         // Of these a single one fails as many requests as are made meanwhile.
         let lasting = match code {
-            "Wrong Shard" | "UnverifiedShard" => self.reshards > 0,
+            "Wrong Shard" | "UnverifiedShard" => self.reshards > 0 || self.struck(&[FaultKind::Distributed]) > 0,
             "Connect" | "Reset" | "Tls" => self.kills > 0 || self.struck(&[FaultKind::Away]) > 0,
             "Timeout" => self.kills > 0,
             "Expired" => self.kills > 0 || !self.struck.is_empty(),
@@ -69,15 +70,6 @@ impl<'t> Explained<'t> {
     pub fn code(&self, code: &str) -> bool {
         let requests = self.tries.failed_requests.get(code).map_or(0, |requests| requests.len() as u64);
         self.injected.explains(code, requests)
-    }
-
-    /// Whether an ambiguous attempt with this code can have stored a copy that consumers see. What was stored in a wrong
-    /// shard they do not see, unless the shard was right and the answer was not.
-    pub fn copy(&self, code: &str) -> bool {
-        match code {
-            "Wrong Shard" => self.injected.struck(&[FaultKind::WrongOrder]) > 0,
-            code => self.code(code),
-        }
     }
 }
 
@@ -114,11 +106,12 @@ fn kinds_behind(code: &str) -> &'static [FaultKind] {
         "Record Count Mismatch" => &[WrongCount],
         "Wrong Shard" | "UnverifiedShard" => &[WrongOrder],
         "Poison" | "ValidationException" => &[Invalid],
-        "StreamUnavailable" => &[ListFailed, ListThrottled, ListReset, Refusing, Away],
+        "StreamUnavailable" => &[ListFailed, ListThrottled, ListReset, ListEmpty, ListGap, ListOverlap, Refusing, Away],
         "ProvisionedThroughputExceededException" => &[RequestThrottled, RecordsThrottled],
         "LimitExceededException" | "KMSThrottlingException" => &[RequestThrottled],
         "InternalFailure" => &[InternalError, InternalErrorServed, RecordsFailed, RecordsFailedStored],
         "ExpiredTokenException" => &[AuthRefused],
+        "InvalidSignatureException" => &[SignatureRefused],
         "ResourceNotFoundException" => &[NotFound],
         _ => &[],
     }
@@ -153,10 +146,10 @@ pub struct Attribution {
     pub duplicates_unattributed: u64,
     pub stored_though_failed_attributed: u64,
     pub stored_though_failed_unattributed: u64,
-    /// Members of aggregates that consumers drop, beyond those that failed as being in a wrong shard.
+    /// Copies in aggregates that consumers drop.
     pub dropped_unattributed: u64,
-    /// Records that stand alone in a shard that is not theirs.
-    pub misplaced: u64,
+    /// Records that stand alone in a shard that is not theirs, though the service never distributed them.
+    pub misplaced_unattributed: u64,
 }
 
 /// What the outcomes tell of attempts.
@@ -191,8 +184,8 @@ impl Tries {
 }
 
 impl Attribution {
-    /// Holds what came against what was injected. `dropped` are members of aggregates that consumers drop.
-    pub fn new(injected: &Injected, tries: &Tries, findings: &Findings, dropped: u64, misplaced: u64) -> Attribution {
+    /// Holds what came against what was injected.
+    pub fn new(injected: &Injected, tries: &Tries, findings: &Findings, misplaced: u64) -> Attribution {
         let explained = Explained::new(injected, tries);
         let coded = |code: &str, count, attributed| {
             let requests = tries.failed_requests.get(code).map_or(0, |requests| requests.len() as u64);
@@ -203,8 +196,6 @@ impl Attribution {
             let attributed = explained.code(code) && of_attempts.iter().all(|code| explained.code(code));
             coded(code, *count, attributed)
         });
-        let misjudged =
-            ["Wrong Shard", "UnverifiedShard"].map(|code| tries.failed_by_code.get(code).copied().unwrap_or(0));
         Attribution {
             profile: None,
             attempts: attempts.collect(),
@@ -214,8 +205,8 @@ impl Attribution {
             duplicates_unattributed: findings.unexplained_copies,
             stored_though_failed_attributed: findings.stored_though_failed - findings.unexplained_stored,
             stored_though_failed_unattributed: findings.unexplained_stored,
-            dropped_unattributed: dropped.saturating_sub(misjudged.iter().sum()),
-            misplaced,
+            dropped_unattributed: findings.unexplained_dropped,
+            misplaced_unattributed: if injected.struck(&[FaultKind::Distributed]) > 0 { 0 } else { misplaced },
             reshards: injected.reshards,
             kills: injected.kills,
             injected: injected.struck.clone(),
@@ -228,7 +219,7 @@ impl Attribution {
             self.duplicates_unattributed,
             self.stored_though_failed_unattributed,
             self.dropped_unattributed,
-            self.misplaced,
+            self.misplaced_unattributed,
         ];
         unexplained == [0; 4] && self.failures.iter().all(|failure| failure.attributed)
     }
@@ -262,10 +253,10 @@ impl fmt::Display for Attribution {
             n(self.stored_though_failed_unattributed)
         )?;
         if self.dropped_unattributed > 0 {
-            writeln!(f, "dropped        {} by consumers, and no attempt told of it", n(self.dropped_unattributed))?;
+            writeln!(f, "dropped        {} copies by consumers, not explained", n(self.dropped_unattributed))?;
         }
-        if self.misplaced > 0 {
-            writeln!(f, "misplaced      {} single records", n(self.misplaced))?;
+        if self.misplaced_unattributed > 0 {
+            writeln!(f, "misplaced      {} single records, not explained", n(self.misplaced_unattributed))?;
         }
         Ok(())
     }
@@ -299,16 +290,13 @@ mod tests {
         for code in ["Closed", "CoreFailed"] {
             assert!(!injected(FaultKind::ALL).explains(code, 0));
         }
-        let (resharded, tries) = (Injected { reshards: 1, ..Injected::default() }, Tries::default());
-        let explained = Explained::new(&resharded, &tries);
-        assert!(explained.code("Wrong Shard") && !explained.copy("Wrong Shard"));
-        assert!(Explained::new(&injected(&[FaultKind::WrongOrder]), &tries).copy("Wrong Shard"));
+        assert!(Injected { reshards: 1, ..Injected::default() }.explains("Wrong Shard", 100));
     }
 
     #[test]
     fn a_failure_is_attributed_only_with_all_its_attempts() {
         let judge = |tries: &Tries, kinds: &[FaultKind]| {
-            Attribution::new(&injected(kinds), tries, &Findings::default(), 0, 0).is_complete()
+            Attribution::new(&injected(kinds), tries, &Findings::default(), 0).is_complete()
         };
         let mut failed = tries("Expired", &["Timeout", "Reset"]);
         assert!(judge(&failed, &[FaultKind::Lost, FaultKind::ResetServed]));
@@ -321,14 +309,14 @@ mod tests {
     }
 
     #[test]
-    fn what_consumers_drop_or_find_in_a_wrong_shard_must_be_known() {
-        let mut tries = Tries::default();
-        tries.failed_by_code.insert("Wrong Shard".to_owned(), 10);
-        let judge = |dropped, misplaced| {
-            Attribution::new(&Injected::default(), &tries, &Findings::default(), dropped, misplaced).is_complete()
+    fn what_is_there_too_often_or_in_a_wrong_shard_must_be_known() {
+        let judge = |findings: &Findings, misplaced| {
+            Attribution::new(&Injected::default(), &Tries::default(), findings, misplaced).is_complete()
         };
-        assert!(judge(10, 0) && !judge(11, 0) && !judge(10, 1));
-        let findings = Findings { duplicated: 2, unexplained_copies: 1, ..Findings::default() };
-        assert!(!Attribution::new(&Injected::default(), &tries, &findings, 0, 0).is_complete());
+        let explained = Findings { duplicated: 2, stored_though_failed: 1, ..Findings::default() };
+        assert!(judge(&explained, 0) && !judge(&explained, 1));
+        assert!(!judge(&Findings { unexplained_copies: 1, ..explained }, 0));
+        assert!(!judge(&Findings { unexplained_stored: 1, ..explained }, 0));
+        assert!(!judge(&Findings { unexplained_dropped: 1, ..explained }, 0));
     }
 }

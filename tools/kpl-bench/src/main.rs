@@ -50,7 +50,7 @@ use endpoint_child::{Asked, Embedded, EndpointChild};
 use lines::KeySource;
 use producing::{Feed, Job, Produced};
 use progress::Progress;
-use reader::{ReadCounts, Reader};
+use reader::{Found, ReadCounts, Reader};
 use report::Report;
 use stream::{Access, Marks, Service};
 use timeline::{Timekeeper, Timeline};
@@ -122,7 +122,11 @@ fn bench(options: &Options) -> Result<(Report, Option<String>), String> {
     let child = start_endpoint(options, state.as_ref())
         .map_err(|error| format!("the embedded endpoint cannot be started: {error}"))?;
     let access = access(options, child.as_ref(), roots);
-    let service = Service::new(&access).map_err(text)?;
+    let of_service = match &child {
+        Some(_) => Access { credentials: Some(endpoint_child::spared_credentials()), ..access.clone() },
+        None => access.clone(),
+    };
+    let service = Service::new(&of_service).map_err(text)?;
     let (created, shards) = match options.target {
         // A sink knows no streams: it takes every name.
         Target::Sink => (false, options.shards),
@@ -205,9 +209,8 @@ fn put_and_read(
     }
     if options.is_disturbed() {
         let (findings, counts) = read.unwrap_or_default();
-        let dropped = counts.dropped + counts.unreadable;
         let tries = &produced.settled.tries;
-        let attribution = Attribution::new(&injected, tries, &findings, dropped, counts.misplaced);
+        let attribution = Attribution::new(&injected, tries, &findings, counts.misplaced);
         let profile = options.faults.map(Profile::name);
         report.attribution = Some(Attribution { profile, ..attribution });
     }
@@ -270,7 +273,16 @@ fn start_endpoint(options: &Options, state: Option<&State>) -> io::Result<Option
     let region = options.region.clone().unwrap_or_else(|| endpoint_child::REGION.to_owned());
     let faults = options.faults.map(|profile| (profile, options.seed));
     let state = state.map(|state| state.0.to_string_lossy().into_owned());
-    EndpointChild::start(Asked { embedded, region, tls: options.tls, port: 0, faults, state }).map(Some)
+    EndpointChild::start(Asked {
+        embedded,
+        region,
+        tls: options.tls,
+        port: 0,
+        faults,
+        distributes: !options.ordered,
+        state,
+    })
+    .map(Some)
 }
 
 fn access(options: &Options, child: Option<&EndpointChild>, roots: Option<String>) -> Access {
@@ -322,11 +334,18 @@ fn read_back(
 ) -> Result<(Findings, ReadCounts), String> {
     let progress = Progress::begin("reading", Some(expected));
     let at = |count| progress.at(count);
-    let mut on_record = |key: &str, data: &[u8]| reading.read(key, data);
+    let mut on_record = |found, key: &str, data: &[u8]| match found {
+        Found::Seen => reading.read(key, data),
+        Found::Dropped => reading.read_dropped(key, data),
+    };
     let counts = service.runtime.block_on(reader.read(expected, &at, &mut on_record)).map_err(text)?;
     if reading.needs_second_reading() {
-        let mut on_record = |key: &str, data: &[u8]| reading.reread(key, data);
+        let mut on_record = |found, key: &str, data: &[u8]| {
+            if found == Found::Seen {
+                reading.reread(key, data);
+            }
+        };
         service.runtime.block_on(reader.read(expected, &at, &mut on_record)).map_err(text)?;
     }
-    Ok((reading.findings(&|code| explained.copy(code)), counts))
+    Ok((reading.findings(&|code| explained.code(code)), counts))
 }

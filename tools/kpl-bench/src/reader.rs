@@ -67,6 +67,15 @@ pub struct ReadCounts {
     pub misplaced: u64,
 }
 
+/// Whether a user record is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// By consumers too.
+    Seen,
+    /// By nobody: consumers drop its aggregate.
+    Dropped,
+}
+
 /// A shard that is being read.
 struct Cursor {
     shard_id: String,
@@ -83,7 +92,8 @@ struct Cursor {
 }
 
 impl Reader {
-    /// Reads everything, and tells `on_record` key and data of every user record, in the order of its shard.
+    /// Reads everything, and tells `on_record` key and data of every user record, in the order of its shard, and whether
+    /// consumers see it.
     /// `expected` is how many there should be; `progress` is told how many there are so far.
     ///
     /// # Errors
@@ -92,7 +102,7 @@ impl Reader {
         &self,
         expected: u64,
         progress: &dyn Fn(u64),
-        on_record: &mut dyn FnMut(&str, &[u8]),
+        on_record: &mut dyn FnMut(Found, &str, &[u8]),
     ) -> Result<ReadCounts, StreamFault> {
         let mut counts = ReadCounts::default();
         let mut waiting: VecDeque<Cursor> = VecDeque::new();
@@ -172,7 +182,7 @@ fn take_page(
     cursor: &mut Cursor,
     page: &GetRecordsOutput,
     counts: &mut ReadCounts,
-    on_record: &mut dyn FnMut(&str, &[u8]),
+    on_record: &mut dyn FnMut(Found, &str, &[u8]),
 ) {
     let mut bytes = 0;
     for record in page.records() {
@@ -185,17 +195,18 @@ fn take_page(
                 // Only a record that was put without a key has none, and none of ours was.
                 let key = record.partition_key().unwrap_or_default();
                 counts.misplaced += u64::from(!cursor.range.holds(key));
-                on_record(key, data);
+                on_record(Found::Seen, key, data);
             }
             Contents::Members { members, unreadable } => {
                 counts.aggregates += 1;
                 counts.user_records += members.len() as u64;
                 counts.unreadable += unreadable;
-                members.iter().for_each(|member| on_record(member.key, member.data));
+                members.iter().for_each(|member| on_record(Found::Seen, member.key, member.data));
             }
-            Contents::Dropped { members } => {
+            Contents::Dropped { members, unreadable } => {
                 counts.aggregates += 1;
-                counts.dropped += members;
+                counts.dropped += members.len() as u64 + unreadable;
+                members.iter().for_each(|member| on_record(Found::Dropped, member.key, member.data));
             }
         }
     }
@@ -232,7 +243,7 @@ mod tests {
     fn pages_grow_while_records_are_small_and_shrink_where_they_are_large() {
         let mut counts = ReadCounts::default();
         let mut seen = Vec::new();
-        let mut on_record = |key: &str, data: &[u8]| seen.push((key.to_owned(), data.len()));
+        let mut on_record = |_: Found, key: &str, data: &[u8]| seen.push((key.to_owned(), data.len()));
         let mut cursor = cursor(4);
         take_page(&mut cursor, &page(&[10; 4]), &mut counts, &mut on_record);
         assert_eq!(cursor.limit, 8, "a full page of small records");

@@ -192,8 +192,9 @@ impl fmt::Display for Report {
             &self.reshards
         {
             let calls = list_shards_calls.map_or("?".to_owned(), n);
+            let ms = |p99: &Option<f64>| p99.map_or("unknown".to_owned(), |p99| format!("{p99:.2} ms"));
             write!(f, "{change:14} at {at_s:.2} s: {calls} ListShards calls, p99 of the other shards ")?;
-            writeln!(f, "{others_p99_ms_before:.2} ms before, {others_p99_ms_after:.2} ms after")?;
+            writeln!(f, "{} before, {} after", ms(others_p99_ms_before), ms(others_p99_ms_after))?;
         }
         if let Some(attribution) = &self.attribution {
             write!(f, "{attribution}")?;

@@ -29,10 +29,11 @@ pub struct ReshardFigures {
     pub at_s: f64,
     /// ListShards calls of the producer from this change to the next, or to the end; if the endpoint tells.
     pub list_shards_calls: Option<u64>,
-    /// Put to outcome, 99 of 100, of records in shards that were not touched, put in the 2 s before.
-    pub others_p99_ms_before: f64,
+    /// Put to outcome, 99 of 100, of records in shards that were not touched, put in the 2 s before; if there
+    /// were any.
+    pub others_p99_ms_before: Option<f64>,
     /// The same of those put in the 2 s after.
-    pub others_p99_ms_after: f64,
+    pub others_p99_ms_after: Option<f64>,
 }
 
 /// The figures of all changes. `list_calls` are all ListShards calls of the producer.
@@ -53,9 +54,9 @@ pub fn figures(
         let window = WINDOW.as_nanos() as u64;
         let p99_ms = |from: u64, to: u64| {
             let mut latencies = Latencies::default();
-            let within = others.iter().filter(|sample| (from..to).contains(&sample.put_ns));
-            within.for_each(|sample| latencies.record(sample.took_ns));
-            latencies.quantiles(1e6).p99
+            let within: Vec<_> = others.iter().filter(|sample| (from..to).contains(&sample.put_ns)).collect();
+            within.iter().for_each(|sample| latencies.record(sample.took_ns));
+            (!within.is_empty()).then(|| latencies.quantiles(1e6).p99)
         };
         ReshardFigures {
             change: reshard.change.name(),
@@ -96,7 +97,7 @@ mod tests {
         ]);
         let figures = figures(&[change(Some(4)), change(Some(6))], Some(9), &shards, &samples);
         assert_eq!((figures[0].list_shards_calls, figures[1].list_shards_calls), (Some(2), Some(3)));
-        let near = |left: f64, right: f64| (left - right).abs() < 0.1;
+        let near = |p99_ms: Option<f64>, right: f64| p99_ms.is_some_and(|left| (left - right).abs() < 0.1);
         assert!(near(figures[0].others_p99_ms_before, 3.0) && near(figures[0].others_p99_ms_after, 5.0), "{figures:?}");
     }
 }

@@ -192,7 +192,7 @@ impl<'t> Timekeeper<'t> {
                     *happened.forgotten.struck.entry(kind).or_default() += count;
                 }
                 child.kill().map_err(|error| error.to_string())?;
-                std::thread::park_timeout(down);
+                rest(down);
                 child.revive().map_err(|error| error.to_string())?;
                 happened.kills += 1;
             }
@@ -220,7 +220,7 @@ impl<'t> Timekeeper<'t> {
                 return Err(error);
             }
             tries += 1;
-            std::thread::park_timeout(TRY_AGAIN);
+            rest(TRY_AGAIN);
         }
     }
 
@@ -282,6 +282,14 @@ impl<'t> Timekeeper<'t> {
 enum Refused {
     ForNow(StreamFault),
     ForGood(StreamFault),
+}
+
+/// Lets time go by.
+fn rest(time: Duration) {
+    let clock = Clock::start();
+    while let Some(left) = time.checked_sub(clock.elapsed()).filter(|left| !left.is_zero()) {
+        std::thread::park_timeout(left);
+    }
 }
 
 fn width(shard: &Shard) -> u128 {

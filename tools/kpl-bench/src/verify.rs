@@ -42,6 +42,8 @@ pub struct Findings {
     pub unexplained_copies: u64,
     /// The same of those that are stored though they failed.
     pub unexplained_stored: u64,
+    /// The same of copies that consumers drop.
+    pub unexplained_dropped: u64,
     /// First copies behind a younger record of their lane and key. Told where order is looked at.
     pub out_of_order: u64,
 }
@@ -70,6 +72,7 @@ struct Tally {
     owed: u32,
     failed: u32,
     read: u32,
+    dropped: u32,
 }
 
 /// Lines that went in less lines that came out.
@@ -195,7 +198,7 @@ enum Kind {
         puts: Vec<u64>,
         seen: Bitmap,
         /// Copies that are not owed, by record; where duplicates must be explained.
-        surplus: HashMap<u64, u64>,
+        surplus: HashMap<u64, Surplus>,
     },
     Tallied(HashMap<u64, Tally>),
     Lines {
@@ -203,6 +206,13 @@ enum Kind {
         /// Extra lines by their hash, and how often the second reading found them.
         suspects: HashMap<u64, u64>,
     },
+}
+
+/// Copies of a record that are not owed: those that consumers see, and those that they drop.
+#[derive(Clone, Copy, Debug, Default)]
+struct Surplus {
+    seen: u64,
+    dropped: u64,
 }
 
 impl Reading {
@@ -236,7 +246,19 @@ impl Reading {
             *youngest = index.max(*youngest);
         }
         if self.doubts.is_some() && (again || not_owed) {
-            *surplus.entry(index).or_default() += 1;
+            surplus.entry(index).or_default().seen += 1;
+        }
+    }
+
+    /// A user record was read in an aggregate that consumers drop. It pays no debt, but is a copy to be explained.
+    pub fn read_dropped(&mut self, key: &str, data: &[u8]) {
+        match &mut self.kind {
+            Kind::Generated { plan, surplus, .. } if self.doubts.is_some() => match plan.identify(key, data) {
+                Some(index) => surplus.entry(index).or_default().dropped += 1,
+                None => self.findings.corrupted += 1,
+            },
+            Kind::Tallied(tallies) => tallies.entry(lines::tag(key, data)).or_default().dropped += 1,
+            Kind::Generated { .. } | Kind::Lines { .. } => {}
         }
     }
 
@@ -259,26 +281,29 @@ impl Reading {
     pub fn findings(self, explains: &dyn Fn(&str) -> bool) -> Findings {
         let mut findings = self.findings;
         let doubts = self.doubts.unwrap_or_default();
-        // Of `copies` that are not owed, `stored` is the first of a record that failed.
-        let judge = |findings: &mut Findings, tag: u64, copies: u64, stored: u64| {
-            let unexplained = copies.saturating_sub(doubts.explained(tag, explains));
-            let of_copies = unexplained.min(copies - stored);
+        // Of the copies that are seen, `stored` is the first of a record that failed.
+        let judge = |findings: &mut Findings, tag: u64, surplus: Surplus, stored: u64| {
+            let unexplained = (surplus.seen + surplus.dropped).saturating_sub(doubts.explained(tag, explains));
+            let of_copies = unexplained.min(surplus.seen - stored);
+            let of_stored = (unexplained - of_copies).min(stored);
             findings.unexplained_copies += of_copies;
-            findings.unexplained_stored += unexplained - of_copies;
+            findings.unexplained_stored += of_stored;
+            findings.unexplained_dropped += unexplained - of_copies - of_stored;
         };
         match self.kind {
             Kind::Generated { plan, not_owed, puts, seen, surplus } => {
                 let put = puts.iter().enumerate();
                 let all = put.flat_map(|(lane, puts)| (0..*puts).map(move |given| given * plan.lanes + lane as u64));
                 findings.lost = all.filter(|index| !seen.has(*index) && !not_owed.has(*index)).count() as u64;
-                for (index, copies) in surplus {
-                    judge(&mut findings, index, copies, u64::from(not_owed.has(index)));
+                for (index, surplus) in surplus {
+                    let stored = u64::from(not_owed.has(index) && surplus.seen > 0);
+                    judge(&mut findings, index, surplus, stored);
                 }
             }
             Kind::Tallied(tallies) => {
-                for (tag, Tally { owed, failed, read }) in tallies {
+                for (tag, Tally { owed, failed, read, dropped }) in tallies {
                     if owed + failed == 0 {
-                        findings.corrupted += u64::from(read);
+                        findings.corrupted += u64::from(read + dropped);
                         continue;
                     }
                     findings.lost += u64::from(owed.saturating_sub(read));
@@ -286,7 +311,8 @@ impl Reading {
                     let stored = copies.min(failed);
                     findings.stored_though_failed += u64::from(stored);
                     findings.duplicated += u64::from(copies - stored);
-                    judge(&mut findings, tag, u64::from(copies), u64::from(stored));
+                    let surplus = Surplus { seen: u64::from(copies), dropped: u64::from(dropped) };
+                    judge(&mut findings, tag, surplus, u64::from(stored));
                 }
             }
             Kind::Lines { buckets, suspects } => {

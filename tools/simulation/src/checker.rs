@@ -226,6 +226,18 @@ impl Checker {
         self.records.insert(number, record);
     }
 
+    /// Shards have other owners: who has something to send is another, too.
+    pub fn reowned(&mut self, now: Time, stream: usize, owner: impl Fn(u128) -> usize) {
+        let open = self.records.values_mut().filter(|record| record.draft.stream == stream && record.handle.is_some());
+        for record in open {
+            if let Some(hash) = record.draft.hash() {
+                self.watch.went(now, record.owner, stream);
+                record.owner = owner(hash);
+                self.watch.came(now, record.owner, stream);
+            }
+        }
+    }
+
     /// By when a record that waits at `now` is to be delivered, if the faults have healed and it does not expire before.
     fn due_of(&self, record: &Accepted, now: Time) -> Option<Time> {
         let drain = self.drain.as_ref()?;
@@ -233,10 +245,11 @@ impl Checker {
         // Of a record without a key nobody knows the shard: it may be behind all there is.
         let all = (self.outstanding, self.outstanding_bytes);
         let stream = record.draft.stream;
-        if config.ordered && self.deleted.contains(&stream) {
+        let scattered = self.scattered.contains(&stream);
+        // What no list will ever tell of holds up an ordered stream, and AUTO ends it.
+        if config.ordered && (scattered || self.deleted.contains(&stream)) {
             return None;
         }
-        let scattered = self.scattered.contains(&stream);
         let (known, unknown) = (self.held_by(stream, record.place), self.held_by(stream, NOWHERE));
         let behind_all = record.draft.unkeyed || scattered;
         let shard = if behind_all { all } else { (known.0 + unknown.0, known.1 + unknown.1) };

@@ -81,6 +81,8 @@ kinds! {
     WrongOrder,
     /// Credentials are said to have expired, for a while.
     AuthRefused,
+    /// A signature is refused that is right.
+    SignatureRefused,
     /// The stream is said not to be there.
     NotFound,
     /// The request is called invalid, though it is not.
@@ -91,6 +93,8 @@ kinds! {
     Away,
     /// All requests are answered with 503 for a while.
     Refusing,
+    /// A PutRecords comes while the service distributes the stream's records itself (AUTO), whatever their hash keys.
+    Distributed,
     /// The shards cannot be listed: 500.
     ListFailed,
     /// Listing the shards is throttled.
@@ -99,6 +103,14 @@ kinds! {
     ListSlow,
     /// The connection is reset instead of the list of shards.
     ListReset,
+    /// The list of shards is the one before, if there was one.
+    ListStale,
+    /// The list of shards is empty.
+    ListEmpty,
+    /// The list of shards lacks one.
+    ListGap,
+    /// Two shards of the list have hash keys in common.
+    ListOverlap,
 }
 
 /// How often each kind struck.

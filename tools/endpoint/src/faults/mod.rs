@@ -8,11 +8,13 @@
 //!
 //! Requests strike by their number, so that a seed inflicts the same on the same sequence of requests; see [`chance`].
 //!
-//! Only PutRecords and ListShards suffer as requests; who reads or reshards meets faults of connections alone. Nothing
+//! Only PutRecords and ListShards suffer as requests; who reads meets faults of connections alone, and so does who signs
+//! with the access key that is spared. For a while the service distributes records itself ([`distribution`]). Nothing
 //! strikes before the first PutRecords, so that a stream can be made in peace, nor after [`Faults::heal`], so that it can
 //! be read back. It costs nothing where no faults are asked for.
 
 mod chance;
+mod distribution;
 mod kind;
 mod profile;
 mod request;
@@ -22,6 +24,7 @@ pub use kind::FaultKind;
 pub use profile::Profile;
 pub(crate) use request::suffer;
 
+use bytes::Bytes;
 use chance::{Chance, Domain};
 use kind::Counts;
 use std::collections::BTreeMap;
@@ -46,6 +49,10 @@ pub struct FaultOptions {
     /// How long clients wait for an answer. Some wait in vain for a little longer, and all times are a share of it: at the
     /// library's 6 s a slow answer takes up to a second, an outage up to four.
     pub patience: Duration,
+    /// The access key whose requests are spared: its owner has to know the truth. Its connections are not.
+    pub spares: Option<&'static str>,
+    /// Whether the service may distribute records itself for a while, where the profile has that: no order is kept then.
+    pub distributes: bool,
 }
 
 /// Since when faults strike.
@@ -76,8 +83,12 @@ pub(crate) struct Faults {
     connections: AtomicU64,
     puts: AtomicU64,
     lists: AtomicU64,
+    /// Requests whose records were placed by chance.
+    distributed: AtomicU64,
     /// Until when credentials have expired. Written and read by each PutRecords.
     refused_until: Mutex<Option<Instant>>,
+    /// The latest list of shards that was told truly. Written and read by each ListShards that suffers.
+    listed: Mutex<Option<Bytes>>,
     /// Requests that will be served after their clients have given up.
     late: watch::Sender<u64>,
 }
@@ -101,7 +112,9 @@ impl Faults {
             connections: AtomicU64::new(0),
             puts: AtomicU64::new(0),
             lists: AtomicU64::new(0),
+            distributed: AtomicU64::new(0),
             refused_until: Mutex::new(None),
+            listed: Mutex::new(None),
             late: watch::Sender::new(0),
         }
     }
@@ -239,8 +252,7 @@ impl Faults {
         if self.refuses() {
             return Some((FaultKind::Refusing, chance));
         }
-        let kinds = [FaultKind::ListFailed, FaultKind::ListThrottled, FaultKind::ListSlow, FaultKind::ListReset];
-        let kind = kinds.into_iter().find(|kind| chance.strikes(self.options.profile.rate(*kind)))?;
+        let kind = LIST_KINDS.iter().copied().find(|kind| chance.strikes(self.options.profile.rate(*kind)))?;
         Some((kind, chance))
     }
 }
@@ -270,9 +282,22 @@ const PUT_KINDS: &[FaultKind] = &[
     FaultKind::WrongCount,
     FaultKind::WrongOrder,
     FaultKind::AuthRefused,
+    FaultKind::SignatureRefused,
     FaultKind::NotFound,
     FaultKind::Invalid,
     FaultKind::TooLarge,
+];
+
+/// What a ListShards may suffer.
+const LIST_KINDS: &[FaultKind] = &[
+    FaultKind::ListFailed,
+    FaultKind::ListThrottled,
+    FaultKind::ListSlow,
+    FaultKind::ListReset,
+    FaultKind::ListStale,
+    FaultKind::ListEmpty,
+    FaultKind::ListGap,
+    FaultKind::ListOverlap,
 ];
 
 fn plan_outages(options: &FaultOptions) -> Vec<Outage> {
@@ -294,15 +319,21 @@ mod tests {
 
     #[test]
     fn outages_are_apart_and_of_both_kinds() {
-        let outages =
-            plan_outages(&FaultOptions { profile: Profile::Outage, seed: 3, patience: Duration::from_secs(6) });
+        let outages = plan_outages(&FaultOptions {
+            profile: Profile::Outage,
+            seed: 3,
+            patience: Duration::from_secs(6),
+            spares: None,
+            distributes: true,
+        });
         assert!(outages.windows(2).all(|two| two[0].ends < two[1].begins && two[0].away != two[1].away));
         assert!(outages.last().is_some_and(|last| last.ends > Duration::from_secs(3600)));
     }
 
     #[test]
     fn nothing_strikes_before_the_first_put_and_after_the_healing() {
-        let options = FaultOptions { profile: Profile::Storm, seed: 1, patience: Duration::from_secs(6) };
+        let patience = Duration::from_secs(6);
+        let options = FaultOptions { profile: Profile::Storm, seed: 1, patience, spares: None, distributes: true };
         let faults = Faults::new(options);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         runtime.block_on(async {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   calm      nothing
-//!   storm     everything, at once: about every sixth PutRecords suffers something
+//!   storm     everything, at once: about every sixth PutRecords suffers something; the service distributes for a while
 //!   outage    nobody listens, or everything is refused, for seconds at a time; little besides
 //!   throttle  requests and records are throttled, and so is listing the shards
 //!   reshard   a little of everything; who asks for it splits and merges shards besides
@@ -11,6 +11,7 @@
 //! What fails whole requests for good, as a wrong count of results does, is rare everywhere: one strike takes thousands of
 //! aggregated records with it, and a run in which most records fail shows little.
 
+use super::LIST_KINDS;
 use super::kind::FaultKind;
 
 /// A kind of day.
@@ -53,6 +54,11 @@ impl Profile {
         matches!(self, Profile::Outage)
     }
 
+    /// Whether the service distributes records itself for a while.
+    pub(crate) fn distributes(self) -> bool {
+        matches!(self, Profile::Storm | Profile::Reshard)
+    }
+
     /// Of 100 000 occasions, how often a kind strikes.
     pub(crate) fn rate(self, kind: FaultKind) -> u32 {
         match self {
@@ -66,7 +72,7 @@ impl Profile {
                 _ => 0,
             },
             Profile::Reshard => match kind {
-                FaultKind::ListFailed | FaultKind::ListThrottled | FaultKind::ListSlow | FaultKind::ListReset => 5_000,
+                kind if LIST_KINDS.contains(&kind) => 5_000,
                 kind => storm(kind) / 5,
             },
         }
@@ -92,13 +98,13 @@ fn storm(kind: FaultKind) -> u32 {
         Page | Garbage => 400,
         WrongOrder => 300,
         AuthRefused => 100,
-        NotFound => 150,
+        SignatureRefused | NotFound => 150,
         TooLarge => 300,
         WrongCount | Invalid => 60,
         // By ListShards.
-        ListFailed | ListThrottled | ListSlow | ListReset => 7_000,
+        ListFailed | ListThrottled | ListSlow | ListReset | ListStale | ListEmpty | ListGap | ListOverlap => 5_000,
         // By time.
-        Away | Refusing => 0,
+        Away | Refusing | Distributed => 0,
     }
 }
 
@@ -107,12 +113,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_profile_is_known_by_its_name_and_a_storm_has_everything_but_outages() {
+    fn every_profile_is_known_by_its_name_and_a_storm_has_everything_but_what_lasts() {
         for profile in Profile::ALL {
             assert_eq!(Profile::parse(profile.name()), Some(profile));
         }
         assert_eq!(Profile::parse("hail"), None);
-        let by_time = |kind: &FaultKind| matches!(kind, FaultKind::Away | FaultKind::Refusing);
+        let by_time = |kind: &FaultKind| matches!(kind, FaultKind::Away | FaultKind::Refusing | FaultKind::Distributed);
         assert!(FaultKind::ALL.iter().all(|kind| (Profile::Storm.rate(*kind) > 0) != by_time(kind)));
         assert!(FaultKind::ALL.iter().all(|kind| Profile::Calm.rate(*kind) == 0));
     }

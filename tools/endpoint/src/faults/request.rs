@@ -9,13 +9,15 @@ use crate::answer::{self, Refusal};
 use crate::partial::{self, Dropped};
 use crate::put_records::{self, Wire};
 use crate::server::{Connection, Server, content_type, operation};
+use crate::signature;
 use axum::body::Body;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::Response;
 use hyper::header::CONTENT_LENGTH;
 use hyper::http::request::Parts;
-use std::sync::Arc;
+use serde_json::Value;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// A page, as a proxy or a gateway shows it.
@@ -31,14 +33,16 @@ pub(crate) async fn suffer(
     head: Parts,
     body: Bytes,
 ) -> Answered {
+    let spared = faults.options.spares.is_some_and(|spared| signature::access_key_id(&head) == Some(spared));
     let fate = match operation(&head) {
+        _ if spared => None,
         "PutRecords" => faults.of_put(),
         "ListShards" => faults.of_list(),
         _ => None,
     };
     let Some((kind, mut chance)) = fate else { return Ok(server.answer(head, body).await) };
     // What only strikes if something else comes true counts itself.
-    if !matches!(kind, FaultKind::IdleClosed | FaultKind::WrongOrder | FaultKind::TooLarge) {
+    if !matches!(kind, FaultKind::IdleClosed | FaultKind::WrongOrder | FaultKind::TooLarge | FaultKind::ListStale) {
         faults.count(kind);
     }
     match kind {
@@ -65,9 +69,13 @@ pub(crate) async fn suffer(
         }
         FaultKind::ListThrottled => Ok(refusal("LimitExceededException")),
         FaultKind::AuthRefused => Ok(refusal("ExpiredTokenException")),
+        FaultKind::SignatureRefused => Ok(refusal("InvalidSignatureException")),
         FaultKind::NotFound => Ok(refusal("ResourceNotFoundException")),
         FaultKind::Invalid => Ok(refusal("ValidationException")),
         FaultKind::TooLarge => Ok(too_large(server, faults, head, body).await),
+        FaultKind::ListStale | FaultKind::ListEmpty | FaultKind::ListGap | FaultKind::ListOverlap => {
+            Ok(misstated(faults, kind, server.answer(head, body).await).await)
+        }
         FaultKind::RecordsThrottled => {
             Ok(fail_some(server, &mut chance, head, body, "ProvisionedThroughputExceededException").await)
         }
@@ -169,6 +177,36 @@ async fn changed(
     head.headers.remove(CONTENT_LENGTH);
     let changed = partial::with_results(wire, &body, change).unwrap_or(body);
     Response::from_parts(head, Body::from(changed))
+}
+
+/// A list of shards that is not the true one.
+async fn misstated(faults: &Faults, kind: FaultKind, response: Response<Body>) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    // The body of an answer in process is in memory: reading it does not fail.
+    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let truth: Option<Value> = serde_json::from_slice(&body).ok().filter(|_| head.status.is_success());
+    let Some(mut list) = truth else { return Response::from_parts(head, Body::from(body)) };
+    head.headers.remove(CONTENT_LENGTH);
+    if kind == FaultKind::ListStale {
+        let before = faults.listed.lock().unwrap_or_else(PoisonError::into_inner).replace(body.clone());
+        if before.is_some() {
+            faults.count(kind);
+        }
+        return Response::from_parts(head, Body::from(before.unwrap_or(body)));
+    }
+    if let Some(shards) = list["Shards"].as_array_mut() {
+        match kind {
+            FaultKind::ListEmpty => shards.clear(),
+            // The last shards are open: they have no children yet.
+            FaultKind::ListGap => drop(shards.pop()),
+            _ => {
+                for shard in shards.iter_mut().rev().take(2) {
+                    shard["HashKeyRange"]["StartingHashKey"] = "0".into();
+                }
+            }
+        }
+    }
+    Response::from_parts(head, Body::from(list.to_string()))
 }
 
 fn internal_error(chance: &mut Chance) -> Response<Body> {
