@@ -8,7 +8,7 @@
 //! ```
 //!
 //! DescribeStreamSummary may be called 20 times a second in a whole *account*, so it is asked for as seldom as will do, and
-//! beside a listing, whose period is jittered. What fails for now is asked again with the next listing; what is refused,
+//! after a listing, whose period is jittered. What fails for now is asked again with the next listing; what is refused,
 //! as for want of a permission, only on suspicion. Where the description cannot be had, suspicion decides, when it has come
 //! again after another listing: one answer may have been about a stream that was made anew meanwhile. The stream counts as
 //! AUTO then until a description says otherwise.
