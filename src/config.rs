@@ -56,7 +56,7 @@ pub enum ShardMapPolicy {
 pub enum RecordDistribution {
     /// The producer finds out: it asks for the stream's description (`kinesis:DescribeStreamSummary`) when the stream is
     /// opened and when a record is stored where its hash key does not belong, and goes on asking while the service decides.
-    /// Where it may not ask, such a record alone decides.
+    /// Where it may not ask, such records alone decide.
     #[default]
     Detect,
     /// Hash keys decide; nobody asks.

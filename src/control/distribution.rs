@@ -4,19 +4,23 @@
 //!            first listing                 suspected                   AUTO
 //!   Detect ───────────────▶ asked ─ no ─▶ known ─────────▶ asked ────────────▶ asked with every listing
 //!                             │                              │ no answer              │ not AUTO any more
-//!                             └ refused ─▶ not asked again   └▶ AUTO                  └▶ known, not asked
+//!                             └ refused ─▶ not asked again   └ twice ─▶ AUTO          └▶ known, not asked
 //! ```
 //!
 //! DescribeStreamSummary may be called 20 times a second in a whole *account*, so it is asked for as seldom as will do, and
-//! beside a listing, whose period is jittered. What fails for now is asked again with the next listing; what is refused,
-//! as for want of a permission, only on suspicion. A suspicion is proof by itself: where the description cannot be had, it
-//! decides, and the stream counts as AUTO until a description says otherwise.
+//! after a listing, whose period is jittered. What fails for now is asked again with the next listing; what is refused,
+//! as for want of a permission, only on suspicion. Where the description cannot be had, suspicion decides, when it has come
+//! again after another listing: one answer may have been about a stream that was made anew meanwhile. The stream counts as
+//! AUTO then until a description says otherwise.
 
 use super::discovery::{DiscoveryError, Hope};
 use crate::config::RecordDistribution;
 
 /// What a listing found besides the shards: nothing, if it was not to be asked for.
 pub(crate) type Described = Option<Result<bool, DiscoveryError>>;
+
+/// So many suspicions decide where no description is to be had.
+const SUSPICIONS_DECIDE: u32 = 2;
 
 /// What is known of one stream.
 pub(super) struct Distribution {
@@ -27,6 +31,8 @@ pub(super) struct Distribution {
     unanswered: bool,
     /// A core has evidence that the service decides.
     suspected: bool,
+    /// Suspicions without an answer, since the last one.
+    unanswered_suspicions: u32,
     /// Somebody was told that the description is refused.
     complained: bool,
 }
@@ -39,7 +45,7 @@ impl Distribution {
             RecordDistribution::UserKey => (false, false),
             RecordDistribution::Auto => (true, false),
         };
-        Distribution { configured, managed, unanswered, suspected: false, complained: false }
+        Distribution { configured, managed, unanswered, suspected: false, unanswered_suspicions: 0, complained: false }
     }
 
     /// Whether the service decides, as far as is known.
@@ -70,11 +76,13 @@ impl Distribution {
         let (suspected, error) = match described? {
             Ok(managed) => {
                 (self.managed, self.unanswered, self.suspected) = (managed, false, false);
+                self.unanswered_suspicions = 0;
                 return None;
             }
             Err(error) => (std::mem::take(&mut self.suspected), error),
         };
-        self.managed |= suspected;
+        self.unanswered_suspicions += u32::from(suspected);
+        self.managed |= self.unanswered_suspicions >= SUSPICIONS_DECIDE;
         // An endpoint that does not know the operation will not learn it.
         let unknown = error.code.as_deref() == Some("UnknownOperationException");
         let refused = error.hope == Hope::None || unknown;
@@ -112,12 +120,15 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_once_and_then_a_suspicion_decides() {
+    fn a_refusal_is_told_once_and_then_suspicions_decide() {
         let mut distribution = Distribution::new(RecordDistribution::Detect);
         assert!(distribution.answered(error(Hope::None)).is_some());
         assert_eq!(state(&distribution), (false, false), "not again without a reason");
         assert!(distribution.suspect());
         assert_eq!(distribution.answered(error(Hope::None)), None, "it was told before");
+        assert_eq!(state(&distribution), (false, false), "once is not enough");
+        assert!(distribution.suspect());
+        distribution.answered(error(Hope::None));
         assert_eq!(state(&distribution), (true, true));
         distribution.answered(error(Hope::None));
         assert_eq!(state(&distribution), (true, true));
@@ -131,9 +142,11 @@ mod tests {
             let mut distribution = Distribution::new(RecordDistribution::Detect);
             assert_eq!(distribution.answered(error(hope)), None);
             assert_eq!(state(&distribution), (false, true));
-            distribution.suspect();
-            distribution.answered(error(hope));
-            assert_eq!(state(&distribution), (true, true));
+            for decides in [false, true] {
+                distribution.suspect();
+                distribution.answered(error(hope));
+                assert_eq!(state(&distribution), (decides, true));
+            }
         }
     }
 

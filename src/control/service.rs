@@ -36,7 +36,7 @@ use crate::record::{StreamId, StreamName};
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// Longest delay after a failure, and the delay after a refusal.
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
-/// How long a map waits for the stream's description, which is asked for beside it. Ours: many times a round trip.
+/// How long a map waits for the stream's description, which is asked for after it. Ours: many times a round trip.
 const DESCRIPTION_WAIT: Duration = Duration::from_secs(2);
 /// What the control thread is told.
 pub(crate) enum Order {
@@ -188,12 +188,13 @@ impl Service {
                 continue;
             }
             let (id, client, name, orders) = (*id, client.clone(), stream.name.clone(), self.own_orders.clone());
-            let described = stream.distribution.asks().then(|| tokio::spawn(describe(client.clone(), name.clone())));
+            let asks = stream.distribution.asks();
             tokio::spawn(async move {
                 let listed = list_shards(&client, &name).await;
-                let described = match described {
-                    Some(task) => task.await.ok(),
-                    None => None,
+                // After it, on the same connection: another would cost more than it spares.
+                let described = match asks && listed.is_ok() {
+                    true => Some(describe(&client, &name).await),
+                    false => None,
                 };
                 // The loop outlives its tasks, unless it was told to stop.
                 let _ = orders.send(Order::Listed(id, serial, listed, described));
@@ -370,8 +371,8 @@ impl Service {
 }
 
 /// What the stream's description says, if it comes soon.
-async fn describe(client: Client, name: StreamName) -> Result<bool, DiscoveryError> {
-    let described = timeout_at(Instant::now() + DESCRIPTION_WAIT, is_service_managed(&client, &name)).await;
+async fn describe(client: &Client, name: &StreamName) -> Result<bool, DiscoveryError> {
+    let described = timeout_at(Instant::now() + DESCRIPTION_WAIT, is_service_managed(client, name)).await;
     let late = |_| {
         let message = format!("no description within {DESCRIPTION_WAIT:?}");
         Err(DiscoveryError { code: None, message, hope: Hope::Soon })

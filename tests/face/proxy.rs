@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use endpoint::{Endpoint, EndpointConfig, Flaw, TlsOptions};
-use kpl::{AttemptResult, ErrorCode, Failure, ProducerBuilder, ProxyChoice, Record, TlsRoots};
+use kpl::{AttemptResult, ErrorCode, Failure, ProducerBuilder, ProxyChoice, Record, RecordDistribution, TlsRoots};
 
 use super::world::{LIMIT, Worker, builder, close, credentials, delivered, emulator, failed, ms, start, work};
 use crate::process::{as_child, run_child};
@@ -41,8 +41,9 @@ fn behind(proxy: &str, endpoint: &Endpoint) -> ProducerBuilder {
     build.proxy(ProxyChoice::Url(proxy.to_owned()))
 }
 
+/// Delivers one record, with one request for the shards and one for it.
 fn deliver(build: ProducerBuilder) {
-    let producer = build.build().expect("a producer");
+    let producer = build.record_distribution(RecordDistribution::UserKey).build().expect("a producer");
     let stream = producer.stream("s").expect("a stream");
     delivered(producer.put(&stream, Record::new("k", "d")).expect("a put"));
     assert_eq!(close(&producer).delivered, 1);

@@ -71,7 +71,7 @@ impl Stream {
         let result = AttemptResult::Stored { shard_id: Arc::clone(&shard_id), sequence_number };
         let attempt = Attempt { began, ended: now, result };
         let is_current = self.locate(&batch).is_some();
-        let placement = match self.doubted && batch.tickets.len() > 1 {
+        let placement = match self.doubted && batch.is_aggregate() {
             true => Placement::Unknown,
             false => judge_placement(&batch, &shard_id, is_current, self.router.known_shards()),
         };

@@ -168,8 +168,16 @@ impl Stream {
         let reason: Reason = (ErrorCode::StreamUnavailable, reason.into());
         if self.router.has_stand_in() {
             self.collector.clear();
-            for mut shard in std::mem::take(&mut self.shards).into_iter().flatten() {
+            let shards = std::mem::take(&mut self.shards).into_iter().enumerate();
+            for (index, mut shard) in shards.filter_map(|(index, shard)| Some((index, shard?))) {
                 silence(&mut shard, common);
+                if let (Some(order), Some(map)) = (&mut self.order, self.router.map())
+                    && shard.in_flight > 0
+                {
+                    // The first map waits for what is under way.
+                    let range = map.shard(ShardIndex(index as u32)).range;
+                    order.depart(Arc::clone(&shard.id), range, shard.in_flight, Vec::new());
+                }
                 for batch in shard.dismantle(&mut common.pool) {
                     self.settle(batch, Some(reason.clone()), common);
                 }

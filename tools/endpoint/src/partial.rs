@@ -99,6 +99,17 @@ pub(crate) fn with_failures(wire: Wire, answer: Option<&[u8]>, count: usize, fai
     encode(wire, &answer_of(records))
 }
 
+/// A PutRecords request whose records have the explicit hash keys that `draw` draws; nothing if it is none.
+pub(crate) fn with_hash_keys(wire: Wire, body: &[u8], mut draw: impl FnMut() -> u128) -> Option<Bytes> {
+    let mut request = decode(wire, body)?;
+    for record in field(&mut request, "Records")?.as_array_mut()? {
+        let fields = record.as_map_mut()?;
+        fields.retain(|(name, _)| name.as_text() != Some("ExplicitHashKey"));
+        fields.push(("ExplicitHashKey".into(), draw().to_string().into()));
+    }
+    Some(encode(wire, &request))
+}
+
 /// An answer whose results are changed; nothing if it is no answer to a PutRecords.
 pub(crate) fn with_results(wire: Wire, answer: &[u8], change: impl FnOnce(&mut Vec<Value>)) -> Option<Bytes> {
     let mut answer = decode(wire, answer)?;

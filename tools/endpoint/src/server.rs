@@ -295,7 +295,15 @@ impl Server {
                     _ => None,
                 };
                 let operation = operation(&head).to_owned();
+                let body = match (&self.faults, wire) {
+                    (Some(faults), Some(wire)) if operation == "PutRecords" => faults.distribute(wire, body),
+                    _ => body,
+                };
                 let response = emulator.answer(&operation, head, body).await;
+                let response = match &self.faults {
+                    Some(faults) if operation == "DescribeStreamSummary" => faults.describe(response).await,
+                    _ => response,
+                };
                 self.count_stored(emulator, totals, response).await
             }
             Backend::Sink(sink) => {

@@ -39,7 +39,7 @@ impl Injected {
         let kinds = kinds_behind(code);
         // Of these a single one fails as many requests as are made meanwhile.
         let lasting = match code {
-            "Wrong Shard" | "UnverifiedShard" => self.reshards > 0,
+            "Wrong Shard" | "UnverifiedShard" => self.reshards > 0 || self.struck(&[FaultKind::Distributed]) > 0,
             "Connect" | "Reset" | "Tls" => self.kills > 0 || self.struck(&[FaultKind::Away]) > 0,
             "Timeout" => self.kills > 0,
             "Expired" => self.kills > 0 || !self.struck.is_empty(),
@@ -148,8 +148,8 @@ pub struct Attribution {
     pub stored_though_failed_unattributed: u64,
     /// Copies in aggregates that consumers drop.
     pub dropped_unattributed: u64,
-    /// Records that stand alone in a shard that is not theirs.
-    pub misplaced: u64,
+    /// Records that stand alone in a shard that is not theirs, though the service never distributed them.
+    pub misplaced_unattributed: u64,
 }
 
 /// What the outcomes tell of attempts.
@@ -206,7 +206,7 @@ impl Attribution {
             stored_though_failed_attributed: findings.stored_though_failed - findings.unexplained_stored,
             stored_though_failed_unattributed: findings.unexplained_stored,
             dropped_unattributed: findings.unexplained_dropped,
-            misplaced,
+            misplaced_unattributed: if injected.struck(&[FaultKind::Distributed]) > 0 { 0 } else { misplaced },
             reshards: injected.reshards,
             kills: injected.kills,
             injected: injected.struck.clone(),
@@ -219,7 +219,7 @@ impl Attribution {
             self.duplicates_unattributed,
             self.stored_though_failed_unattributed,
             self.dropped_unattributed,
-            self.misplaced,
+            self.misplaced_unattributed,
         ];
         unexplained == [0; 4] && self.failures.iter().all(|failure| failure.attributed)
     }
@@ -255,8 +255,8 @@ impl fmt::Display for Attribution {
         if self.dropped_unattributed > 0 {
             writeln!(f, "dropped        {} copies by consumers, not explained", n(self.dropped_unattributed))?;
         }
-        if self.misplaced > 0 {
-            writeln!(f, "misplaced      {} single records", n(self.misplaced))?;
+        if self.misplaced_unattributed > 0 {
+            writeln!(f, "misplaced      {} single records, not explained", n(self.misplaced_unattributed))?;
         }
         Ok(())
     }

@@ -33,6 +33,8 @@ const KEY: (&str, &str) = ("kpl-bench", "embedded endpoint");
 const SPARED_KEY: (&str, &str) = ("kpl-bench-control", "embedded endpoint too");
 /// What stands for no faults, and for no state.
 const NONE: &str = "-";
+/// What says that faults may distribute records.
+const DISTRIBUTES: &str = "auto";
 
 /// What is embedded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +55,8 @@ pub struct Asked {
     pub port: u16,
     /// What it inflicts, by which seed.
     pub faults: Option<(Profile, u64)>,
+    /// Whether these may distribute records, which keeps no order.
+    pub distributes: bool,
     /// The directory in which it remembers what it stored.
     pub state: Option<String>,
 }
@@ -197,7 +201,9 @@ impl Asked {
     /// The command line of the child, without the program's name.
     fn to_args(&self) -> Vec<String> {
         let scheme = if self.tls { "https" } else { "http" };
-        let faults = self.faults.map_or(NONE.to_owned(), |(profile, seed)| format!("{}:{seed}", profile.name()));
+        let faults = self.faults.map_or(NONE.to_owned(), |(profile, seed)| {
+            format!("{}:{seed}:{}", profile.name(), if self.distributes { DISTRIBUTES } else { NONE })
+        });
         let state = self.state.as_deref().unwrap_or(NONE).to_owned();
         let mut args =
             vec![SUBCOMMAND.to_owned(), self.region.clone(), scheme.to_owned(), self.port.to_string(), faults, state];
@@ -220,16 +226,16 @@ pub fn asked_to_serve(args: &[OsString]) -> Option<Asked> {
         ["sink", shards] => Embedded::Sink { shards: shards.parse().ok()? },
         _ => return None,
     };
-    let faults = match *faults {
-        NONE => None,
-        faults => {
-            let (profile, seed) = faults.split_once(':')?;
-            Some((Profile::parse(profile)?, seed.parse().ok()?))
+    let (faults, distributes) = match faults.split(':').collect::<Vec<_>>()[..] {
+        [NONE] => (None, false),
+        [profile, seed, how @ (NONE | DISTRIBUTES)] => {
+            (Some((Profile::parse(profile)?, seed.parse().ok()?)), how == DISTRIBUTES)
         }
+        _ => return None,
     };
     let state = (*state != NONE).then(|| (*state).to_owned());
     let (region, tls) = ((*region).to_owned(), *scheme == "https");
-    Some(Asked { embedded, region, tls, port: port.parse().ok()?, faults, state })
+    Some(Asked { embedded, region, tls, port: port.parse().ok()?, faults, distributes, state })
 }
 
 /// The child's life: serves until standard input ends.
@@ -249,7 +255,7 @@ pub fn serve(asked: Asked) -> io::Result<()> {
     config.credentials = [KEY, SPARED_KEY].map(|(id, secret)| Credentials::new(id, secret)).into();
     config.faults = asked.faults.map(|(profile, seed)| {
         let patience = limits::REQUEST_TIMEOUT_DEFAULT;
-        FaultOptions { profile, seed, patience, spares: Some(SPARED_KEY.0) }
+        FaultOptions { profile, seed, patience, spares: Some(SPARED_KEY.0), distributes: asked.distributes }
     });
     config.tls = if asked.tls { Some(TlsOptions::new()?) } else { None };
     let endpoint = Endpoint::start(config)?;
@@ -276,14 +282,28 @@ mod tests {
 
     fn emulator() -> Asked {
         let region = "eu-west-1".to_owned();
-        Asked { embedded: Embedded::Emulator, region, tls: false, port: 0, faults: None, state: None }
+        Asked {
+            embedded: Embedded::Emulator,
+            region,
+            tls: false,
+            port: 0,
+            faults: None,
+            distributes: false,
+            state: None,
+        }
     }
 
     #[test]
     fn only_the_hidden_subcommand_makes_an_endpoint_of_the_program() {
         assert_eq!(asked("__endpoint eu-west-1 http 0 - - emulator"), Some(emulator()));
         let sink = Asked { embedded: Embedded::Sink { shards: 8 }, tls: true, ..emulator() };
-        let faulty = Asked { faults: Some((Profile::Storm, 7)), port: 99, state: Some("d".to_owned()), ..emulator() };
+        let faulty = Asked {
+            faults: Some((Profile::Storm, 7)),
+            distributes: true,
+            port: 99,
+            state: Some("d".to_owned()),
+            ..emulator()
+        };
         for one in [emulator(), sink, faulty] {
             assert_eq!(asked(&one.to_args().join(" ")), Some(one));
         }
@@ -293,7 +313,8 @@ mod tests {
             "__endpoint",
             "__endpoint r http 0 - - sink",
             "__endpoint r http 0 - - sink x",
-            "__endpoint r http 0 hail:1 - emulator",
+            "__endpoint r http 0 hail:1:- - emulator",
+            "__endpoint r http 0 storm:1 - emulator",
             "__endpoint r sink 8",
             "--stream __endpoint",
         ] {

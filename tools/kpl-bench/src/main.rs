@@ -273,7 +273,16 @@ fn start_endpoint(options: &Options, state: Option<&State>) -> io::Result<Option
     let region = options.region.clone().unwrap_or_else(|| endpoint_child::REGION.to_owned());
     let faults = options.faults.map(|profile| (profile, options.seed));
     let state = state.map(|state| state.0.to_string_lossy().into_owned());
-    EndpointChild::start(Asked { embedded, region, tls: options.tls, port: 0, faults, state }).map(Some)
+    EndpointChild::start(Asked {
+        embedded,
+        region,
+        tls: options.tls,
+        port: 0,
+        faults,
+        distributes: !options.ordered,
+        state,
+    })
+    .map(Some)
 }
 
 fn access(options: &Options, child: Option<&EndpointChild>, roots: Option<String>) -> Access {

@@ -226,6 +226,18 @@ impl Checker {
         self.records.insert(number, record);
     }
 
+    /// Shards have other owners: who has something to send is another, too.
+    pub fn reowned(&mut self, now: Time, stream: usize, owner: impl Fn(u128) -> usize) {
+        let open = self.records.values_mut().filter(|record| record.draft.stream == stream && record.handle.is_some());
+        for record in open {
+            if let Some(hash) = record.draft.hash() {
+                self.watch.went(now, record.owner, stream);
+                record.owner = owner(hash);
+                self.watch.came(now, record.owner, stream);
+            }
+        }
+    }
+
     /// By when a record that waits at `now` is to be delivered, if the faults have healed and it does not expire before.
     fn due_of(&self, record: &Accepted, now: Time) -> Option<Time> {
         let drain = self.drain.as_ref()?;

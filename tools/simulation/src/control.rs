@@ -150,6 +150,9 @@ impl World {
         (listing.under_way, listing.failures, listing.heed_at) = (false, 0, heed_at);
         listing.map = Some(Arc::clone(&map));
         listing.created.push(self.streams[stream].created);
+        if self.plan.outage.is_some() {
+            self.checker.reowned(self.now, stream, |hash| map.shard(map.predict(HashKey(hash))).owner.index());
+        }
         self.trace.say(self.now, format_args!("stream {stream} has map {} of {} shards", map.epoch, map.len()));
         for core in 0..self.nodes.len() {
             let late = self.faults.strikes(Kind::MapLate);

@@ -37,6 +37,8 @@ pub struct Known {
     suspected: bool,
     /// Nobody need ask without a reason.
     answered: bool,
+    /// Suspicions without an answer.
+    suspicions: u32,
     /// How often somebody asked.
     asked: u32,
 }
@@ -88,20 +90,24 @@ impl World {
 
     /// Asks for a stream's description, if there is a reason to.
     pub(crate) fn describe(&mut self, stream: usize) {
-        let detects = self.plan.streams[stream].config.record_distribution == RecordDistribution::Detect;
+        let config = &self.plan.streams[stream].config;
+        // To who keeps order it matters most: somebody has seen to the permission.
+        let describes = if config.ordered { Describes::Always } else { self.plan.describes };
+        let detects = config.record_distribution == RecordDistribution::Detect;
         let (auto, known) = (self.streams[stream].auto.is_some(), &mut self.listings[stream].known);
         if !detects || (known.answered && !known.suspected && !known.managed) {
             return;
         }
         known.asked += 1;
-        let answers = match self.plan.describes {
+        let answers = match describes {
             Describes::Always => true,
             Describes::Sometimes => known.asked.is_multiple_of(2),
             Describes::Never => false,
         };
         let suspected = std::mem::take(&mut known.suspected);
-        known.answered |= answers || self.plan.describes == Describes::Never;
-        known.managed = if answers { auto } else { known.managed || suspected };
+        known.answered |= answers || describes == Describes::Never;
+        known.suspicions = if answers { 0 } else { known.suspicions + u32::from(suspected) };
+        known.managed = if answers { auto } else { known.managed || known.suspicions >= 2 };
         let managed = known.managed;
         if managed {
             self.checker.scattered.insert(stream);

@@ -63,6 +63,8 @@ pub struct Node {
     drain: Option<Vec<(usize, u64)>>,
     idle_cycles: u32,
     stalled: bool,
+    /// When it stands still again at the earliest.
+    stalls_after: Time,
     /// Whether it has finished.
     pub done: bool,
     /// What it said to be settled.
@@ -71,6 +73,8 @@ pub struct Node {
 
 /// Inputs, and messages of each mesh ring, that a cycle takes.
 const BITE: usize = 4;
+/// The longest that a core stands still, and the least time between two stalls, in microseconds.
+const STALL_US_MAX: u64 = 200_000;
 /// Cycles without work, in which time stands still, after which a core spins.
 const IDLE_CYCLES_MAX: u32 = 20;
 
@@ -89,6 +93,7 @@ impl Node {
             drain: None,
             idle_cycles: 0,
             stalled: false,
+            stalls_after: Time::ZERO,
             done: false,
             settled: Settled::default(),
         }
@@ -163,9 +168,11 @@ impl World {
             return;
         }
         node.wake_at = Time::NEVER;
-        if !node.stalled && self.faults.strikes(Kind::CoreStall) {
+        let stalls = !node.stalled && node.stalls_after <= self.now && self.closed.is_none();
+        if stalls && self.faults.strikes(Kind::CoreStall) {
             node.stalled = true;
-            let stall = self.faults.rng().micros(100, 200_000);
+            let stall = self.faults.rng().micros(100, STALL_US_MAX);
+            node.stalls_after = self.now + stall + Duration::from_micros(STALL_US_MAX);
             node.wake_at = self.now + stall;
             return self.schedule(self.now + stall, Event::Wake(core));
         }

@@ -156,9 +156,12 @@ impl Faults {
     /// Draws the rates of a seed.
     pub fn draw(mut rng: Rng, temper: &Temper, quiet: bool, canary: Option<Canary>) -> Faults {
         let (kinds_on, rate_most) = if rng.chance(5000) { temper.climate.usual } else { temper.climate.worst };
+        let together = rng.chance(5000);
         let rates = KINDS.iter().map(|kind| {
-            let on = rng.chance(kinds_on) || (*kind == Kind::CoreStall && rng.chance(temper.stalls));
+            let on = rng.chance(kinds_on);
+            let often = temper.often.iter().find(|(of, _)| together && of == kind);
             let most = match kind {
+                _ if often.is_some() => often.map_or(rate_most, |(_, most)| *most),
                 Kind::MapLate | Kind::ListFailed | Kind::ListStale | Kind::ListForgets => 5000,
                 Kind::ListEmpty | Kind::ListOverlap | Kind::ListGap => 5000,
                 Kind::Validation | Kind::WrongCount | Kind::ListRefused | Kind::CoreStall => 200,
@@ -166,7 +169,7 @@ impl Faults {
                 _ => rate_most,
             };
             let rate = rng.between(10, most) as u32;
-            if on && !quiet { rate } else { 0 }
+            if (on || often.is_some()) && !quiet { rate } else { 0 }
         });
         let rates = rates.collect();
         Faults { rng, rates, counts: vec![0; KINDS.len()], canary, healed: false }

@@ -94,8 +94,8 @@ impl Told {
 struct Sent {
     stream: usize,
     began: Time,
-    /// The shard of each record.
-    shards: Vec<Arc<str>>,
+    /// The shard of each record, and the number of its pace.
+    shards: Vec<(Arc<str>, u64)>,
     /// How often it had changed who distributes the records.
     changes: u64,
     /// How it ended, if it was answered.
@@ -124,7 +124,9 @@ pub struct Inspector {
     /// Streams of which some core was told a second map: the order of puts is no longer promised there.
     changed: BTreeSet<usize>,
     /// By core, stream and shard.
-    paces: BTreeMap<(usize, usize, Arc<str>), Pace>,
+    paces: BTreeMap<(usize, usize, Arc<str>), (u64, Pace)>,
+    /// Paces so far: a shard that comes back to a core has a new one.
+    paced: u64,
     /// By core and connection.
     sent: BTreeMap<(usize, usize), Sent>,
     /// By submitter, stream and shard: the last record that was sent first.
@@ -161,7 +163,7 @@ impl Inspector {
             self.evident.remove(&(core, stream));
             let all = told.back().map(|told| Arc::clone(&told.all));
             let pace = all.and_then(|all| self.paces.get_mut(&(core, stream, all)));
-            if let (Some(pace), RateLimit::Percent(percent)) = (pace, config.rate_limit) {
+            if let (Some((_, pace)), RateLimit::Percent(percent)) = (pace, config.rate_limit) {
                 pace.reshape(now, percent, (map.len(), self.cores));
             }
         }
@@ -214,7 +216,6 @@ impl Inspector {
             let size = entry.data.len() + entry.key.len();
             let hash = entry.explicit.unwrap_or_else(|| md5_hash(&entry.key));
             let Some(shard) = self.shard_of(departure, hash, checker) else { return };
-            shards.push(Arc::clone(&shard));
             let sum = per_shard.entry(Arc::clone(&shard)).or_default();
             (sum.0, sum.1) = (sum.0 + 1, sum.1 + size);
             let alone = sum.0 == 1 || managed;
@@ -224,9 +225,8 @@ impl Inspector {
             checker.holds(Promise::I8, alone || sum.1 <= SHARD_BYTES_MAX, || {
                 format!("{} bytes of one request go to {shard}", sum.1)
             });
-            if !departure.is_unmapped() {
-                self.take_tokens(departure, &config, &shard, size, checker);
-            }
+            let pace = self.take_tokens(departure, &config, &shard, size, checker);
+            shards.push((Arc::clone(&shard), pace));
             if config.ordered {
                 let numbers = members_of(entry, config.aggregation_enabled);
                 self.under_way.leaves(departure, &shard, numbers.into_iter().flatten(), checker);
@@ -280,7 +280,7 @@ impl Inspector {
         Some(Arc::clone(shard))
     }
 
-    /// I9: no more than its pace allows.
+    /// I9: no more than its pace allows. Answers the number of that.
     fn take_tokens(
         &mut self,
         departure: &Departure,
@@ -288,20 +288,28 @@ impl Inspector {
         shard: &Arc<str>,
         size: usize,
         checker: &mut Checker,
-    ) {
-        let RateLimit::Percent(percent) = config.rate_limit else { return };
+    ) -> u64 {
+        let RateLimit::Percent(percent) = config.rate_limit else { return 0 };
+        if departure.is_unmapped() {
+            return 0;
+        }
         let key = (departure.core, departure.stream, Arc::clone(shard));
         let told = self.maps.get(&(departure.core, departure.stream)).and_then(VecDeque::front);
         let shape = told.filter(|told| told.managed).map(|told| (told.shards.len(), self.cores));
-        let pace = self.paces.entry(key).or_insert_with(|| match shape {
-            Some(shape) => Pace::of_stream(departure.now, percent, shape),
-            None => Pace::new(departure.now, percent),
+        let (number, pace) = self.paces.entry(key).or_insert_with(|| {
+            self.paced += 1;
+            let pace = match shape {
+                Some(shape) => Pace::of_stream(departure.now, percent, shape),
+                None => Pace::new(departure.now, percent),
+            };
+            (self.paced, pace)
         });
         let taken = pace.take(departure.now, size);
         checker.holds(Promise::I9, taken.is_ok(), || {
             let (records, bytes) = taken.err().unwrap_or_default();
             format!("{size} bytes are sent to {shard}, {records:.2} records and {bytes:.0} bytes are allowed")
         });
+        *number
     }
 
     /// A core hears that there is no such stream.
@@ -348,7 +356,10 @@ impl Inspector {
             checker.excused.extend(strays.into_iter().map(|sequence| (sent.stream, sequence)));
         }
         for place in throttled {
-            if let Some(pace) = self.paces.get_mut(&(core, sent.stream, sent.shards[place].clone())) {
+            let (shard, number) = &sent.shards[place];
+            if let Some((present, pace)) = self.paces.get_mut(&(core, sent.stream, Arc::clone(shard)))
+                && present == number
+            {
                 pace.throttled(now, sent.began);
             }
         }

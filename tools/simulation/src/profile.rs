@@ -14,6 +14,7 @@
 //! `reshard` has milder faults than `storm`, of all kinds, so that most of its records come through and their order can be
 //! told; and few keys, so that there is an order to tell. Lists of shards are old more often than not.
 
+use crate::faults::Kind;
 use crate::rng::Rng;
 
 /// A kind of day.
@@ -84,8 +85,9 @@ pub struct Temper {
     pub recreated: u32,
     /// Streams of 10 000 in ordered mode.
     pub ordered: u32,
-    /// Seeds of 10 000, of those in which something strikes, in which cores stand still, beside what the climate brings.
-    pub stalls: u32,
+    /// What is switched on together in half of the seeds in which something strikes, beside what the climate brings, and
+    /// the highest rates, of 10 000 occasions.
+    pub often: &'static [(Kind, u64)],
     /// Seeds of 10 000 in which a shard of the first stream takes nothing, and with `shard_backlog_max`.
     pub dead: (u32, u32),
     /// Seeds of 10 000 whose service enforces what a shard takes.
@@ -125,7 +127,7 @@ const CALM: Temper = Temper {
     rescales: 0,
     recreated: 0,
     ordered: 1000,
-    stalls: 0,
+    often: &[],
     dead: (0, 0),
     capacity: 0,
     form: 0,
@@ -188,7 +190,7 @@ const RESHARD: Temper = Temper {
     rescales: 2500,
     recreated: 2500,
     ordered: 5000,
-    stalls: 5000,
+    often: &[(Kind::CoreStall, 600), (Kind::MapLate, 8000), (Kind::Reowned, 9000)],
     dead: (300, 2000),
     capacity: 500,
     form: 1000,

@@ -15,6 +15,7 @@ pub(crate) enum Domain {
     Put,
     List,
     Outage,
+    Place,
 }
 
 impl Chance {
@@ -48,6 +49,11 @@ impl Chance {
     pub(crate) fn bytes(&mut self, most: u64) -> u64 {
         let magnitude = self.below(u64::from(most.max(2).ilog2()));
         (1 << magnitude) + self.below(1 << magnitude)
+    }
+
+    /// Any hash key.
+    pub(crate) fn hash_key(&mut self) -> u128 {
+        u128::from(self.next()) << 64 | u128::from(self.next())
     }
 
     /// One of them.

@@ -93,6 +93,8 @@ kinds! {
     Away,
     /// All requests are answered with 503 for a while.
     Refusing,
+    /// A PutRecords comes while the service distributes the stream's records itself (AUTO), whatever their hash keys.
+    Distributed,
     /// The shards cannot be listed: 500.
     ListFailed,
     /// Listing the shards is throttled.

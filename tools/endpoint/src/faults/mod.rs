@@ -8,12 +8,13 @@
 //!
 //! Requests strike by their number, so that a seed inflicts the same on the same sequence of requests; see [`chance`].
 //!
-//! Only PutRecords and ListShards suffer as requests; who reads meets faults of connections alone, and so does who signs with
-//! the access key that is spared. Nothing
+//! Only PutRecords and ListShards suffer as requests; who reads meets faults of connections alone, and so does who signs
+//! with the access key that is spared. For a while the service distributes records itself ([`distribution`]). Nothing
 //! strikes before the first PutRecords, so that a stream can be made in peace, nor after [`Faults::heal`], so that it can
 //! be read back. It costs nothing where no faults are asked for.
 
 mod chance;
+mod distribution;
 mod kind;
 mod profile;
 mod request;
@@ -50,6 +51,8 @@ pub struct FaultOptions {
     pub patience: Duration,
     /// The access key whose requests are spared: its owner has to know the truth. Its connections are not.
     pub spares: Option<&'static str>,
+    /// Whether the service may distribute records itself for a while, where the profile has that: no order is kept then.
+    pub distributes: bool,
 }
 
 /// Since when faults strike.
@@ -80,6 +83,8 @@ pub(crate) struct Faults {
     connections: AtomicU64,
     puts: AtomicU64,
     lists: AtomicU64,
+    /// Requests whose records were placed by chance.
+    distributed: AtomicU64,
     /// Until when credentials have expired. Written and read by each PutRecords.
     refused_until: Mutex<Option<Instant>>,
     /// The latest list of shards that was told truly. Written and read by each ListShards that suffers.
@@ -107,6 +112,7 @@ impl Faults {
             connections: AtomicU64::new(0),
             puts: AtomicU64::new(0),
             lists: AtomicU64::new(0),
+            distributed: AtomicU64::new(0),
             refused_until: Mutex::new(None),
             listed: Mutex::new(None),
             late: watch::Sender::new(0),
@@ -318,6 +324,7 @@ mod tests {
             seed: 3,
             patience: Duration::from_secs(6),
             spares: None,
+            distributes: true,
         });
         assert!(outages.windows(2).all(|two| two[0].ends < two[1].begins && two[0].away != two[1].away));
         assert!(outages.last().is_some_and(|last| last.ends > Duration::from_secs(3600)));
@@ -325,7 +332,8 @@ mod tests {
 
     #[test]
     fn nothing_strikes_before_the_first_put_and_after_the_healing() {
-        let options = FaultOptions { profile: Profile::Storm, seed: 1, patience: Duration::from_secs(6), spares: None };
+        let patience = Duration::from_secs(6);
+        let options = FaultOptions { profile: Profile::Storm, seed: 1, patience, spares: None, distributes: true };
         let faults = Faults::new(options);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         runtime.block_on(async {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   calm      nothing
-//!   storm     everything, at once: about every sixth PutRecords suffers something
+//!   storm     everything, at once: about every sixth PutRecords suffers something; the service distributes for a while
 //!   outage    nobody listens, or everything is refused, for seconds at a time; little besides
 //!   throttle  requests and records are throttled, and so is listing the shards
 //!   reshard   a little of everything; who asks for it splits and merges shards besides
@@ -54,6 +54,11 @@ impl Profile {
         matches!(self, Profile::Outage)
     }
 
+    /// Whether the service distributes records itself for a while.
+    pub(crate) fn distributes(self) -> bool {
+        matches!(self, Profile::Storm | Profile::Reshard)
+    }
+
     /// Of 100 000 occasions, how often a kind strikes.
     pub(crate) fn rate(self, kind: FaultKind) -> u32 {
         match self {
@@ -99,7 +104,7 @@ fn storm(kind: FaultKind) -> u32 {
         // By ListShards.
         ListFailed | ListThrottled | ListSlow | ListReset | ListStale | ListEmpty | ListGap | ListOverlap => 5_000,
         // By time.
-        Away | Refusing => 0,
+        Away | Refusing | Distributed => 0,
     }
 }
 
@@ -108,12 +113,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_profile_is_known_by_its_name_and_a_storm_has_everything_but_outages() {
+    fn every_profile_is_known_by_its_name_and_a_storm_has_everything_but_what_lasts() {
         for profile in Profile::ALL {
             assert_eq!(Profile::parse(profile.name()), Some(profile));
         }
         assert_eq!(Profile::parse("hail"), None);
-        let by_time = |kind: &FaultKind| matches!(kind, FaultKind::Away | FaultKind::Refusing);
+        let by_time = |kind: &FaultKind| matches!(kind, FaultKind::Away | FaultKind::Refusing | FaultKind::Distributed);
         assert!(FaultKind::ALL.iter().all(|kind| (Profile::Storm.rate(*kind) > 0) != by_time(kind)));
         assert!(FaultKind::ALL.iter().all(|kind| Profile::Calm.rate(*kind) == 0));
     }

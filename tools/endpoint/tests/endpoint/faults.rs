@@ -12,7 +12,7 @@ const IMPATIENCE: Duration = Duration::from_millis(60);
 fn faulty(profile: Profile, seed: u64) -> Endpoint {
     let mut config = EndpointConfig::emulator();
     config.streams.push(("s".to_owned(), 1));
-    config.faults = Some(FaultOptions { profile, seed, patience: PATIENCE, spares: Some("spared") });
+    config.faults = Some(FaultOptions { profile, seed, patience: PATIENCE, spares: Some("spared"), distributes: true });
     Endpoint::start(config).unwrap()
 }
 
@@ -179,7 +179,13 @@ fn in_an_outage_nobody_listens_or_everything_is_refused_and_then_it_is_over() {
 
 #[test]
 fn who_signs_with_the_key_that_is_spared_hears_the_truth() {
-    let options = FaultOptions { profile: Profile::Throttle, seed: 1, patience: PATIENCE, spares: Some("spared") };
+    let options = FaultOptions {
+        profile: Profile::Throttle,
+        seed: 1,
+        patience: PATIENCE,
+        spares: Some("spared"),
+        distributes: true,
+    };
     let mut config = EndpointConfig { faults: Some(options), ..EndpointConfig::emulator() };
     config.streams.push(("s".to_owned(), 1));
     config.credentials.push(Credentials::new("spared", "hush"));
@@ -201,4 +207,42 @@ fn calls_are_counted_by_operation() {
     assert_eq!(stats["calls"], json!({ "ListShards": 3, "PutRecords": 1 }));
     assert_eq!(stats["faults"], json!({}));
     assert_eq!(endpoint.stats().calls["ListShards"], 3);
+}
+
+#[test]
+fn while_the_service_distributes_records_one_key_s_come_to_lie_anywhere_and_the_stream_is_described_so() {
+    let options = FaultOptions {
+        profile: Profile::Reshard,
+        seed: 5,
+        patience: PATIENCE,
+        spares: Some("spared"),
+        distributes: true,
+    };
+    let mut config = EndpointConfig { faults: Some(options), ..EndpointConfig::emulator() };
+    config.streams.push(("s".to_owned(), 4));
+    let endpoint = Endpoint::start(config).unwrap();
+    let mut client = Persistent::new(&endpoint);
+    let describe = Call::new("DescribeStreamSummary", JSON, json!({ "StreamName": "s" }).to_string()).signed();
+    let (mut described, mut number) = (false, 0);
+    // It ends: it comes again and again.
+    while !described || endpoint.stats().faults.get("Distributed").is_none_or(|requests| *requests < 20) {
+        // Whatever these come to.
+        let _ = client.send(&pair(number));
+        if let Ok(answer) = client.send(&describe) {
+            let summary: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+            described |= summary["StreamDescriptionSummary"]["RecordDistributionStrategy"] == "AUTO";
+        }
+        number += 1;
+    }
+    endpoint.heal();
+    let shards = |key: &str| {
+        let stored = endpoint.read_stream("s").unwrap().into_iter().filter(|record| record.partition_key == key);
+        stored.map(|record| record.shard_id).collect::<std::collections::BTreeSet<_>>().len()
+    };
+    assert!(shards("k") > 1);
+    let mut client = Client::connect(endpoint.address());
+    let after =
+        Call::new("PutRecords", JSON, json_body("s", &[Record { data: b"d", key: "after", hash: None }])).signed();
+    assert!((0..20).all(|_| client.send(&after).unwrap().status == 200));
+    assert_eq!(shards("after"), 1);
 }
