@@ -207,7 +207,12 @@ fn what_cannot_be_run_is_said_with_its_cause() {
 /// What the figures say of attribution.
 fn explained(figures: &Value) -> &Value {
     let attribution = &figures["attribution"];
-    for field in ["duplicates_unattributed", "stored_though_failed_unattributed", "dropped_unattributed", "misplaced"] {
+    for field in [
+        "duplicates_unattributed",
+        "stored_though_failed_unattributed",
+        "dropped_unattributed",
+        "misplaced_unattributed",
+    ] {
         assert_eq!(attribution[field], 0, "{field}: {figures}");
     }
     attribution
