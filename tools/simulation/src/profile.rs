@@ -190,7 +190,7 @@ const RESHARD: Temper = Temper {
     rescales: 2500,
     recreated: 2500,
     ordered: 5000,
-    often: &[(Kind::CoreStall, 600), (Kind::MapLate, 8000), (Kind::Reowned, 9000)],
+    often: &[(Kind::CoreStall, 2500), (Kind::MapLate, 8000), (Kind::Reowned, 9000)],
     dead: (300, 2000),
     capacity: 500,
     form: 1000,
