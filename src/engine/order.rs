@@ -114,7 +114,9 @@ impl Order {
 
     /// Another core has adopted a map.
     pub fn heard_adopted(&mut self, from: CoreId, epoch: u64) {
-        self.adopted[from.index()] = self.adopted[from.index()].max(epoch);
+        if !planted(Mistake::EpochMarkUnheard) {
+            self.adopted[from.index()] = self.adopted[from.index()].max(epoch);
+        }
     }
 
     /// Another core has handed over for a map.
@@ -161,8 +163,7 @@ impl Order {
     /// Whether this core hands over now: then for which map. Once.
     pub fn hand_over(&mut self) -> Option<u64> {
         let own = self.core.index();
-        let all_adopted =
-            self.adopted.iter().all(|adopted| *adopted >= self.epoch) || planted(Mistake::EpochMarkUnheard);
+        let all_adopted = self.adopted.iter().all(|adopted| *adopted >= self.epoch);
         let cleared = self.departed.is_empty() || planted(Mistake::HandedOverEarly);
         let now = self.changing && self.handed_over[own] < self.epoch && all_adopted && cleared;
         now.then(|| {

@@ -99,7 +99,7 @@ mistakes! {
     GateNeverCloses,
     /// Outage: the gate never opens again.
     GateNeverOpens,
-    /// Order: a core hands over without having heard that all others have adopted the map.
+    /// Order: a core does not hear that others have adopted the map.
     EpochMarkUnheard,
     /// Order: a core hands over while something of a former shard is under way.
     HandedOverEarly,

@@ -100,7 +100,7 @@ finds! {
     close_forgets_requests CloseForgetsRequests Storm [I1],
     gate_never_closes GateNeverCloses Outage [I17],
     gate_never_opens GateNeverOpens Storm [I18],
-    epoch_mark_unheard EpochMarkUnheard Reshard [I23 I24],
+    epoch_mark_unheard EpochMarkUnheard Reshard [I18],
     handed_over_early HandedOverEarly Reshard [I18 I23 I24],
     tail_overtakes TailOvertakes Reshard [I23 I24],
     later_overtakes LaterOvertakes Reshard [I23 I24],
