@@ -153,6 +153,11 @@ impl Client {
         self.read()
     }
 
+    /// Whether the endpoint closes the connection while nobody asks for anything; waits for that as long as for an answer.
+    pub fn is_closed(&mut self) -> bool {
+        matches!(self.stream.read(&mut [0]), Ok(0))
+    }
+
     /// Ends the endpoint's faults.
     pub fn heal(&mut self) -> io::Result<Answer> {
         self.stream.write_all(b"POST /heal HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n")?;
