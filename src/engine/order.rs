@@ -16,10 +16,10 @@
 //! shard with a Kinesis record under way has *departed*: that record's fate comes first, so the rest of its queue, its
 //! *tail*, waits for it, and so does what comes for it from cores that have not adopted the map yet.
 //!
-//! C1: when a core has handed over for `e`, it has nothing that older maps have placed with it and `e` elsewhere, and never
+//! Q1: when a core has handed over for `e`, it has nothing that older maps have placed with it and `e` elsewhere, and never
 //! will. For whoever adopted `e` says so behind all that it has passed on by older maps, and those messages keep their order.
 //!
-//! C2: a core adopts a map only when its changeover to the one before is complete. So what is older than a map is in one
+//! Q2: a core adopts a map only when its changeover to the one before is complete. So what is older than a map is in one
 //! place only: with the core to which the map before gave it.
 
 use std::collections::VecDeque;

@@ -294,8 +294,12 @@ pub enum Placement {
 /// known. `is_current` says that the predicted shard is still what it was. If not, its id may be another's by now: ids come
 /// again where a stream is made anew.
 pub fn judge_placement(batch: &Batch, stored: &str, is_current: bool, map: Option<&ShardMap>) -> Placement {
+    let is_predicted = batch.predicted.as_deref() == Some(stored);
+    if is_predicted && is_current {
+        return Placement::Right { stale_map: false };
+    }
     let known = map.and_then(|map| map.range_of(stored));
-    if batch.predicted.as_deref() == Some(stored) && (is_current || known.is_none()) {
+    if is_predicted && known.is_none() {
         return Placement::Right { stale_map: false };
     }
     // A single record is rightly placed by the service itself, wherever that is. So is a wrapped one, as long as the

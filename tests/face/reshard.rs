@@ -137,6 +137,9 @@ fn go_through(cores: usize, ordered: bool, shards: u32, operations: &[Operation]
     let options = StreamOptions { ordered: Some(ordered), ..StreamOptions::default() };
     let all = put_between(&endpoint, &producer, &options, operations);
     let seen = check(&endpoint, &all);
+    // However many records went astray: the first listing, and for each change at most three.
+    let listings = endpoint.stats().calls["ListShards"];
+    assert!(listings <= 1 + 3 * operations.len() as u64, "{listings} listings for {operations:?}");
     if ordered {
         check_order(&seen);
     }
