@@ -64,7 +64,7 @@ pub fn kind() -> Kind {
 /// # Panics
 ///
 /// If there are not as many `hashes` as `keys`.
-pub fn hash_keys(keys: &[&str], hashes: &mut [HashKey]) -> Fill {
+pub fn hash_keys(keys: &[&[u8]], hashes: &mut [HashKey]) -> Fill {
     assert_eq!(keys.len(), hashes.len(), "a place for each hash key");
     let mut blocks = 0;
     for (key, hash) in keys.iter().zip(hashes) {
