@@ -5,6 +5,7 @@ mod answer;
 mod deaggregate;
 mod frame;
 mod hash_key;
+pub mod lanes;
 mod message;
 mod put_records;
 
