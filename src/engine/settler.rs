@@ -49,6 +49,9 @@ pub struct Unheard {
     pub records: u64,
 }
 
+/// How many records ahead a slot is asked for: by when it comes, these are settled.
+const SETTLED_AHEAD: usize = 8;
+
 /// Settles records.
 #[derive(Default)]
 pub struct Settler {
@@ -83,8 +86,12 @@ impl Settler {
         let mut prior = batch.prior.drain(..).peekable();
         let skipped = usize::from(planted(Mistake::NeighbourKept) && batch.tickets.len() > 1);
         let mut members = keeps.then(|| batch.body.members().skip(skipped));
-        for (place, ticket) in batch.tickets.drain(..).enumerate() {
-            let place = place as u32;
+        let mut tickets = batch.tickets.drain(..);
+        for place in 0.. {
+            let Some(ticket) = tickets.next() else { break };
+            if let Some(later) = tickets.as_slice().get(SETTLED_AHEAD) {
+                later.expect_settling();
+            }
             let told_place = place + u32::from(planted(Mistake::MembersFromOne));
             let earlier = prior.next_if(|(at, _)| *at == place && !planted(Mistake::PriorForgotten));
             if earlier.is_none() && members.is_none() {
@@ -101,7 +108,7 @@ impl Settler {
             }
             self.one(stream, ticket, &Arc::new(settlement), told_place);
         }
-        drop((prior, members));
+        drop((tickets, prior, members));
         batch.body.clear();
         batch.arrivals.clear();
     }

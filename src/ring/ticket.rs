@@ -100,6 +100,12 @@ impl<T: Send + 'static> Ticket<T> {
         unsafe { finish(slot, Some((value, place))) }
     }
 
+    /// Asks the processor for the slot, which another thread has last written and which is to be settled soon.
+    #[inline]
+    pub fn expect_settling(&self) {
+        shim::expect_write(self.0.0.as_ptr());
+    }
+
     /// The ticket as it lies in a ring.
     pub(super) fn into_raw(self) -> *mut () {
         let raw = self.0.0.as_ptr().cast();
