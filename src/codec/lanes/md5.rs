@@ -77,22 +77,18 @@ pub(super) fn compress<V: Vector, const GROUPS: usize>(states: &mut States, bloc
             state[group][word] = V::load(&states[word][group * V::LANES..]);
         }
     }
-    for index in 0..count {
+    if count > 0 {
         let mut words = [[V::splat(0); 16]; GROUPS];
-        for group in 0..GROUPS {
-            words[group] = transposed::<V>(|lane, quarter| {
-                // SAFETY: `index` is below `count`, which is the least length of all lanes of the groups.
-                let block = unsafe { blocks[group * V::LANES + lane].get_unchecked(index) };
-                &block.as_chunks().0[quarter]
-            });
+        for part in 0..4 * GROUPS {
+            // SAFETY: every lane has a first block.
+            unsafe { transpose::<V, GROUPS>(blocks, 0, part, &mut words) };
         }
-        let before = state;
-        rounds(&mut state, &words);
-        for group in 0..GROUPS {
-            for word in 0..4 {
-                state[group][word] = state[group][word].plus(before[group][word]);
-            }
+        for next in 1..count {
+            // SAFETY: `next` is below `count`, which is the least length of all lanes.
+            words = unsafe { rounds(&mut state, &words, Some((blocks, next))) };
         }
+        // SAFETY: there is no next block.
+        unsafe { rounds(&mut state, &words, None) };
     }
     for group in 0..GROUPS {
         for word in 0..4 {
@@ -102,51 +98,82 @@ pub(super) fn compress<V: Vector, const GROUPS: usize>(states: &mut States, bloc
     count
 }
 
-/// The sixteen words of each lane's block. `quarter_of` a lane is four of its words.
+/// Part `part` of `4 * GROUPS` of the words of the lanes' blocks `index`.
+///
+/// # Safety
+///
+/// Each lane has that block.
 #[inline(always)]
-fn transposed<'a, V: Vector>(quarter_of: impl Fn(usize, usize) -> &'a [u8; 16]) -> [V; 16] {
-    let mut words = [V::splat(0); 16];
-    for quarter in 0..4 {
-        // Lanes 4n + 0, 1, 2 and 3, each four a square of four words by four lanes.
-        let [l0, l1, l2, l3] = [
-            V::quarters(|fourth| quarter_of(fourth * 4, quarter)),
-            V::quarters(|fourth| quarter_of(fourth * 4 + 1, quarter)),
-            V::quarters(|fourth| quarter_of(fourth * 4 + 2, quarter)),
-            V::quarters(|fourth| quarter_of(fourth * 4 + 3, quarter)),
-        ];
-        let [l01_w01, l01_w23] = l0.zip_words(l1);
-        let [l23_w01, l23_w23] = l2.zip_words(l3);
-        let [w0, w1] = l01_w01.zip_halves(l23_w01);
-        let [w2, w3] = l01_w23.zip_halves(l23_w23);
-        words[quarter * 4] = w0;
-        words[quarter * 4 + 1] = w1;
-        words[quarter * 4 + 2] = w2;
-        words[quarter * 4 + 3] = w3;
-    }
-    words
+unsafe fn transpose<V: Vector, const GROUPS: usize>(
+    blocks: &[&[Block]; LANES_MAX],
+    index: usize,
+    part: usize,
+    words: &mut [[V; 16]; GROUPS],
+) {
+    let (group, quarter) = (part / 4, part % 4);
+    let quarter_of = |lane: usize| {
+        // SAFETY: as above.
+        let block = unsafe { blocks[group * V::LANES + lane].get_unchecked(index) };
+        &block.as_chunks().0[quarter]
+    };
+    // Lanes 4n + 0, 1, 2 and 3, each four a square of four words by four lanes.
+    let l0 = V::quarters(|fourth| quarter_of(fourth * 4));
+    let l1 = V::quarters(|fourth| quarter_of(fourth * 4 + 1));
+    let l2 = V::quarters(|fourth| quarter_of(fourth * 4 + 2));
+    let l3 = V::quarters(|fourth| quarter_of(fourth * 4 + 3));
+    let [l01_w01, l01_w23] = l0.zip_words(l1);
+    let [l23_w01, l23_w23] = l2.zip_words(l3);
+    let [w0, w1] = l01_w01.zip_halves(l23_w01);
+    let [w2, w3] = l01_w23.zip_halves(l23_w23);
+    words[group][quarter * 4] = w0;
+    words[group][quarter * 4 + 1] = w1;
+    words[group][quarter * 4 + 2] = w2;
+    words[group][quarter * 4 + 3] = w3;
 }
 
-/// The 64 steps of a block.
+/// The 64 steps of a block, and the words of the next block, if there is one.
+///
+/// # Safety
+///
+/// Each lane has the next block.
 #[inline(always)]
-fn rounds<V: Vector, const GROUPS: usize>(state: &mut [[V; 4]; GROUPS], words: &[[V; 16]; GROUPS]) {
+unsafe fn rounds<V: Vector, const GROUPS: usize>(
+    state: &mut [[V; 4]; GROUPS],
+    words: &[[V; 16]; GROUPS],
+    next: Option<(&[&[Block]; LANES_MAX], usize)>,
+) -> [[V; 16]; GROUPS] {
+    let before = *state;
+    let mut next_words = [[V::splat(0); 16]; GROUPS];
     macro_rules! round {
         ($round:literal: $s0:literal $s1:literal $s2:literal $s3:literal) => {
             round!($round, 0: $s0 $s1 $s2 $s3);
-            round!($round, 4: $s0 $s1 $s2 $s3);
-            round!($round, 8: $s0 $s1 $s2 $s3);
-            round!($round, 12: $s0 $s1 $s2 $s3);
+            round!($round, 1: $s0 $s1 $s2 $s3);
+            round!($round, 2: $s0 $s1 $s2 $s3);
+            round!($round, 3: $s0 $s1 $s2 $s3);
         };
-        ($round:literal, $at:literal: $s0:literal $s1:literal $s2:literal $s3:literal) => {
-            step::<V, GROUPS, $round, $s0, { 32 - $s0 }>(state, words, $at);
-            step::<V, GROUPS, $round, $s1, { 32 - $s1 }>(state, words, $at + 1);
-            step::<V, GROUPS, $round, $s2, { 32 - $s2 }>(state, words, $at + 2);
-            step::<V, GROUPS, $round, $s3, { 32 - $s3 }>(state, words, $at + 3);
+        ($round:literal, $quad:literal: $s0:literal $s1:literal $s2:literal $s3:literal) => {
+            step::<V, GROUPS, $round, $s0, { 32 - $s0 }>(state, words, 4 * $quad);
+            step::<V, GROUPS, $round, $s1, { 32 - $s1 }>(state, words, 4 * $quad + 1);
+            step::<V, GROUPS, $round, $s2, { 32 - $s2 }>(state, words, 4 * $quad + 2);
+            step::<V, GROUPS, $round, $s3, { 32 - $s3 }>(state, words, 4 * $quad + 3);
+            let quad = 4 * $round + $quad;
+            let every = 4 / GROUPS;
+            if let Some((blocks, index)) = next && quad % every == 0 {
+                // SAFETY: as above.
+                unsafe { transpose::<V, GROUPS>(blocks, index, quad / every, &mut next_words) };
+            }
         };
     }
     round!(0: 7 12 17 22);
     round!(1: 5 9 14 20);
     round!(2: 4 11 16 23);
     round!(3: 6 10 15 21);
+    for group in 0..GROUPS {
+        for word in 0..4 {
+            state[group][word] = state[group][word].plus(before[group][word]);
+        }
+    }
+    next_words
 }
 
 /// Step `at` of 16 of a round, of all groups.
