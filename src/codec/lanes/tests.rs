@@ -1,3 +1,5 @@
+//! Every kind of lanes that this machine has against one message after the other.
+
 use ::md5::{Digest, Md5};
 
 use super::*;
