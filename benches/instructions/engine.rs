@@ -1,0 +1,227 @@
+//! One core of the engine between a ring and a service that stores everything, on a clock that is told.
+//!
+//! A cycle is that of `runtime/core.rs`: records out of the ring, a turn, requests, answers, what was settled. Each part
+//! of it is counted or not; what stands for the submitter and for the service never is.
+
+use std::collections::VecDeque;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ciborium::Value;
+use kpl::codec::{
+    Aggregate, Framed, Member, RequestEncoder, StreamRef, Wire, frame_len, hash_key, parse_answer, read_frame,
+    write_frame,
+};
+use kpl::config::{Config, RateLimit, WireFormat};
+use kpl::engine::{Core, ShardInfo, ShardMap, Transmit};
+use kpl::limits::{AGGREGATION_BYTES_DEFAULT, RATE_LIMIT_MAX, TURN_RECORDS_MAX};
+use kpl::outcome::Settlement;
+use kpl::record::{CoreId, HashKey, Record, StreamId, StreamName};
+use kpl::ring::{self, Ledger, Receiver, Sender, Slots};
+use kpl::time::Time;
+
+use crate::counted;
+use crate::records::{DATA, Keys};
+
+const STREAM: StreamId = StreamId(0);
+const SHARDS: usize = 8;
+/// A cycle's time: about a million records a second.
+const CYCLE: Duration = Duration::from_millis(1);
+
+/// A part of a cycle.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Records out of the ring, into the engine.
+    Accept,
+    /// A turn, and the requests that are due.
+    Send,
+    /// Answers, and what they settle.
+    Settle,
+}
+
+/// Drives `records` records for a warm-up and as many again, in which `parts` are counted.
+pub fn run(parts: &[Part], records: usize) {
+    let mut bed = Bed::new();
+    let cycles = records.div_ceil(TURN_RECORDS_MAX);
+    for cycle in 0..2 * cycles {
+        bed.cycle(if cycle < cycles { &[] } else { parts });
+    }
+    // What is still on its way is little beside what was asked for.
+    assert!(bed.delivered * 2 > (2 * cycles * TURN_RECORDS_MAX) as u64, "the engine delivers");
+}
+
+/// A ring with records in it, the engine, and the service.
+struct Bed {
+    keys: Keys,
+    slots: Slots<Arc<Settlement>>,
+    sender: Sender<Arc<Settlement>>,
+    receiver: Receiver<Arc<Settlement>>,
+    core: Core,
+    now: Time,
+    map: Arc<ShardMap>,
+    under_way: VecDeque<Transmit>,
+    delivered: u64,
+}
+
+impl Bed {
+    fn new() -> Bed {
+        let config = Config { wire: WireFormat::Cbor, rate_limit: RateLimit::Percent(RATE_LIMIT_MAX), ..Config::default() };
+        let now = Time::from_nanos(1_000_000_000);
+        let mut core = Core::new(now, CoreId(0), 1, &config, 7);
+        core.handle_stream(STREAM, StreamName::parse("stream").expect("a name"), config);
+        let map = even_map();
+        core.handle_map(now, STREAM, Arc::clone(&map));
+        let (sender, receiver) = ring::ring(1 << 20);
+        let (keys, slots) = (Keys::new(), Slots::new(Arc::new(Ledger::new())));
+        Bed { keys, slots, sender, receiver, core, now, map, under_way: VecDeque::new(), delivered: 0 }
+    }
+
+    /// What a submitter would have done: a cycle's records lie in the ring.
+    fn fill(&mut self) {
+        for _ in 0..TURN_RECORDS_MAX {
+            let record = Record::new(self.keys.draw(), &DATA);
+            let ticket = self.slots.take_lone();
+            let now = self.now;
+            let pushed = self.sender.try_push(ticket, frame_len(&record), |frame| {
+                write_frame(frame, STREAM, now, &record);
+            });
+            assert!(pushed.is_ok(), "the ring was drained");
+        }
+    }
+
+    fn cycle(&mut self, parts: &[Part]) {
+        let counted_if = |part| parts.contains(&part);
+        self.now = self.now + CYCLE;
+        self.fill();
+        if counted_if(Part::Accept) { counted(|| self.accept()) } else { self.accept() }
+        let transmits = if counted_if(Part::Send) { counted(|| self.send()) } else { self.send() };
+        // Answers come a cycle after their requests.
+        let answers: Vec<_> = self.under_way.drain(..).map(|sent| (sent.request, answer(&self.map, &sent))).collect();
+        self.under_way.extend(transmits);
+        for (request, body) in answers {
+            let mut settle = || {
+                let entries = parse_answer(200, Some(Wire::Cbor.content_type()), None, &body);
+                self.core.handle_answer(self.now, request, entries);
+            };
+            if counted_if(Part::Settle) { counted(settle) } else { settle() }
+        }
+        let mut told = || {
+            let released = self.core.released();
+            self.core.wakers().clear();
+            self.core.tally(|_, received, settled| {
+                black_box((received, settled));
+            });
+            released
+        };
+        let released = if counted_if(Part::Settle) { counted(told) } else { told() };
+        assert_eq!(released.failed, 0);
+        self.delivered += released.delivered;
+    }
+
+    fn accept(&mut self) {
+        let tail = self.receiver.snapshot();
+        while let Some(frame) = self.receiver.pop(tail) {
+            self.core.handle_record(self.now, frame.ticket, &read_frame(frame.bytes));
+        }
+        assert!(self.receiver.release().is_none(), "nobody waits for room");
+    }
+
+    fn send(&mut self) -> Vec<Transmit> {
+        self.core.turn(self.now);
+        std::iter::from_fn(|| self.core.poll_transmit(self.now)).collect()
+    }
+}
+
+/// Even shards.
+fn even_map() -> Arc<ShardMap> {
+    let width = u128::MAX / SHARDS as u128;
+    let shards = (0..SHARDS).map(|number| ShardInfo {
+        id: format!("shardId-{number:012}").into(),
+        first: HashKey(width * number as u128),
+        last: HashKey(if number + 1 == SHARDS { u128::MAX } else { width * (number as u128 + 1) - 1 }),
+        parents: [None, None],
+    });
+    Arc::new(ShardMap::build(1, shards.collect(), 1, None).expect("even shards are a map"))
+}
+
+/// What the service says when it has stored all of a request, each entry where its hash key belongs.
+fn answer(map: &ShardMap, transmit: &Transmit) -> Vec<u8> {
+    let request: Value = ciborium::from_reader(&transmit.body[..]).expect("a request in CBOR");
+    let field = |value: &Value, name: &str| {
+        let fields = value.as_map().expect("a map").iter();
+        fields.clone().find(|(key, _)| key.as_text() == Some(name)).map(|(_, value)| value.clone())
+    };
+    let records = field(&request, "Records").expect("a request has records");
+    let stored = records.as_array().expect("a list").iter().enumerate().map(|(place, entry)| {
+        let hash = field(entry, "ExplicitHashKey").expect("a hash key");
+        let hash = hash.as_text().and_then(|decimal| decimal.parse().ok()).expect("a hash key in decimal");
+        let shard = map.shard(map.predict(HashKey(hash)));
+        let pair = |key: &str, value: String| (Value::Text(key.into()), Value::Text(value));
+        let number = format!("4961{:052}", (transmit.body.len() * 1000 + place) as u64);
+        Value::Map(vec![pair("SequenceNumber", number), pair("ShardId", shard.id.to_string())])
+    });
+    let stored = Value::Array(stored.collect());
+    let failed = (Value::Text("FailedRecordCount".into()), Value::Integer(0.into()));
+    let document = Value::Map(vec![failed, (Value::Text("Records".into()), stored)]);
+    let mut body = Vec::new();
+    ciborium::into_writer(&document, &mut body).expect("a vector takes everything");
+    body
+}
+
+/// Frames out of the ring, hashed and routed, by themselves.
+pub fn route(records: usize) {
+    let mut bed = Bed::new();
+    let cycles = records.div_ceil(TURN_RECORDS_MAX);
+    let mut by_shard = [0; SHARDS];
+    for cycle in 0..2 * cycles {
+        bed.fill();
+        let mut part = || {
+            let tail = bed.receiver.snapshot();
+            while let Some(frame) = bed.receiver.pop(tail) {
+                let Framed { record, .. } = read_frame(frame.bytes);
+                by_shard[bed.map.predict(hash_key(record.partition_key)).index()] += 1;
+                drop(black_box(record));
+                std::mem::forget(frame.ticket);
+            }
+            assert!(bed.receiver.release().is_none(), "nobody waits for room");
+        };
+        if cycle < cycles { part() } else { counted(part) }
+    }
+    assert!(by_shard.iter().all(|records| *records > 0), "every shard has keys");
+}
+
+/// Requests of aggregates that are there.
+pub fn encode(records: usize) {
+    let mut keys = Keys::new();
+    let mut aggregates = Vec::new();
+    let (mut left, mut counting) = (records, 0);
+    while left > 0 {
+        let mut aggregate = Aggregate::new();
+        while left > 0 {
+            let key = keys.draw();
+            let member = Member { partition_key: key, key_tag: hash_key(key).0 as u64, explicit_hash_key: None, data: &DATA };
+            let fit = aggregate.fit(member);
+            if fit.size() > AGGREGATION_BYTES_DEFAULT {
+                break;
+            }
+            fit.append();
+            left -= 1;
+        }
+        counting += aggregate.count();
+        aggregates.push(aggregate);
+    }
+    assert_eq!(counting, records);
+    for request in aggregates.chunks(20) {
+        let body = counted(|| {
+            let size: usize = request.iter().map(|aggregate| aggregate.size() + 128).sum();
+            let mut encoder = RequestEncoder::new(Wire::Cbor, StreamRef::Name("stream"), size + 512);
+            for aggregate in request {
+                let [magic, key_table, explicit, members] = aggregate.parts();
+                encoder.entry("a", Some(HashKey(1 << 100)), &[magic, key_table, explicit, members, &aggregate.digest()]);
+            }
+            encoder.finish()
+        });
+        assert!(body.len() > request.iter().map(Aggregate::size).sum());
+    }
+}
