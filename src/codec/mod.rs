@@ -5,10 +5,11 @@ mod answer;
 mod deaggregate;
 mod frame;
 mod hash_key;
+pub mod lanes;
 mod message;
 mod put_records;
 
-pub use aggregate::{Aggregate, Fit, KeyIndex, Member, Written, wrapped_size};
+pub use aggregate::{Aggregate, KeyIndex, Member, Place, Written, wrapped_size};
 pub use answer::{EntryResult, RequestError, parse_answer};
 pub use deaggregate::{Deaggregated, UserRecord, deaggregate, has_digest, starts_with_magic};
 pub use frame::{Framed, begin_frame, finish_frame, frame_len, read_frame, reserved_frame_len, write_frame};

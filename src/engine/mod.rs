@@ -86,10 +86,11 @@ pub use shard_map::{MapError, Shard, ShardInfo, ShardMap};
 pub use stream::UNORDERED;
 pub use wheel::{RESOLUTION as WHEEL_RESOLUTION, TimerId, Wheel};
 
+use crate::codec::lanes::{Fill, hash_keys};
 use crate::codec::{EntryResult, Framed, RequestError, Wire};
 use crate::config::Config;
 use crate::metrics::StreamSheets;
-use crate::record::{CoreId, StreamId, StreamName};
+use crate::record::{CoreId, HashKey, StreamId, StreamName};
 use crate::time::Time;
 use batch::{Batch, Pool};
 use chance::Chance;
@@ -131,7 +132,12 @@ pub struct Core {
     early: Vec<(CoreId, Message)>,
     /// The moment for which a timer to open a further connection is set.
     widen_at: Time,
+    /// How full the lanes were that hashed keys, since that was last asked.
+    key_fill: Fill,
 }
+
+/// Keys that are hashed side by side: as many as the widest lanes take.
+const KEYS_AT_ONCE: usize = 16;
 
 impl Core {
     /// Core `id` of `cores`. `seed` is that of its jitter.
@@ -162,6 +168,7 @@ impl Core {
             fired: Vec::new(),
             early: Vec::new(),
             widen_at: Time::NEVER,
+            key_fill: Fill::default(),
         }
     }
 
@@ -218,11 +225,33 @@ impl Core {
         }
     }
 
-    /// A record from one of this core's rings. A record of a stream that was not told of is settled as abandoned.
-    pub fn handle_record(&mut self, now: Time, ticket: Ticket, framed: &Framed<'_>) {
-        if let Some((stream, common)) = self.stream(framed.stream) {
-            stream.accept(now, ticket, framed, common);
+    /// Records from one of this core's rings, in order. A record of a stream that was not told of is settled as abandoned.
+    pub fn handle_records<'a>(&mut self, now: Time, records: impl IntoIterator<Item = (Ticket, Framed<'a>)>) {
+        let mut records = records.into_iter();
+        loop {
+            let mut held = [const { None }; KEYS_AT_ONCE];
+            let (mut keys, mut hashes) = ([&[][..]; KEYS_AT_ONCE], [HashKey::MIN; KEYS_AT_ONCE]);
+            let mut count = 0;
+            for ((place, key), record) in held.iter_mut().zip(&mut keys).zip(&mut records) {
+                *key = record.1.key;
+                *place = Some(record);
+                count += 1;
+            }
+            self.key_fill += hash_keys(&keys[..count], &mut hashes[..count]);
+            for ((ticket, framed), hash) in held.into_iter().flatten().zip(hashes) {
+                if let Some((stream, common)) = self.stream(framed.stream) {
+                    stream.accept(now, ticket, &framed, hash, common);
+                }
+            }
+            if count < KEYS_AT_ONCE {
+                return;
+            }
         }
+    }
+
+    /// A record by itself: see [`Core::handle_records`].
+    pub fn handle_record(&mut self, now: Time, ticket: Ticket, framed: &Framed<'_>) {
+        self.handle_records(now, [(ticket, *framed)]);
     }
 
     /// The service has answered a request.
@@ -447,6 +476,11 @@ impl Core {
     /// The wakers of those who wait for what was settled. They are user code: call them last, each contained.
     pub fn wakers(&mut self) -> &mut Vec<Waker> {
         self.common.settler.wakers()
+    }
+
+    /// How full the lanes were that hashed partition keys, since the last call.
+    pub fn take_key_fill(&mut self) -> Fill {
+        std::mem::take(&mut self.key_fill)
     }
 
     /// What each stream has added to the metrics since the last call.

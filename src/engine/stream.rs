@@ -23,6 +23,7 @@ mod settling;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::aggregator::Sealed;
 use super::backlog::BacklogMax;
 use super::batch::{Batch, Bounds, Member, Pool, Removed, Routed, Ticket, joined};
 use super::chance::{Chance, Jitter};
@@ -42,7 +43,7 @@ use super::settler::{Reason, Settler};
 use super::shard::{Alarm, Shard};
 use super::shard_map::ShardMap;
 use super::wheel::Wheel;
-use crate::codec::{EntryResult, Framed, hash_key};
+use crate::codec::{EntryResult, Framed};
 use crate::config::{Config, RateLimit, ShardMapPolicy};
 use crate::limits::{COLLECTION_BYTES_AIM, REQUEST_BYTES_PER_SHARD_MAX, collector_wait};
 use crate::outcome::{Attempt, AttemptResult, ErrorCode};
@@ -183,24 +184,22 @@ impl Stream {
         }
     }
 
-    /// A record from one of this core's rings.
-    pub fn accept(&mut self, now: Time, ticket: Ticket, framed: &Framed<'_>, common: &mut Common) {
+    /// A record from one of this core's rings, whose partition key's MD5 is `key_hash`.
+    pub fn accept(&mut self, now: Time, ticket: Ticket, framed: &Framed<'_>, key_hash: HashKey, common: &mut Common) {
         self.measures.received();
-        let record = &framed.record;
         let member = Member {
             ticket,
             arrival: framed.arrival,
-            size: record.size() as u32, // at most 10 MiB: limits::RECORD_BYTES_MAX
+            size: framed.size() as u32, // at most 10 MiB: limits::RECORD_BYTES_MAX
             generation: self.flush.accept(),
         };
-        let (key, data) = (record.partition_key, record.data);
-        let explicit = record.placement != RecordPlacement::ByKey;
-        let hash = match record.placement {
-            RecordPlacement::ByKey => hash_key(key),
-            RecordPlacement::Explicit(hash) => hash,
-            RecordPlacement::Drawn => common.chance.hash_key(),
+        let (hash, explicit) = match framed.placement {
+            RecordPlacement::ByKey => (key_hash, false),
+            RecordPlacement::Explicit(hash) => (hash, true),
+            RecordPlacement::Drawn => (common.chance.hash_key(), true),
         };
-        let record = Routed { member, hash, explicit, fresh: true, key, data, prior: None };
+        let (key, data, tag) = (framed.key, framed.data, key_hash.0 as u64);
+        let record = Routed { member, hash, tag, explicit, fresh: true, key, data, prior: None };
         self.take_in(now, record, Origin::Direct, common);
     }
 
@@ -230,11 +229,19 @@ impl Stream {
         common.mesh.give(parcel);
     }
 
+    #[inline]
     fn take_in(&mut self, now: Time, record: Routed<'_>, origin: Origin, common: &mut Common) {
+        match self.router.route(record.hash) {
+            Route::Owned(shard) if !self.closed && self.order.is_none() => self.append(now, shard, record, common),
+            route => self.take_elsewhere(now, route, record, origin, common),
+        }
+    }
+
+    /// Takes a record in that is not simply appended to a shard of ours.
+    fn take_elsewhere(&mut self, now: Time, route: Route, record: Routed<'_>, origin: Origin, common: &mut Common) {
         if self.closed {
             return self.fail(None, Removed::of(record, self.bounds.keeps_failed), &closed(), common);
         }
-        let route = self.router.route(record.hash);
         if !self.is_changing() {
             self.place(now, route, record, origin, common);
         } else if let Some(record) = self.take_in_changing(now, route, record, origin, common) {
@@ -275,8 +282,8 @@ impl Stream {
         set_earlier(&mut self.waiting_alarm, expiration, Timer::ExpireWaiting(self.id), common);
     }
 
+    #[inline]
     fn append(&mut self, now: Time, index: ShardIndex, record: Routed<'_>, common: &mut Common) {
-        let (id, wait, bounds) = (self.id, self.collector_wait(), self.bounds);
         if let Some(max) = self.backlog_max {
             let bytes = u64::from(record.member.size);
             // A range whose records the service spreads over all shards is none of them.
@@ -289,9 +296,23 @@ impl Stream {
             shard.held.add(1, bytes);
         }
         self.late |= self.flush.is_late(record.member.generation);
-        // The router has just predicted a shard of the present map, so there is an entry for it.
+        if self.shards[index.index()].is_none() {
+            self.shard_entry(now, index);
+        }
+        let (shards, bounds) = (&mut self.shards, &self.bounds);
+        let shard = shards[index.index()].as_deref_mut().expect("it was just made");
+        let deadline = shard.aggregator.deadline();
+        let sealed = shard.aggregator.push(record, bounds, &mut common.pool);
+        if shard.aggregator.deadline() == deadline && sealed.iter().all(Option::is_none) {
+            return;
+        }
+        self.sealed_by_append(now, index, sealed, common);
+    }
+
+    /// A record has sealed these batches of its shard, or has brought forward when the open one is to be sealed.
+    fn sealed_by_append(&mut self, now: Time, index: ShardIndex, sealed: Sealed, common: &mut Common) {
+        let (id, wait) = (self.id, self.collector_wait());
         let shard = self.shard_entry(now, index);
-        let sealed = shard.aggregator.push(record, &bounds, &mut common.pool);
         if sealed.iter().any(Option::is_some) {
             cancel(&mut shard.seal_alarm, common);
         }

@@ -236,12 +236,19 @@ impl<R: Runtime> Running<R> {
         let rings = self.rings.len();
         for offset in 0..rings {
             let ring = &mut self.rings[(self.next_ring + offset) % rings];
-            while records < TURN_RECORDS_MAX && bytes < TURN_BYTES_MAX {
-                let Some(frame) = ring.receiver.pop(ring.tail) else { break };
-                records += 1;
-                bytes += frame.bytes.len();
-                self.engine.handle_record(now, frame.ticket, &read_frame(frame.bytes));
-            }
+            let mut frames = ring.receiver.drain(ring.tail);
+            self.engine.handle_records(
+                now,
+                std::iter::from_fn(|| {
+                    if records >= TURN_RECORDS_MAX || bytes >= TURN_BYTES_MAX {
+                        return None;
+                    }
+                    let frame = frames.next()?;
+                    records += 1;
+                    bytes += frame.bytes.len();
+                    Some((frame.ticket, read_frame(frame.bytes)))
+                }),
+            );
             if let Some(waker) = ring.receiver.release() {
                 contain(|| waker.wake());
             }

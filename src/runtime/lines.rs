@@ -15,14 +15,14 @@ use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 use sha2::{Digest, Sha256};
 
 use super::Runtime;
 use super::clock::Clock;
 use super::connection::{Answer, Connection, Target};
-use super::signing::{Call, Signer};
+use super::signing::{Call, Signatures, Signer};
 use super::skew::Skew;
 use crate::codec::{EntryResult, PUT_RECORDS_TARGET, RequestError, Wire, parse_answer};
 use crate::engine::{ConnectionId, RequestId, Transmit, TransportFailure};
@@ -31,6 +31,9 @@ use crate::outcome::ErrorCode;
 
 /// Bytes hashed between two turns of the thread's other tasks: about 70 µs with SHA extensions.
 const HASH_SLICE: usize = 128 * 1024;
+
+/// Headers of a request: six of the signature, the length, and a proxy's.
+const HEADERS_MAX: usize = 8;
 
 /// Where requests go, and in whose name.
 #[derive(Debug)]
@@ -69,6 +72,7 @@ pub(crate) struct Lines<R: Runtime> {
     runtime: R,
     connect_timeout: Duration,
     request_timeout: Duration,
+    signatures: Rc<RefCell<Signatures>>,
     /// How signatures' time differs from this machine's.
     skew: Rc<Cell<Skew>>,
     /// When that was corrected last.
@@ -95,7 +99,8 @@ impl<R: Runtime> Lines<R> {
     pub(crate) fn new(runtime: R, count: usize, connect_timeout: Duration, request_timeout: Duration) -> Lines<R> {
         let idle = (0..count).map(|_| None).collect();
         let shared = Rc::new(RefCell::new(Shared { idle, ended: VecDeque::new(), waker: None }));
-        Lines { runtime, connect_timeout, request_timeout, skew: Rc::default(), corrected: None, shared }
+        let (signatures, skew) = (Rc::default(), Rc::default());
+        Lines { runtime, connect_timeout, request_timeout, signatures, skew, corrected: None, shared }
     }
 
     /// Sends a request, in a task of its own.
@@ -111,6 +116,7 @@ impl<R: Runtime> Lines<R> {
         let exchange = Exchange {
             runtime: self.runtime,
             access,
+            signatures: Rc::clone(&self.signatures),
             skew: Rc::clone(&self.skew),
             connect_timeout: self.connect_timeout,
             request_timeout: self.request_timeout,
@@ -199,6 +205,7 @@ impl<R: Runtime> Shared<R> {
 struct Exchange<R: Runtime> {
     runtime: R,
     access: Arc<Access>,
+    signatures: Rc<RefCell<Signatures>>,
     skew: Rc<Cell<Skew>>,
     connect_timeout: Duration,
     request_timeout: Duration,
@@ -270,11 +277,10 @@ impl<R: Runtime> Exchange<R> {
             content_type: wire.content_type(),
             body_digest: digest,
         };
-        let headers = self
-            .access
-            .signer
-            .headers(&call, self.skew.get().apply(Clock::time_of_day()))
-            .map_err(|error| error.to_string())?;
+        let now = self.skew.get().apply(Clock::time_of_day());
+        let mut headers = HeaderMap::with_capacity(HEADERS_MAX);
+        let signed = self.signatures.borrow_mut().sign(&self.access.signer, &call, now, &mut headers);
+        signed.map_err(|error| error.to_string())?;
         let mut request = Request::new(Full::new(Bytes::from(body)));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.access.uri.clone();
