@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ciborium::Value;
+use kpl::codec::lanes::hash_keys;
 use kpl::codec::{
-    Aggregate, Framed, Member, RequestEncoder, StreamRef, Wire, frame_len, hash_key, parse_answer, read_frame,
-    write_frame,
+    Aggregate, Member, RequestEncoder, StreamRef, Wire, frame_len, hash_key, parse_answer, read_frame, write_frame,
 };
 use kpl::config::{Config, RateLimit, WireFormat};
 use kpl::engine::{Core, ShardInfo, ShardMap, Transmit};
@@ -121,9 +121,8 @@ impl Bed {
 
     fn accept(&mut self) {
         let tail = self.receiver.snapshot();
-        while let Some(frame) = self.receiver.pop(tail) {
-            self.core.handle_record(self.now, frame.ticket, &read_frame(frame.bytes));
-        }
+        let frames = self.receiver.drain(tail);
+        self.core.handle_records(self.now, frames.map(|frame| (frame.ticket, read_frame(frame.bytes))));
         assert!(self.receiver.release().is_none(), "nobody waits for room");
     }
 
@@ -169,59 +168,84 @@ fn answer(map: &ShardMap, transmit: &Transmit) -> Vec<u8> {
     body
 }
 
+/// Keys that are hashed side by side, as many as the engine takes at once.
+const KEYS_AT_ONCE: usize = 16;
+
 /// Frames out of the ring, hashed and routed, by themselves.
 pub fn route(records: usize) {
     let mut bed = Bed::new();
     let cycles = records.div_ceil(TURN_RECORDS_MAX);
     let mut by_shard = [0; SHARDS];
+    let mut tickets = Vec::with_capacity(TURN_RECORDS_MAX);
     for cycle in 0..2 * cycles {
         bed.fill();
         let mut part = || {
             let tail = bed.receiver.snapshot();
-            while let Some(frame) = bed.receiver.pop(tail) {
-                let Framed { record, .. } = read_frame(frame.bytes);
-                by_shard[bed.map.predict(hash_key(record.partition_key)).index()] += 1;
-                drop(black_box(record));
-                std::mem::forget(frame.ticket);
+            let mut frames = bed.receiver.drain(tail);
+            loop {
+                let (mut keys, mut hashes) = ([&[][..]; KEYS_AT_ONCE], [HashKey::MIN; KEYS_AT_ONCE]);
+                let mut count = 0;
+                for (key, frame) in keys.iter_mut().zip(&mut frames) {
+                    *key = black_box(read_frame(frame.bytes)).key;
+                    tickets.push(frame.ticket);
+                    count += 1;
+                }
+                hash_keys(&keys[..count], &mut hashes[..count]);
+                for hash in &hashes[..count] {
+                    by_shard[bed.map.predict(*hash).index()] += 1;
+                }
+                if count < KEYS_AT_ONCE {
+                    break;
+                }
             }
             assert!(bed.receiver.release().is_none(), "nobody waits for room");
         };
         if cycle < cycles { part() } else { counted(part) }
+        tickets.clear();
     }
+    assert_eq!(by_shard.iter().sum::<usize>(), 2 * cycles * TURN_RECORDS_MAX);
     assert!(by_shard.iter().all(|records| *records > 0), "every shard has keys");
 }
+
+/// Aggregates of a request of 1 MiB.
+const REQUEST_AGGREGATES: usize = 20;
 
 /// Requests of aggregates that are there.
 pub fn encode(records: usize) {
     let mut keys = Keys::new();
-    let mut aggregates = Vec::new();
-    let (mut left, mut counting) = (records, 0);
-    while left > 0 {
-        let mut aggregate = Aggregate::new();
-        while left > 0 {
-            let key = keys.draw();
-            let member = Member { partition_key: key, key_tag: hash_key(key).0 as u64, explicit_hash_key: None, data: &DATA };
-            let fit = aggregate.fit(member);
-            if fit.size() > AGGREGATION_BYTES_DEFAULT {
-                break;
-            }
-            fit.append();
-            left -= 1;
+    let mut filled = 0;
+    for is_counted in [false, true] {
+        while filled < records {
+            let aggregates: Vec<Aggregate> = (0..REQUEST_AGGREGATES).map(|_| aggregate(&mut keys)).collect();
+            filled += aggregates.iter().map(Aggregate::count).sum::<usize>();
+            let body = if is_counted { counted(|| request(&aggregates)) } else { request(&aggregates) };
+            assert!(body.len() > aggregates.iter().map(Aggregate::size).sum());
         }
-        counting += aggregate.count();
-        aggregates.push(aggregate);
+        filled = 0;
     }
-    assert_eq!(counting, records);
-    for request in aggregates.chunks(20) {
-        let body = counted(|| {
-            let size: usize = request.iter().map(|aggregate| aggregate.size() + 128).sum();
-            let mut encoder = RequestEncoder::new(Wire::Cbor, StreamRef::Name("stream"), size + 512);
-            for aggregate in request {
-                let [magic, key_table, explicit, members] = aggregate.parts();
-                encoder.entry("a", Some(HashKey(1 << 100)), &[magic, key_table, explicit, members, &aggregate.digest()]);
-            }
-            encoder.finish()
-        });
-        assert!(body.len() > request.iter().map(Aggregate::size).sum());
+}
+
+fn aggregate(keys: &mut Keys) -> Aggregate {
+    let mut aggregate = Aggregate::new();
+    loop {
+        let key = keys.draw();
+        let key_tag = hash_key(key).0 as u64;
+        let member = Member { partition_key: key.as_bytes(), key_tag, explicit_hash_key: None, data: &DATA };
+        let place = aggregate.place(&member);
+        if place.size() > AGGREGATION_BYTES_DEFAULT {
+            aggregate.seal();
+            return aggregate;
+        }
+        aggregate.append_at(&member, place, AGGREGATION_BYTES_DEFAULT);
     }
+}
+
+fn request(aggregates: &[Aggregate]) -> Vec<u8> {
+    let size: usize = aggregates.iter().map(|aggregate| aggregate.size() + 128).sum();
+    let mut encoder = RequestEncoder::new(Wire::Cbor, StreamRef::Name("stream"), size + 512);
+    for aggregate in aggregates {
+        let [magic, key_table, explicit, members] = aggregate.parts();
+        encoder.entry("a", Some(HashKey(1 << 100)), &[magic, key_table, explicit, members, &aggregate.digest()]);
+    }
+    encoder.finish()
 }
