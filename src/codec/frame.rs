@@ -54,6 +54,16 @@ impl<'a> Framed<'a> {
         Framed { stream, arrival, key: partition_key.as_bytes(), placement, data }
     }
 
+    /// The record.
+    ///
+    /// # Panics
+    ///
+    /// If its key is not UTF-8, as that of a record is.
+    pub fn record(&self) -> Record<'a> {
+        let partition_key = str::from_utf8(self.key).expect("the key was copied from a str");
+        Record { partition_key, placement: self.placement, data: self.data }
+    }
+
     /// Bytes of data and partition key.
     pub fn size(&self) -> usize {
         self.key.len() + self.data.len()
