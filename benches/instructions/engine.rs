@@ -1,7 +1,7 @@
 //! One core of the engine between a ring and a service that stores everything, on a clock that is told.
 //!
-//! A cycle is that of `runtime/core.rs`: records out of the ring, a turn, requests, answers, what was settled. Each part
-//! of it is counted or not; what stands for the submitter and for the service never is.
+//! A cycle is that of `runtime/core.rs`: records out of the ring, a turn, requests, answers, what was settled. One part
+//! of it is counted; what stands for the submitter and for the service never is.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -14,8 +14,8 @@ use kpl::codec::{
     Aggregate, Member, RequestEncoder, StreamRef, Wire, frame_len, hash_key, parse_answer, read_frame, write_frame,
 };
 use kpl::config::{Config, RateLimit, WireFormat};
-use kpl::engine::{Core, ShardInfo, ShardMap, Transmit};
-use kpl::limits::{AGGREGATION_BYTES_DEFAULT, RATE_LIMIT_MAX, TURN_RECORDS_MAX};
+use kpl::engine::{Core, Released, RequestId, ShardInfo, ShardMap, Transmit};
+use kpl::limits::{AGGREGATION_BYTES_DEFAULT, RATE_LIMIT_MAX, RING_BYTES_DEFAULT, TURN_RECORDS_MAX};
 use kpl::outcome::Settlement;
 use kpl::record::{CoreId, HashKey, Record, StreamId, StreamName};
 use kpl::ring::{self, Ledger, Receiver, Sender, Slots};
@@ -40,15 +40,19 @@ pub enum Part {
     Settle,
 }
 
-/// Drives `records` records for a warm-up and as many again, in which `parts` are counted.
-pub fn run(parts: &[Part], records: usize) {
+/// Drives `records` records for a warm-up and as many again, in which `part` is counted; answers how many records went
+/// through it meanwhile.
+pub fn run(part: Part, records: usize) -> u64 {
     let mut bed = Bed::new();
     let cycles = records.div_ceil(TURN_RECORDS_MAX);
-    for cycle in 0..2 * cycles {
-        bed.cycle(if cycle < cycles { &[] } else { parts });
+    for _ in 0..cycles {
+        bed.cycle(None);
     }
-    // What is still on its way is little beside what was asked for.
-    assert!(bed.delivered * 2 > (2 * cycles * TURN_RECORDS_MAX) as u64, "the engine delivers");
+    let before = bed.done;
+    for _ in 0..cycles {
+        bed.cycle(Some(part));
+    }
+    bed.done[part as usize] - before[part as usize]
 }
 
 /// A ring with records in it, the engine, and the service.
@@ -61,20 +65,22 @@ struct Bed {
     now: Time,
     map: Arc<ShardMap>,
     under_way: VecDeque<Transmit>,
-    delivered: u64,
+    /// Records that each part has done with.
+    done: [u64; 3],
 }
 
 impl Bed {
     fn new() -> Bed {
-        let config = Config { wire: WireFormat::Cbor, rate_limit: RateLimit::Percent(RATE_LIMIT_MAX), ..Config::default() };
+        let rate_limit = RateLimit::Percent(RATE_LIMIT_MAX);
+        let config = Config { wire: WireFormat::Cbor, rate_limit, ..Config::default() };
         let now = Time::from_nanos(1_000_000_000);
         let mut core = Core::new(now, CoreId(0), 1, &config, 7);
         core.handle_stream(STREAM, StreamName::parse("stream").expect("a name"), config);
         let map = even_map();
         core.handle_map(now, STREAM, Arc::clone(&map));
-        let (sender, receiver) = ring::ring(1 << 20);
+        let (sender, receiver) = ring::ring(RING_BYTES_DEFAULT);
         let (keys, slots) = (Keys::new(), Slots::new(Arc::new(Ledger::new())));
-        Bed { keys, slots, sender, receiver, core, now, map, under_way: VecDeque::new(), delivered: 0 }
+        Bed { keys, slots, sender, receiver, core, now, map, under_way: VecDeque::new(), done: [0; 3] }
     }
 
     /// What a submitter would have done: a cycle's records lie in the ring.
@@ -88,35 +94,21 @@ impl Bed {
             });
             assert!(pushed.is_ok(), "the ring was drained");
         }
+        self.done[Part::Accept as usize] += TURN_RECORDS_MAX as u64;
     }
 
-    fn cycle(&mut self, parts: &[Part]) {
-        let counted_if = |part| parts.contains(&part);
+    fn cycle(&mut self, part: Option<Part>) {
         self.now = self.now + CYCLE;
         self.fill();
-        if counted_if(Part::Accept) { counted(|| self.accept()) } else { self.accept() }
-        let transmits = if counted_if(Part::Send) { counted(|| self.send()) } else { self.send() };
+        count_if(part == Some(Part::Accept), || self.accept());
+        let transmits = count_if(part == Some(Part::Send), || self.send());
         // Answers come a cycle after their requests.
         let answers: Vec<_> = self.under_way.drain(..).map(|sent| (sent.request, answer(&self.map, &sent))).collect();
+        self.done[Part::Send as usize] += transmits.iter().map(|sent| sent.user_records as u64).sum::<u64>();
         self.under_way.extend(transmits);
-        for (request, body) in answers {
-            let mut settle = || {
-                let entries = parse_answer(200, Some(Wire::Cbor.content_type()), None, &body);
-                self.core.handle_answer(self.now, request, entries);
-            };
-            if counted_if(Part::Settle) { counted(settle) } else { settle() }
-        }
-        let mut told = || {
-            let released = self.core.released();
-            self.core.wakers().clear();
-            self.core.tally(|_, received, settled| {
-                black_box((received, settled));
-            });
-            released
-        };
-        let released = if counted_if(Part::Settle) { counted(told) } else { told() };
-        assert_eq!(released.failed, 0);
-        self.delivered += released.delivered;
+        let released = count_if(part == Some(Part::Settle), || self.settle(&answers));
+        assert_eq!(released.failed, 0, "the service stores everything");
+        self.done[Part::Settle as usize] += released.delivered;
     }
 
     fn accept(&mut self) {
@@ -130,6 +122,22 @@ impl Bed {
         self.core.turn(self.now);
         std::iter::from_fn(|| self.core.poll_transmit(self.now)).collect()
     }
+
+    fn settle(&mut self, answers: &[(RequestId, Vec<u8>)]) -> Released {
+        for (request, body) in answers {
+            let entries = parse_answer(200, Some(Wire::Cbor.content_type()), None, body);
+            self.core.handle_answer(self.now, *request, entries);
+        }
+        assert!(self.core.wakers().is_empty() && self.core.unheard().is_empty(), "nobody waits, and nothing fails");
+        self.core.tally(|_, received, settled| {
+            black_box((received, settled));
+        });
+        self.core.released()
+    }
+}
+
+fn count_if<T>(is_counted: bool, work: impl FnOnce() -> T) -> T {
+    if is_counted { counted(work) } else { work() }
 }
 
 /// Even shards.
@@ -172,14 +180,14 @@ fn answer(map: &ShardMap, transmit: &Transmit) -> Vec<u8> {
 const KEYS_AT_ONCE: usize = 16;
 
 /// Frames out of the ring, hashed and routed, by themselves.
-pub fn route(records: usize) {
+pub fn route(records: usize) -> u64 {
     let mut bed = Bed::new();
     let cycles = records.div_ceil(TURN_RECORDS_MAX);
     let mut by_shard = [0; SHARDS];
     let mut tickets = Vec::with_capacity(TURN_RECORDS_MAX);
     for cycle in 0..2 * cycles {
         bed.fill();
-        let mut part = || {
+        let part = || {
             let tail = bed.receiver.snapshot();
             let mut frames = bed.receiver.drain(tail);
             loop {
@@ -200,41 +208,45 @@ pub fn route(records: usize) {
             }
             assert!(bed.receiver.release().is_none(), "nobody waits for room");
         };
-        if cycle < cycles { part() } else { counted(part) }
+        count_if(cycle >= cycles, part);
         tickets.clear();
     }
     assert_eq!(by_shard.iter().sum::<usize>(), 2 * cycles * TURN_RECORDS_MAX);
     assert!(by_shard.iter().all(|records| *records > 0), "every shard has keys");
+    (cycles * TURN_RECORDS_MAX) as u64
 }
 
 /// Aggregates of a request of 1 MiB.
 const REQUEST_AGGREGATES: usize = 20;
 
 /// Requests of aggregates that are there.
-pub fn encode(records: usize) {
-    let mut keys = Keys::new();
-    let mut filled = 0;
-    for is_counted in [false, true] {
-        while filled < records {
-            let aggregates: Vec<Aggregate> = (0..REQUEST_AGGREGATES).map(|_| aggregate(&mut keys)).collect();
-            filled += aggregates.iter().map(Aggregate::count).sum::<usize>();
-            let body = if is_counted { counted(|| request(&aggregates)) } else { request(&aggregates) };
-            assert!(body.len() > aggregates.iter().map(Aggregate::size).sum());
-        }
-        filled = 0;
+pub fn encode(records: usize) -> u64 {
+    let (mut keys, map) = (Keys::new(), even_map());
+    let mut open: Vec<Aggregate> = (0..SHARDS).map(|_| Aggregate::new()).collect();
+    let (mut warm, mut done) = (0, 0);
+    while done < records {
+        let aggregates: Vec<Aggregate> = (0..REQUEST_AGGREGATES).map(|_| full(&mut keys, &map, &mut open)).collect();
+        let is_warm = warm >= records;
+        let body = count_if(is_warm, || request(&aggregates));
+        assert!(body.len() > aggregates.iter().map(Aggregate::size).sum());
+        *(if is_warm { &mut done } else { &mut warm }) += aggregates.iter().map(Aggregate::count).sum::<usize>();
     }
+    done as u64
 }
 
-fn aggregate(keys: &mut Keys) -> Aggregate {
-    let mut aggregate = Aggregate::new();
+/// The next aggregate that is full; each of `open` takes the keys of its shard.
+fn full(keys: &mut Keys, map: &ShardMap, open: &mut [Aggregate]) -> Aggregate {
     loop {
         let key = keys.draw();
-        let key_tag = hash_key(key).0 as u64;
-        let member = Member { partition_key: key.as_bytes(), key_tag, explicit_hash_key: None, data: &DATA };
+        let hash = hash_key(key);
+        let member =
+            Member { partition_key: key.as_bytes(), key_tag: hash.0 as u64, explicit_hash_key: None, data: &DATA };
+        let aggregate = &mut open[map.predict(hash).index()];
         let place = aggregate.place(&member);
         if place.size() > AGGREGATION_BYTES_DEFAULT {
-            aggregate.seal();
-            return aggregate;
+            let mut full = std::mem::take(aggregate);
+            full.seal();
+            return full;
         }
         aggregate.append_at(&member, place, AGGREGATION_BYTES_DEFAULT);
     }

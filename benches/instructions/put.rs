@@ -14,7 +14,7 @@ use crate::records::{DATA, Keys};
 const BURST: usize = 2000;
 
 /// Puts `records` records for a warm-up and counts as many again.
-pub fn run(records: usize) {
+pub fn run(records: usize) -> u64 {
     let endpoint = Endpoint::start(EndpointConfig::sink(8)).expect("an endpoint starts");
     let (access_key_id, secret_access_key) = ("test".into(), "test".into());
     let producer = Producer::builder()
@@ -38,8 +38,13 @@ pub fn run(records: usize) {
                 submitter.try_put_detached(&stream, Record::new(key, &DATA)).expect("there is room for a burst");
             }
         };
-        if burst < bursts { puts() } else { counted(puts) }
+        if burst < bursts {
+            puts()
+        } else {
+            counted(puts)
+        }
         producer.flush().wait().expect("a flush ends");
     }
     assert_eq!(producer.outstanding(), 0);
+    (bursts * BURST) as u64
 }
