@@ -23,6 +23,8 @@ use endpoint::{
 use kpl::config::StaticCredentials;
 use kpl::limits;
 
+use crate::stream::Access;
+
 /// The hidden subcommand.
 const SUBCOMMAND: &str = "__endpoint";
 /// The region that both sides sign for, unless another is asked for.
@@ -197,7 +199,32 @@ fn static_credentials((id, secret): (&str, &str)) -> StaticCredentials {
     StaticCredentials { access_key_id, secret_access_key, session_token: None }
 }
 
+/// How a child is reached that was asked for without a region of its own.
+pub fn access(child: &EndpointChild) -> Access {
+    Access {
+        url: child.url().to_owned(),
+        region: Some(REGION.to_owned()),
+        credentials: Some(credentials()),
+        ca_pem: child.ca_pem().map(str::to_owned),
+        proxy: None,
+    }
+}
+
 impl Asked {
+    /// A sink that does nothing besides.
+    pub fn sink(shards: u32, tls: bool) -> Asked {
+        let region = REGION.to_owned();
+        Asked {
+            embedded: Embedded::Sink { shards },
+            region,
+            tls,
+            port: 0,
+            faults: None,
+            distributes: false,
+            state: None,
+        }
+    }
+
     /// The command line of the child, without the program's name.
     fn to_args(&self) -> Vec<String> {
         let scheme = if self.tls { "https" } else { "http" };

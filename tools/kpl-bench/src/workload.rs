@@ -82,7 +82,12 @@ impl Keys {
     /// The key that is drawn for record or line `index`.
     pub fn of(&self, index: u64) -> &str {
         let draw = u128::from(mix(self.seed ^ mix(index))) * u128::from(self.count);
-        let start = (draw >> 64) as usize * KEY_BYTES;
+        self.number((draw >> 64) as u32)
+    }
+
+    /// Key `number`, which is below their count.
+    pub fn number(&self, number: u32) -> &str {
+        let start = number as usize * KEY_BYTES;
         &self.text[start..start + KEY_BYTES]
     }
 }
