@@ -3,15 +3,25 @@
 //! A hash is one long chain, each step of which waits for the one before, so that one message uses a small part of
 //! what a processor can do. Messages that do not depend on each other can share it.
 
+#![allow(unsafe_code)]
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod kernel;
+mod keys;
+mod md5;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+mod neon;
+mod schedule;
 mod sha256;
 
 use std::fmt;
 use std::ops::AddAssign;
 
-use md5::{Digest, Md5};
-
-use super::hash_key;
 use crate::record::HashKey;
+use kernel::Kernel;
 pub use sha256::{Sha256, update_pair};
 
 /// How full the lanes were: `blocks` of 64 bytes were hashed in `slots` places for blocks.
@@ -54,9 +64,44 @@ impl fmt::Display for Kind {
     }
 }
 
+/// Lanes that this machine runs.
+#[derive(Clone, Copy)]
+pub struct Lanes {
+    kind: Kind,
+    kernels: &'static [Kernel],
+}
+
+impl Lanes {
+    /// All that this machine runs, the best first.
+    pub fn all() -> impl Iterator<Item = Lanes> {
+        let kinds = [Kind::Avx512, Kind::Avx2, Kind::Neon, Kind::Portable];
+        kinds.into_iter().filter_map(|kind| Some(Lanes { kind, kernels: kernel::kernels(kind)? }))
+    }
+
+    /// The best.
+    pub fn best() -> Lanes {
+        Lanes::all().next().expect("the portable kind runs everywhere")
+    }
+
+    /// Which they are.
+    pub fn kind(self) -> Kind {
+        self.kind
+    }
+
+    /// [`hash_keys`], in these lanes.
+    pub fn hash_keys(self, keys: &[&str], hashes: &mut [HashKey]) -> Fill {
+        keys::hash_keys(self.kernels, keys, hashes)
+    }
+
+    /// [`digests`], in these lanes.
+    pub fn digests(self, messages: &[[&[u8]; 3]], digests: &mut [[u8; 16]]) -> Fill {
+        schedule::digests(self.kernels, messages, digests)
+    }
+}
+
 /// Which lanes this machine runs.
 pub fn kind() -> Kind {
-    Kind::Portable
+    Lanes::best().kind
 }
 
 /// The hash keys of `keys`, in their order.
@@ -65,13 +110,7 @@ pub fn kind() -> Kind {
 ///
 /// If there are not as many `hashes` as `keys`.
 pub fn hash_keys(keys: &[&str], hashes: &mut [HashKey]) -> Fill {
-    assert_eq!(keys.len(), hashes.len(), "a place for each hash key");
-    let mut blocks = 0;
-    for (key, hash) in keys.iter().zip(hashes) {
-        *hash = hash_key(key);
-        blocks += blocks_of(key.len());
-    }
-    Fill { blocks, slots: blocks }
+    Lanes::best().hash_keys(keys, hashes)
 }
 
 /// The MD5 of each of `messages`, whose parts are taken as one, in their order.
@@ -80,16 +119,13 @@ pub fn hash_keys(keys: &[&str], hashes: &mut [HashKey]) -> Fill {
 ///
 /// If there are not as many `digests` as `messages`.
 pub fn digests(messages: &[[&[u8]; 3]], digests: &mut [[u8; 16]]) -> Fill {
-    assert_eq!(messages.len(), digests.len(), "a place for each digest");
-    let mut blocks = 0;
-    for (parts, digest) in messages.iter().zip(digests) {
-        *digest = parts.iter().fold(Md5::new(), |md5, part| md5.chain_update(part)).finalize().into();
-        blocks += blocks_of(parts.iter().map(|part| part.len()).sum());
-    }
-    Fill { blocks, slots: blocks }
+    Lanes::best().digests(messages, digests)
 }
 
 /// Blocks of a message of `len` bytes: its padding is at least a byte and the length, of eight.
 fn blocks_of(len: usize) -> u64 {
-    (len + 9).div_ceil(64) as u64
+    (len / 64 + if len % 64 < 56 { 1 } else { 2 }) as u64
 }
+
+#[cfg(test)]
+mod tests;
