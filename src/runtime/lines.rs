@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 use sha2::{Digest, Sha256};
@@ -22,9 +21,10 @@ use sha2::{Digest, Sha256};
 use super::Runtime;
 use super::clock::Clock;
 use super::connection::{Answer, Connection, Target};
+use super::frame::Frame;
 use super::signing::{Call, Signatures, Signer};
 use super::skew::Skew;
-use crate::codec::{EntryResult, PUT_RECORDS_TARGET, RequestError, Wire, parse_answer};
+use crate::codec::{Body, EntryResult, PUT_RECORDS_TARGET, RequestError, Wire, parse_answer};
 use crate::engine::{ConnectionId, RequestId, Transmit, TransportFailure};
 use crate::limits::{CLOCK_CORRECTION_EVERY, CONNECTION_IDLE};
 use crate::outcome::ErrorCode;
@@ -217,7 +217,7 @@ impl<R: Runtime> Exchange<R> {
         &self,
         idle: Option<Connection<R>>,
         wire: Wire,
-        body: Vec<u8>,
+        body: Arc<Body>,
     ) -> (Option<Connection<R>>, Result<Answer, TransportFailure>) {
         let digest = self.digest(&body).await;
         let kept = idle.filter(Connection::is_open);
@@ -258,9 +258,9 @@ impl<R: Runtime> Exchange<R> {
     }
 
     /// SHA-256 of the body. Between slices the core has its turns, so a large body costs no record its deadline.
-    async fn digest(&self, body: &[u8]) -> [u8; 32] {
+    async fn digest(&self, body: &Body) -> [u8; 32] {
         let mut hash = Sha256::new();
-        for (index, slice) in body.chunks(HASH_SLICE).enumerate() {
+        for (index, slice) in body.chunks().flat_map(|chunk| chunk.chunks(HASH_SLICE)).enumerate() {
             if index > 0 {
                 self.runtime.yield_now().await;
             }
@@ -269,7 +269,7 @@ impl<R: Runtime> Exchange<R> {
         hash.finalize().into()
     }
 
-    fn request(&self, wire: Wire, body: Vec<u8>, digest: &[u8; 32]) -> Result<Request<Full<Bytes>>, String> {
+    fn request(&self, wire: Wire, body: Arc<Body>, digest: &[u8; 32]) -> Result<Request<Full<Frame>>, String> {
         let call = Call {
             host: &self.access.host,
             path: self.access.uri.path(),
@@ -281,7 +281,7 @@ impl<R: Runtime> Exchange<R> {
         let mut headers = HeaderMap::with_capacity(HEADERS_MAX);
         let signed = self.signatures.borrow_mut().sign(&self.access.signer, &call, now, &mut headers);
         signed.map_err(|error| error.to_string())?;
-        let mut request = Request::new(Full::new(Bytes::from(body)));
+        let mut request = Request::new(Full::new(Frame::new(body)));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.access.uri.clone();
         *request.headers_mut() = headers;
