@@ -27,6 +27,7 @@ use super::affinity::Place;
 use super::asked::Asked;
 use super::clock::Clock;
 use super::command::{Command, Event};
+use super::hasher::Hashed;
 use super::idle::{Idleness, Pause};
 use super::lines::{Access, AccessDenied, Ended, Lines};
 use super::mesh::MeshRings;
@@ -291,6 +292,10 @@ impl<R: Runtime> Running<R> {
                 }
             }
         }
+        if worked {
+            let Hashed { bytes, in_pairs } = self.lines.take_hashed();
+            self.seat.counters.bodies_hashed(bytes, in_pairs);
+        }
         for connection in self.lines.close_idle() {
             self.engine.handle_disconnected(connection);
         }
@@ -351,6 +356,7 @@ impl<R: Runtime> Running<R> {
         let (kinesis_records, is_unmapped) = (transmit.kinesis_records, transmit.is_unmapped());
         let in_json = transmit.wire == Wire::Json;
         self.seat.counters.request_begun(kinesis_records, transmit.body.len(), in_json, is_unmapped);
+        self.seat.counters.aggregates_hashed(transmit.digested.blocks, transmit.digested.slots);
         self.lines.transmit(transmit, access);
         true
     }

@@ -28,6 +28,7 @@ pub(crate) mod core;
 pub(crate) mod frame;
 #[cfg(all(feature = "glommio", target_os = "linux"))]
 pub(crate) mod glommio;
+mod hasher;
 mod idle;
 pub(crate) mod lines;
 pub(crate) mod mesh;

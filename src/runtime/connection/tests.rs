@@ -198,7 +198,10 @@ async fn a_timed_out_request_lets_go_of_its_body_though_the_peer_reads_nothing(r
 
 /// A socket that takes all it is given, and tells of each write where its slices lie.
 #[derive(Clone, Default)]
-struct Noted(Rc<RefCell<Vec<Vec<(*const u8, usize)>>>>);
+struct Noted(Rc<RefCell<Vec<Slices>>>);
+
+/// Address and length of each.
+type Slices = Vec<(*const u8, usize)>;
 
 impl Read for Noted {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
