@@ -31,6 +31,7 @@ use super::hasher::Hashed;
 use super::idle::{Idleness, Pause};
 use super::lines::{Access, AccessDenied, Ended, Lines};
 use super::mesh::MeshRings;
+use crate::codec::lanes::Fill;
 use crate::codec::{Wire, read_frame};
 use crate::config::Config;
 use crate::engine::{Core, Remedy};
@@ -256,6 +257,8 @@ impl<R: Runtime> Running<R> {
         }
         if records > 0 {
             self.idleness.took_records(now);
+            let Fill { blocks, slots } = self.engine.take_key_fill();
+            self.seat.counters.keys_hashed(blocks, slots);
         }
         self.next_ring = if rings == 0 { 0 } else { (self.next_ring + 1) % rings };
         self.rings.retain(|ring| !ring.receiver.is_disconnected());
