@@ -5,12 +5,12 @@
 //!
 //! N4: a [`Four`] exists only within the functions below that have the feature.
 
-use std::arch::asm;
 use std::arch::aarch64::{
     uint32x4_t, vaddq_u32, vbslq_u32, vdupq_n_u32, veorq_u32, vld1q_u8, vld1q_u32, vornq_u32, vreinterpretq_u32_u8,
     vreinterpretq_u32_u64, vreinterpretq_u64_u32, vshlq_n_u32, vsriq_n_u32, vst1q_u32, vzip1q_u32, vzip1q_u64,
     vzip2q_u32, vzip2q_u64,
 };
+use std::arch::asm;
 
 use super::kernel::{Block, LANES_MAX, States};
 use super::md5::{Vector, compress};
@@ -46,7 +46,7 @@ impl Four {
         #[target_feature(enable = "neon")]
         fn settled(mut words: uint32x4_t) -> uint32x4_t {
             // SAFETY: there is no instruction in it.
-            unsafe { asm!("/* {0} */", inout(vreg) words, options(pure, nomem, nostack, preserves_flags)) };
+            unsafe { asm!("/* {0:v} */", inout(vreg) words, options(pure, nomem, nostack, preserves_flags)) };
             words
         }
         Four(neon!(settled(self.0)))

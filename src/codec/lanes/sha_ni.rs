@@ -101,9 +101,8 @@ fn words(block: &Block) -> [__m128i; 4] {
 #[target_feature(enable = "sha,sse4.1,ssse3")]
 fn load(state: &[u32; 8]) -> Halves {
     // SAFETY: both halves are behind the reference.
-    let (abcd, efgh) = unsafe {
-        (_mm_loadu_si128(state[..4].as_ptr().cast()), _mm_loadu_si128(state[4..].as_ptr().cast()))
-    };
+    let (abcd, efgh) =
+        unsafe { (_mm_loadu_si128(state[..4].as_ptr().cast()), _mm_loadu_si128(state[4..].as_ptr().cast())) };
     let [badc, hgfe] = [_mm_shuffle_epi32::<0xB1>(abcd), _mm_shuffle_epi32::<0x1B>(efgh)];
     [_mm_alignr_epi8::<8>(badc, hgfe), _mm_blend_epi16::<0xF0>(hgfe, badc)]
 }
