@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 
 use crate::attribution::Attribution;
 use crate::clock::Quantiles;
+use crate::hashing::Hashing;
 use crate::outcomes::Reasons;
 use crate::resharding::ReshardFigures;
 
@@ -83,6 +84,7 @@ pub struct Report {
     pub put_records_requests: u64,
     pub bytes_sent: u64,
     pub aggregation_ratio: f64,
+    pub hashing: Hashing,
     pub endpoint: String,
     pub tls: bool,
     pub stream: String,
@@ -177,6 +179,7 @@ impl fmt::Display for Report {
             n(self.kinesis_records),
             self.aggregation_ratio
         )?;
+        writeln!(f, "{}", self.hashing)?;
         writeln!(f)?;
         writeln!(
             f,
@@ -301,6 +304,7 @@ mod tests {
             put_records_requests: 150,
             bytes_sent: 123_456_789,
             aggregation_ratio: 416.7,
+            hashing: Hashing::of(&kpl::metrics::Counters::default()),
             endpoint: "embedded emulator".to_owned(),
             tls: false,
             stream: "kpl-bench".to_owned(),
