@@ -88,6 +88,9 @@ pub fn report(options: &Options, shards: u32, produced: &Produced, read: Option<
         faults: produced.flush_fault.iter().cloned().collect(),
         rate: options.rate,
         ordered: options.ordered,
+        lanes: kpl::codec::lanes::kind().to_string(),
+        memory: produced.memory.clone(),
+        lateness_ms: None,
         reshards: Vec::new(),
         attribution: None,
     }

@@ -10,6 +10,8 @@ use serde::{Serialize, Serializer};
 
 use crate::attribution::Attribution;
 use crate::clock::Quantiles;
+use crate::lateness::Lateness;
+use crate::memory::MemoryFigures;
 use crate::outcomes::Reasons;
 use crate::resharding::ReshardFigures;
 
@@ -104,6 +106,11 @@ pub struct Report {
     /// Records a second that were asked for.
     pub rate: Option<u64>,
     pub ordered: bool,
+    /// What hashes side by side.
+    pub lanes: String,
+    pub memory: MemoryFigures,
+    /// Of the oldest user record of each Kinesis record; if it was asked for.
+    pub lateness_ms: Option<Lateness>,
     pub reshards: Vec<ReshardFigures>,
     /// What was done to the run, and whether it explains what went wrong; if anything was done.
     pub attribution: Option<Attribution>,
@@ -142,13 +149,14 @@ impl fmt::Display for Report {
             self.record_size.map_or("lines of the input".to_owned(), |size| format!("{} B each", n(size as u64)));
         writeln!(
             f,
-            "setting        {what}, {}, {}, pinning {}, idle {}, rate limit {rate_limit}, {}, {}, seed {}",
+            "setting        {what}, {}, {}, pinning {}, idle {}, rate limit {rate_limit}, {}, {}, {} lanes, seed {}",
             several(self.submitters, "submitter"),
             several(self.cores, "core"),
             self.pinning,
             self.idle,
             self.runtime,
             self.wire,
+            self.lanes,
             self.seed
         )?;
         writeln!(f)?;
@@ -177,6 +185,15 @@ impl fmt::Display for Report {
             n(self.kinesis_records),
             self.aggregation_ratio
         )?;
+        self.write_memory(f)?;
+        if let Some(Lateness { kinesis_records, linger_ms, min, p50, p99, p999, max }) = self.lateness_ms {
+            let oldest = n(kinesis_records);
+            writeln!(f, "lateness       p50 {p50:.2}  p99 {p99:.2}  p99.9 {p999:.2}  max {max:.2}  min {min:.2} ms")?;
+            writeln!(
+                f,
+                "               past {linger_ms:.0} ms after the put, of the oldest record of {oldest} Kinesis records"
+            )?;
+        }
         writeln!(f)?;
         writeln!(
             f,
@@ -204,6 +221,15 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    fn write_memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let MemoryFigures { resident_max_mib, base_mib, end_mib, growth_mib_per_10_min, .. } = &self.memory;
+        write!(f, "memory         {resident_max_mib:.1} MiB resident at most")?;
+        if let (Some(base), Some(end), Some(growth)) = (base_mib, end_mib, growth_mib_per_10_min) {
+            write!(f, "; {base:.1} MiB after 5 minutes, {end:.1} MiB at the end: {growth:+.2} MiB in 10 minutes")?;
+        }
+        writeln!(f)
+    }
+
     fn write_reading(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let n = grouped;
         if !self.verified {
@@ -319,6 +345,9 @@ mod tests {
             faults: Vec::new(),
             rate: None,
             ordered: false,
+            lanes: "portable".to_owned(),
+            memory: MemoryFigures::default(),
+            lateness_ms: None,
             reshards: Vec::new(),
             attribution: None,
         }
