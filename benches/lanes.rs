@@ -20,7 +20,9 @@ fn aggregates(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("md5 of aggregates");
     for count in [16, 1, 2, 4, 6, 8, 9, 12, 20] {
         let mut messages = messages.clone();
-        while messages.len() < count { messages.extend_from_within(0..1) }
+        while messages.len() < count {
+            messages.extend_from_within(0..1)
+        }
         let messages = &messages[..count];
         let mut expected: Vec<[u8; 16]> = vec![[0; 16]; count];
         let one_by_one = |digests: &mut [[u8; 16]]| {
@@ -31,7 +33,9 @@ fn aggregates(criterion: &mut Criterion) {
         one_by_one(&mut expected);
         group.throughput(Throughput::Bytes((count * AGGREGATE) as u64));
         let mut digests = vec![[0; 16]; count];
-        group.bench_function(BenchmarkId::new("md-5", count), |bencher| bencher.iter(|| one_by_one(black_box(&mut digests))));
+        group.bench_function(BenchmarkId::new("md-5", count), |bencher| {
+            bencher.iter(|| one_by_one(black_box(&mut digests)))
+        });
         for lanes in Lanes::all() {
             lanes.digests(messages, &mut digests);
             assert_eq!(digests, expected);
@@ -75,7 +79,13 @@ fn bodies(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("sha-256 of bodies");
     group.throughput(Throughput::Bytes(2 << 20));
     group.bench_function("one after the other", |bencher| {
-        bencher.iter(|| [&a_body, &b_body].map(|body| { let mut h = Sha256::new(); h.update(black_box(body)); h.finalize() }))
+        bencher.iter(|| {
+            [&a_body, &b_body].map(|body| {
+                let mut h = Sha256::new();
+                h.update(black_box(body));
+                h.finalize()
+            })
+        })
     });
     group.bench_function("two side by side", |bencher| {
         bencher.iter(|| {

@@ -23,13 +23,18 @@
 //! One table look-up per key and member, by a tag that the caller has at hand (bits of the key's MD5), and one
 //! comparison of the bytes. Nothing is allocated once the buffers have grown; [`Aggregate::clear`] keeps them. Buffers
 //! double, up to the size that the aggregate may reach ([`Aggregate::append_at`]); [`Aggregate::seal`] gives back what was
-//! too much, and the [`KeyIndex`], so that an aggregate at rest is its wire form and at most a sixteenth of slack.
+//! too much, and the [`KeyIndex`], so that an aggregate at rest is its wire form and at most a sixteenth of slack. How requests
+//! share those bytes, and the buffers come back, is told in `shared`.
 
 mod index;
+mod shared;
 mod written;
+
+use std::sync::Arc;
 
 use md5::{Digest, Md5};
 
+use super::body::Buffers;
 use super::hash_key::Decimal;
 use crate::limits::{AGGREGATE_DIGEST_BYTES, AGGREGATE_MAGIC};
 use crate::record::{HashKey, Placement, Record};
@@ -72,6 +77,10 @@ pub struct Aggregate {
     members: u32,
     /// While it grows.
     index: Option<Box<KeyIndex>>,
+    /// Bytes in `shell`, while requests may share them: the buffers above are empty then.
+    shared_len: usize,
+    /// Whose the buffers are while they are shared; else empty.
+    shell: Option<Arc<Buffers>>,
 }
 
 /// Where a member would stand in an aggregate, and what that would weigh. It holds until the aggregate changes.
@@ -127,11 +136,12 @@ impl Aggregate {
 
     /// Bytes that its buffers occupy, the index's not counted.
     pub fn capacity(&self) -> usize {
-        self.keys.capacity() + self.explicit_keys.capacity() + self.records.capacity()
+        self.keys.capacity() + self.explicit_keys.capacity() + self.records.capacity() + self.shared_capacity()
     }
 
-    /// Removes all members and keeps the room.
+    /// Removes all members and keeps the room, but for what others still share.
     pub fn clear(&mut self) {
+        self.unshare();
         self.keys.clear();
         self.explicit_keys.clear();
         self.records.clear();
@@ -158,7 +168,8 @@ impl Aggregate {
 
     /// The wire form but for the digest at its end: magic, keys, explicit hash keys, records.
     pub fn parts(&self) -> [&[u8]; 4] {
-        [&AGGREGATE_MAGIC, &self.keys, &self.explicit_keys, &self.records]
+        let [keys, explicit_keys, records] = self.tables();
+        [&AGGREGATE_MAGIC, keys, explicit_keys, records]
     }
 
     /// The digest at the end of the wire form: MD5 over the parts after the magic.
@@ -187,7 +198,7 @@ impl Aggregate {
     }
 
     fn message_len(&self) -> usize {
-        self.keys.len() + self.explicit_keys.len() + self.records.len()
+        self.keys.len() + self.explicit_keys.len() + self.records.len() + self.shared_len
     }
 
     /// Where `member` would stand, and what the aggregate would weigh with it.

@@ -1,4 +1,4 @@
-//! The body of a PutRecords request, written entry by entry into one buffer.
+//! The body of a PutRecords request, written entry by entry.
 //!
 //! Two wire forms of the same document, `{StreamName or StreamARN, Records: [{Data, PartitionKey, ExplicitHashKey}]}`:
 //!
@@ -7,13 +7,15 @@
 //! - JSON, with data in base64, a third larger.
 //!
 //! It promises one well-formed document per [`RequestEncoder::finish`]. It bounds nothing: how many entries and bytes
-//! a request has, the collector decides. Data comes in parts, since an aggregate lies in several buffers; each byte
-//! is copied once. Nothing is allocated but the buffer itself, which [`RequestEncoder::reuse`] takes from a pool; the
-//! exception is a key in JSON with characters that need escapes.
+//! a request has, the collector decides. Data comes in parts, since an aggregate lies in several buffers. In CBOR large
+//! parts are shared with the [`Body`] and not copied; in JSON each byte is encoded once. Nothing is allocated but the room
+//! of the body, which [`RequestEncoder::reuse`] takes from a pool; the exception is a key in JSON with characters that need
+//! escapes.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::body::{Body, Part};
 use super::hash_key::Decimal;
 use crate::record::HashKey;
 
@@ -52,36 +54,32 @@ pub enum StreamRef<'a> {
 pub struct RequestEncoder {
     wire: Wire,
     entries: usize,
-    body: Vec<u8>,
+    body: Body,
 }
 
 impl RequestEncoder {
-    /// Begins a request in a new buffer of `capacity` bytes, which grows if need be.
-    pub fn new(wire: Wire, stream: StreamRef<'_>, capacity: usize) -> RequestEncoder {
-        RequestEncoder::reuse(wire, stream, Vec::with_capacity(capacity))
-    }
-
     /// Begins a request in `body`, whose contents are dropped and whose room is kept.
-    pub fn reuse(wire: Wire, stream: StreamRef<'_>, mut body: Vec<u8>) -> RequestEncoder {
+    pub fn reuse(wire: Wire, stream: StreamRef<'_>, mut body: Body) -> RequestEncoder {
         body.clear();
+        let seams = &mut body.seams;
         let (field, value) = match stream {
             StreamRef::Name(name) => ("StreamName", name),
             StreamRef::Arn(arn) => ("StreamARN", arn),
         };
         match wire {
             Wire::Cbor => {
-                body.push(cbor::MAP);
-                cbor::text(&mut body, field);
-                cbor::text(&mut body, value);
-                cbor::text(&mut body, "Records");
-                body.push(cbor::ARRAY);
+                seams.push(cbor::MAP);
+                cbor::text(seams, field);
+                cbor::text(seams, value);
+                cbor::text(seams, "Records");
+                seams.push(cbor::ARRAY);
             }
             Wire::Json => {
-                body.push(b'{');
-                json::text(&mut body, field);
-                body.push(b':');
-                json::text(&mut body, value);
-                body.extend_from_slice(b",\"Records\":[");
+                seams.push(b'{');
+                json::text(seams, field);
+                seams.push(b':');
+                json::text(seams, value);
+                seams.extend_from_slice(b",\"Records\":[");
             }
         }
         RequestEncoder { wire, entries: 0, body }
@@ -89,7 +87,7 @@ impl RequestEncoder {
 
     /// Appends one Kinesis record, whose data is `data_parts` joined. Without an explicit hash key the service places
     /// it by its partition key, or as it likes where it distributes records itself.
-    pub fn entry(&mut self, partition_key: &str, explicit_hash_key: Option<HashKey>, data_parts: &[&[u8]]) {
+    pub fn entry(&mut self, partition_key: &str, explicit_hash_key: Option<HashKey>, data_parts: &[Part<'_>]) {
         match self.wire {
             Wire::Cbor => self.cbor_entry(partition_key, explicit_hash_key, data_parts),
             Wire::Json => self.json_entry(partition_key, explicit_hash_key, data_parts),
@@ -108,48 +106,49 @@ impl RequestEncoder {
     }
 
     /// Ends the document and hands out the body.
-    pub fn finish(mut self) -> Vec<u8> {
-        self.body.extend_from_slice(match self.wire {
+    pub fn finish(mut self) -> Body {
+        self.body.seams.extend_from_slice(match self.wire {
             Wire::Cbor => &[cbor::BREAK, cbor::BREAK],
             Wire::Json => b"]}",
         });
         self.body
     }
 
-    fn cbor_entry(&mut self, partition_key: &str, explicit_hash_key: Option<HashKey>, data_parts: &[&[u8]]) {
-        let body = &mut self.body;
-        body.push(cbor::MAP);
-        cbor::text(body, "Data");
-        cbor::head(body, cbor::BYTES, data_parts.iter().map(|part| part.len() as u64).sum());
+    fn cbor_entry(&mut self, partition_key: &str, explicit_hash_key: Option<HashKey>, data_parts: &[Part<'_>]) {
+        let seams = &mut self.body.seams;
+        seams.push(cbor::MAP);
+        cbor::text(seams, "Data");
+        cbor::head(seams, cbor::BYTES, data_parts.iter().map(|part| part.bytes().len() as u64).sum());
         for part in data_parts {
-            body.extend_from_slice(part);
+            self.body.push(part);
         }
-        cbor::text(body, "PartitionKey");
-        cbor::text(body, partition_key);
+        let seams = &mut self.body.seams;
+        cbor::text(seams, "PartitionKey");
+        cbor::text(seams, partition_key);
         if let Some(hash_key) = explicit_hash_key {
-            cbor::text(body, "ExplicitHashKey");
+            cbor::text(seams, "ExplicitHashKey");
             let decimal = Decimal::new(hash_key);
-            cbor::head(body, cbor::TEXT, decimal.as_bytes().len() as u64);
-            body.extend_from_slice(decimal.as_bytes());
+            cbor::head(seams, cbor::TEXT, decimal.as_bytes().len() as u64);
+            seams.extend_from_slice(decimal.as_bytes());
         }
-        body.push(cbor::BREAK);
+        seams.push(cbor::BREAK);
     }
 
-    fn json_entry(&mut self, partition_key: &str, explicit_hash_key: Option<HashKey>, data_parts: &[&[u8]]) {
-        let body = &mut self.body;
+    fn json_entry(&mut self, partition_key: &str, explicit_hash_key: Option<HashKey>, data_parts: &[Part<'_>]) {
+        let text = &mut self.body.seams;
         if self.entries > 0 {
-            body.push(b',');
+            text.push(b',');
         }
-        body.extend_from_slice(b"{\"Data\":\"");
-        json::base64(body, data_parts);
-        body.extend_from_slice(b"\",\"PartitionKey\":");
-        json::text(body, partition_key);
+        text.extend_from_slice(b"{\"Data\":\"");
+        json::base64(text, data_parts);
+        text.extend_from_slice(b"\",\"PartitionKey\":");
+        json::text(text, partition_key);
         if let Some(hash_key) = explicit_hash_key {
-            body.extend_from_slice(b",\"ExplicitHashKey\":\"");
-            body.extend_from_slice(Decimal::new(hash_key).as_bytes());
-            body.push(b'"');
+            text.extend_from_slice(b",\"ExplicitHashKey\":\"");
+            text.extend_from_slice(Decimal::new(hash_key).as_bytes());
+            text.push(b'"');
         }
-        body.push(b'}');
+        text.push(b'}');
     }
 }
 
@@ -208,10 +207,11 @@ mod json {
     }
 
     /// The base64 of `parts` joined. Base64 takes three bytes at a time, which may lie in more than one part.
-    pub(super) fn base64(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    pub(super) fn base64(out: &mut Vec<u8>, parts: &[Part<'_>]) {
         let mut triple = [0; 3];
         let mut held = 0;
         for part in parts {
+            let part = part.bytes();
             let (head, rest) = part.split_at(part.len().min((3 - held) % 3));
             triple[held..held + head.len()].copy_from_slice(head);
             held += head.len();

@@ -8,10 +8,16 @@
 //! `max_connections_per_core`, when sealed data has waited for [`CONNECTION_WAIT`]. The engine knows connections by
 //! number; opening, timing out and closing them is the driver's work.
 //!
+//! The driver has the body of a request while it is sent, and the sender too, so that it can take it back for the next one:
+//! at the end of the request nobody else has it any more, as a rule. What the driver still holds then is its own.
+//!
 //! N1: a connection is busy exactly while one request in `requests` names it.
 
-use crate::codec::Wire;
-use crate::limits::CONNECTION_WAIT;
+use std::sync::Arc;
+
+use crate::codec::lanes::Fill;
+use crate::codec::{Body, Wire};
+use crate::limits::{COLLECTION_BYTES_AIM, CONNECTION_WAIT};
 use crate::record::StreamId;
 use crate::time::Time;
 
@@ -41,8 +47,10 @@ pub struct Transmit {
     pub stream: StreamId,
     /// The body's form.
     pub wire: Wire,
-    /// The body.
-    pub body: Vec<u8>,
+    /// The body. It refers to the buffers of the aggregates in it, and is to be dropped when it is sent.
+    pub body: Arc<Body>,
+    /// How full the lanes were that hashed its aggregates.
+    pub digested: Fill,
     /// Kinesis records in it.
     pub kinesis_records: usize,
     /// User records in it.
@@ -77,13 +85,20 @@ pub struct Request {
 struct Slot {
     open: bool,
     request: Option<Request>,
+    /// The request's.
+    body: Arc<Body>,
 }
 
 /// The connections of one core.
 pub struct Sender {
     slots: Vec<Slot>,
     requests_begun: u64,
+    /// Bodies of requests that have ended: never more than there are connections.
+    bodies: Vec<Arc<Body>>,
 }
+
+/// A body whose buffer grew past this is not kept: room for a request of the usual size in JSON.
+const BODY_BYTES_KEPT: usize = 2 * COLLECTION_BYTES_AIM;
 
 /// Whether a request may leave now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +119,8 @@ pub enum Pull {
 impl Sender {
     /// `connections` closed connections.
     pub fn new(connections: usize) -> Sender {
-        Sender { slots: (0..connections).map(|_| Slot::default()).collect(), requests_begun: 0 }
+        let slots = (0..connections).map(|_| Slot::default()).collect();
+        Sender { slots, requests_begun: 0, bodies: Vec::new() }
     }
 
     /// On which connection may data leave that has been due since `due`?
@@ -124,6 +140,11 @@ impl Sender {
         if none_open || widens { Pull::Now { connection, spare } } else { Pull::At(widen) }
     }
 
+    /// A body to write a request into. Nobody else has it.
+    pub fn body(&mut self) -> Arc<Body> {
+        self.bodies.pop().unwrap_or_default()
+    }
+
     /// A request leaves: in this form, after so many changes of what signs.
     pub fn begin(
         &mut self,
@@ -132,11 +153,13 @@ impl Sender {
         stream: StreamId,
         (wire, signer): (Wire, u64),
         batches: Vec<Box<Batch>>,
+        body: &Arc<Body>,
     ) -> RequestId {
         let slot = &mut self.slots[usize::from(connection.0)];
         assert!(slot.request.is_none(), "N1: a connection carries one request");
         self.requests_begun += 1;
         slot.open = true;
+        slot.body = Arc::clone(body);
         slot.request = Some(Request { stream, began: now, wire, signer, batches, number: self.requests_begun });
         RequestId { connection, number: self.requests_begun }
     }
@@ -144,7 +167,21 @@ impl Sender {
     /// A request ended; nothing if it had ended before.
     pub fn finish(&mut self, id: RequestId) -> Option<Request> {
         let slot = self.slots.get_mut(usize::from(id.connection.0))?;
-        slot.request.take_if(|request| request.number == id.number)
+        let request = slot.request.take_if(|request| request.number == id.number)?;
+        let body = std::mem::take(&mut slot.body);
+        self.keep(body);
+        Some(request)
+    }
+
+    /// Keeps the body of a request that has ended for the next, unless it is still being sent. What it shared is its
+    /// aggregates' alone afterwards.
+    fn keep(&mut self, mut body: Arc<Body>) {
+        if let Some(own) = Arc::get_mut(&mut body) {
+            own.clear();
+            if own.capacity() <= BODY_BYTES_KEPT {
+                self.bodies.push(body);
+            }
+        }
     }
 
     /// The driver closed an idle connection, or lost a busy one.
@@ -157,6 +194,9 @@ impl Sender {
     /// Takes every request that is under way.
     pub fn abandon(&mut self) -> Vec<Request> {
         let forgotten = planted(Mistake::CloseForgetsRequests);
+        for slot in &mut self.slots {
+            slot.body = Arc::default();
+        }
         self.slots.iter_mut().filter_map(|slot| slot.request.take_if(|_| !forgotten)).collect()
     }
 
@@ -170,6 +210,7 @@ impl Sender {
 mod tests {
     use super::super::testing::Random;
     use super::*;
+    use crate::codec::{RequestEncoder, StreamRef};
 
     /// A connection as a list of what happened to it tells it: whether it is open, and the request that is on it.
     type Naive = (bool, Option<RequestId>);
@@ -211,7 +252,8 @@ mod tests {
                     0..4 => {
                         let Pull::Now { connection, .. } = sender.pull(now, Time::ZERO) else { continue };
                         let stream = StreamId(step);
-                        let id = sender.begin(now, connection, stream, (Wire::Json, u64::from(step)), Vec::new());
+                        let wire = (Wire::Json, u64::from(step));
+                        let id = sender.begin(now, connection, stream, wire, Vec::new(), &Arc::default());
                         assert_eq!(id.connection, connection);
                         naive[usize::from(connection.0)] = (true, Some(id));
                         all.push(id);
@@ -248,7 +290,7 @@ mod tests {
     fn a_request_keeps_what_it_began_with_and_a_connection_that_there_is_not_ends_none() {
         let mut sender = Sender::new(1);
         let now = Time::from_nanos(7);
-        let id = sender.begin(now, ConnectionId(0), StreamId(3), (Wire::Json, 5), Vec::new());
+        let id = sender.begin(now, ConnectionId(0), StreamId(3), (Wire::Json, 5), Vec::new(), &Arc::default());
         sender.disconnected(ConnectionId(9));
         assert!(sender.finish(RequestId { connection: ConnectionId(9), ..id }).is_none());
         let request = sender.finish(id).expect("it is under way");
@@ -257,11 +299,34 @@ mod tests {
     }
 
     #[test]
+    fn a_body_that_was_sent_is_used_again_and_one_that_is_still_held_is_not() {
+        let mut sender = Sender::new(1);
+        let mut sent = |held: bool| {
+            let mut body = sender.body();
+            let fresh = Arc::get_mut(&mut body).expect("nobody else has it");
+            let had_room = fresh.capacity() > 0;
+            assert!(fresh.is_empty());
+            let encoder = RequestEncoder::reuse(Wire::Cbor, StreamRef::Name("s"), std::mem::take(fresh));
+            *fresh = encoder.finish();
+            let id = sender.begin(Time::ZERO, ConnectionId(0), StreamId(0), (Wire::Cbor, 0), Vec::new(), &body);
+            let held = held.then(|| Arc::clone(&body));
+            drop(body);
+            sender.finish(id).expect("it is under way");
+            if let Some(held) = held {
+                assert!(!held.is_empty(), "whoever holds it can go on reading");
+            }
+            had_room
+        };
+        assert_eq!([false, true, false, false].map(&mut sent), [false, true, false, true]);
+        assert_eq!([true, false].map(&mut sent), [true, false]);
+    }
+
+    #[test]
     #[should_panic(expected = "N1")]
     fn a_connection_does_not_carry_two_requests() {
         let mut sender = Sender::new(2);
         for _ in 0..2 {
-            sender.begin(Time::ZERO, ConnectionId(1), StreamId(0), (Wire::Cbor, 0), Vec::new());
+            sender.begin(Time::ZERO, ConnectionId(1), StreamId(0), (Wire::Cbor, 0), Vec::new(), &Arc::default());
         }
     }
 }

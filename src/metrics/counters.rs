@@ -73,6 +73,12 @@ struct Cells {
     unmapped_records: Counter,
     bytes_sent: Counter,
     request_failures: Counter,
+    key_blocks: Counter,
+    key_slots: Counter,
+    aggregate_blocks: Counter,
+    aggregate_slots: Counter,
+    body_bytes_hashed: Counter,
+    body_bytes_paired: Counter,
 }
 
 impl CoreCounters {
@@ -96,6 +102,24 @@ impl CoreCounters {
         self.cells.request_failures.add(1);
     }
 
+    /// Partition keys were hashed side by side: so many blocks, in so many places for blocks.
+    pub fn keys_hashed(&self, blocks: u64, slots: u64) {
+        self.cells.key_blocks.add(blocks);
+        self.cells.key_slots.add(slots);
+    }
+
+    /// Aggregates were, for their digests.
+    pub fn aggregates_hashed(&self, blocks: u64, slots: u64) {
+        self.cells.aggregate_blocks.add(blocks);
+        self.cells.aggregate_slots.add(slots);
+    }
+
+    /// Bodies were hashed, so much of them side by side with another.
+    pub fn bodies_hashed(&self, bytes: u64, in_pairs: u64) {
+        self.cells.body_bytes_hashed.add(bytes);
+        self.cells.body_bytes_paired.add(in_pairs);
+    }
+
     /// Adds this core's counts to `sums`.
     pub fn add_to(&self, sums: &mut Counters) {
         sums.records_delivered += self.cells.delivered.value();
@@ -106,6 +130,12 @@ impl CoreCounters {
         sums.unmapped_records += self.cells.unmapped_records.value();
         sums.bytes_sent += self.cells.bytes_sent.value();
         sums.request_failures += self.cells.request_failures.value();
+        sums.key_lanes.blocks += self.cells.key_blocks.value();
+        sums.key_lanes.slots += self.cells.key_slots.value();
+        sums.aggregate_lanes.blocks += self.cells.aggregate_blocks.value();
+        sums.aggregate_lanes.slots += self.cells.aggregate_slots.value();
+        sums.body_bytes_hashed += self.cells.body_bytes_hashed.value();
+        sums.body_bytes_hashed_in_pairs += self.cells.body_bytes_paired.value();
     }
 }
 
@@ -130,6 +160,30 @@ pub struct Counters {
     pub bytes_sent: u64,
     /// Requests that got no answer or were refused whole.
     pub request_failures: u64,
+    /// How full the lanes were that hashed partition keys.
+    pub key_lanes: LaneCounts,
+    /// How full the lanes were that hashed aggregates.
+    pub aggregate_lanes: LaneCounts,
+    /// Bytes of bodies that were hashed to be signed.
+    pub body_bytes_hashed: u64,
+    /// Of these, side by side with another body.
+    pub body_bytes_hashed_in_pairs: u64,
+}
+
+/// How full lanes were: processors hash several messages side by side, one in each lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaneCounts {
+    /// Blocks of 64 bytes that were hashed.
+    pub blocks: u64,
+    /// Blocks that the lanes could have hashed meanwhile; as many, where there are no lanes.
+    pub slots: u64,
+}
+
+impl LaneCounts {
+    /// What part of the lanes was full, from 0 to 1; nothing if nothing was hashed.
+    pub fn filled(self) -> Option<f64> {
+        (self.slots > 0).then(|| self.blocks as f64 / self.slots as f64)
+    }
 }
 
 #[cfg(test)]
@@ -154,6 +208,10 @@ mod tests {
         two.request_begun(2, 100, false, true);
         one.request_begun(1, 50, true, false);
         two.request_failed();
+        one.keys_hashed(3, 8);
+        two.keys_hashed(8, 8);
+        one.aggregates_hashed(30, 40);
+        two.bodies_hashed(100, 60);
         let mut sums = Counters::default();
         one.add_to(&mut sums);
         two.add_to(&mut sums);
@@ -161,5 +219,11 @@ mod tests {
         assert_eq!((sums.put_records_requests, sums.kinesis_records, sums.bytes_sent), (2, 3, 150));
         assert_eq!((sums.put_records_requests_in_json, sums.unmapped_records), (1, 2));
         assert_eq!(sums.request_failures, 1);
+        assert_eq!(
+            (sums.key_lanes, sums.key_lanes.filled()),
+            (LaneCounts { blocks: 11, slots: 16 }, Some(11.0 / 16.0))
+        );
+        assert_eq!((sums.aggregate_lanes.filled(), LaneCounts::default().filled()), (Some(0.75), None));
+        assert_eq!((sums.body_bytes_hashed, sums.body_bytes_hashed_in_pairs), (100, 60));
     }
 }

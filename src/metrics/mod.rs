@@ -17,7 +17,7 @@ mod sink;
 mod snapshot;
 mod statistic;
 
-pub use counters::{CoreCounters, Counter, Counters, StreamTally, SubmitterCounters};
+pub use counters::{CoreCounters, Counter, Counters, LaneCounts, StreamTally, SubmitterCounters};
 pub use embedded::EmbeddedMetrics;
 pub use metric::{Metric, Unit};
 pub use sheet::{SHARDS_MAX, Sheet, StreamSheets};

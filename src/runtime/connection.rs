@@ -38,6 +38,7 @@ use hyper::body::Body;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
+use super::frame::Frame;
 use super::tls::{Tls, TlsStream};
 use super::{Runtime, unless};
 use crate::engine::TransportFailure;
@@ -114,7 +115,7 @@ impl Answer {
 }
 
 /// A connection. Dropping it closes it.
-pub(crate) struct Connection<R: Runtime, B = Full<Bytes>> {
+pub(crate) struct Connection<R: Runtime, B = Full<Frame>> {
     runtime: R,
     /// Bytes that were handed to the socket since it was opened. Written by [`Counted`], in the driving task.
     written: Rc<Cell<u64>>,

@@ -27,9 +27,11 @@ use super::affinity::Place;
 use super::asked::Asked;
 use super::clock::Clock;
 use super::command::{Command, Event};
+use super::hasher::Hashed;
 use super::idle::{Idleness, Pause};
 use super::lines::{Access, AccessDenied, Ended, Lines};
 use super::mesh::MeshRings;
+use crate::codec::lanes::Fill;
 use crate::codec::{Wire, read_frame};
 use crate::config::Config;
 use crate::engine::{Core, Remedy};
@@ -255,6 +257,8 @@ impl<R: Runtime> Running<R> {
         }
         if records > 0 {
             self.idleness.took_records(now);
+            let Fill { blocks, slots } = self.engine.take_key_fill();
+            self.seat.counters.keys_hashed(blocks, slots);
         }
         self.next_ring = if rings == 0 { 0 } else { (self.next_ring + 1) % rings };
         self.rings.retain(|ring| !ring.receiver.is_disconnected());
@@ -290,6 +294,10 @@ impl<R: Runtime> Running<R> {
                     self.engine.handle_failure(now, request, &failure);
                 }
             }
+        }
+        if worked {
+            let Hashed { bytes, in_pairs } = self.lines.take_hashed();
+            self.seat.counters.bodies_hashed(bytes, in_pairs);
         }
         for connection in self.lines.close_idle() {
             self.engine.handle_disconnected(connection);
@@ -351,6 +359,7 @@ impl<R: Runtime> Running<R> {
         let (kinesis_records, is_unmapped) = (transmit.kinesis_records, transmit.is_unmapped());
         let in_json = transmit.wire == Wire::Json;
         self.seat.counters.request_begun(kinesis_records, transmit.body.len(), in_json, is_unmapped);
+        self.seat.counters.aggregates_hashed(transmit.digested.blocks, transmit.digested.slots);
         self.lines.transmit(transmit, access);
         true
     }

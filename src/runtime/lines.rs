@@ -14,23 +14,20 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 use http_body_util::Full;
-use sha2::{Digest, Sha256};
 
 use super::Runtime;
 use super::clock::Clock;
 use super::connection::{Answer, Connection, Target};
+use super::frame::Frame;
+use super::hasher::{Hashed, Hasher};
 use super::signing::{Call, Signatures, Signer};
 use super::skew::Skew;
-use crate::codec::{EntryResult, PUT_RECORDS_TARGET, RequestError, Wire, parse_answer};
+use crate::codec::{Body, EntryResult, PUT_RECORDS_TARGET, RequestError, Wire, parse_answer};
 use crate::engine::{ConnectionId, RequestId, Transmit, TransportFailure};
 use crate::limits::{CLOCK_CORRECTION_EVERY, CONNECTION_IDLE};
 use crate::outcome::ErrorCode;
-
-/// Bytes hashed between two turns of the thread's other tasks: about 70 µs with SHA extensions.
-const HASH_SLICE: usize = 128 * 1024;
 
 /// Headers of a request: six of the signature, the length, and a proxy's.
 const HEADERS_MAX: usize = 8;
@@ -72,6 +69,7 @@ pub(crate) struct Lines<R: Runtime> {
     runtime: R,
     connect_timeout: Duration,
     request_timeout: Duration,
+    hasher: Rc<Hasher>,
     signatures: Rc<RefCell<Signatures>>,
     /// How signatures' time differs from this machine's.
     skew: Rc<Cell<Skew>>,
@@ -99,8 +97,8 @@ impl<R: Runtime> Lines<R> {
     pub(crate) fn new(runtime: R, count: usize, connect_timeout: Duration, request_timeout: Duration) -> Lines<R> {
         let idle = (0..count).map(|_| None).collect();
         let shared = Rc::new(RefCell::new(Shared { idle, ended: VecDeque::new(), waker: None }));
-        let (signatures, skew) = (Rc::default(), Rc::default());
-        Lines { runtime, connect_timeout, request_timeout, signatures, skew, corrected: None, shared }
+        let (hasher, signatures, skew) = (Rc::default(), Rc::default(), Rc::default());
+        Lines { runtime, connect_timeout, request_timeout, hasher, signatures, skew, corrected: None, shared }
     }
 
     /// Sends a request, in a task of its own.
@@ -116,6 +114,7 @@ impl<R: Runtime> Lines<R> {
         let exchange = Exchange {
             runtime: self.runtime,
             access,
+            hasher: Rc::clone(&self.hasher),
             signatures: Rc::clone(&self.signatures),
             skew: Rc::clone(&self.skew),
             connect_timeout: self.connect_timeout,
@@ -139,6 +138,11 @@ impl<R: Runtime> Lines<R> {
             };
             Shared::end(&shared, ended);
         });
+    }
+
+    /// How many bytes of bodies were hashed since the last call.
+    pub(crate) fn take_hashed(&self) -> Hashed {
+        self.hasher.take_hashed()
     }
 
     /// The next request that has ended.
@@ -205,6 +209,7 @@ impl<R: Runtime> Shared<R> {
 struct Exchange<R: Runtime> {
     runtime: R,
     access: Arc<Access>,
+    hasher: Rc<Hasher>,
     signatures: Rc<RefCell<Signatures>>,
     skew: Rc<Cell<Skew>>,
     connect_timeout: Duration,
@@ -217,9 +222,9 @@ impl<R: Runtime> Exchange<R> {
         &self,
         idle: Option<Connection<R>>,
         wire: Wire,
-        body: Vec<u8>,
+        body: Arc<Body>,
     ) -> (Option<Connection<R>>, Result<Answer, TransportFailure>) {
-        let digest = self.digest(&body).await;
+        let digest = self.hasher.digest(self.runtime, &body).await;
         let kept = idle.filter(Connection::is_open);
         let fresh = kept.is_none();
         let mut connection = match kept {
@@ -257,19 +262,7 @@ impl<R: Runtime> Exchange<R> {
         (connection.is_open().then_some(connection), result)
     }
 
-    /// SHA-256 of the body. Between slices the core has its turns, so a large body costs no record its deadline.
-    async fn digest(&self, body: &[u8]) -> [u8; 32] {
-        let mut hash = Sha256::new();
-        for (index, slice) in body.chunks(HASH_SLICE).enumerate() {
-            if index > 0 {
-                self.runtime.yield_now().await;
-            }
-            hash.update(slice);
-        }
-        hash.finalize().into()
-    }
-
-    fn request(&self, wire: Wire, body: Vec<u8>, digest: &[u8; 32]) -> Result<Request<Full<Bytes>>, String> {
+    fn request(&self, wire: Wire, body: Arc<Body>, digest: &[u8; 32]) -> Result<Request<Full<Frame>>, String> {
         let call = Call {
             host: &self.access.host,
             path: self.access.uri.path(),
@@ -281,7 +274,7 @@ impl<R: Runtime> Exchange<R> {
         let mut headers = HeaderMap::with_capacity(HEADERS_MAX);
         let signed = self.signatures.borrow_mut().sign(&self.access.signer, &call, now, &mut headers);
         signed.map_err(|error| error.to_string())?;
-        let mut request = Request::new(Full::new(Bytes::from(body)));
+        let mut request = Request::new(Full::new(Frame::new(body)));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.access.uri.clone();
         *request.headers_mut() = headers;

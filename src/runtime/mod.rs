@@ -25,8 +25,10 @@ pub(crate) mod clock;
 pub(crate) mod command;
 pub(crate) mod connection;
 pub(crate) mod core;
+pub(crate) mod frame;
 #[cfg(all(feature = "glommio", target_os = "linux"))]
 pub(crate) mod glommio;
+mod hasher;
 mod idle;
 pub(crate) mod lines;
 pub(crate) mod mesh;

@@ -69,7 +69,8 @@ impl Driven {
     /// What the service answers if it stores all of a request, each where its hash key belongs.
     pub fn all_stored(&self, transmit: &Transmit) -> Vec<EntryResult> {
         let width = u128::MAX / self.shards as u128;
-        let text = std::str::from_utf8(&transmit.body).expect("a request in JSON");
+        let body = transmit.body.to_vec();
+        let text = std::str::from_utf8(&body).expect("a request in JSON");
         let hashes = text.split("ExplicitHashKey\":\"").skip(1).map(|rest| rest.split('"').next());
         let stored = hashes.map(|decimal| {
             let hash: u128 = decimal.and_then(|decimal| decimal.parse().ok()).expect("a hash key in decimal");

@@ -121,7 +121,7 @@ pub struct Entry {
 
 /// The entries of a request, read without the library's help.
 pub fn entries(transmit: &Transmit) -> Vec<Entry> {
-    let request: serde_json::Value = serde_json::from_slice(&transmit.body).expect("JSON");
+    let request: serde_json::Value = serde_json::from_slice(&transmit.body.to_vec()).expect("JSON");
     let records = request["Records"].as_array().expect("records").iter();
     let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
     let entry = |record: &serde_json::Value| Entry {

@@ -27,10 +27,11 @@ pub(super) struct Members<'a> {
 
 impl<'a> Members<'a> {
     pub(super) fn of(aggregate: &'a Aggregate) -> Members<'a> {
+        let [keys, explicit_keys, records] = aggregate.tables();
         Members {
-            keys: table(&aggregate.keys, KEY_TABLE).collect(),
-            explicit_keys: table(&aggregate.explicit_keys, EXPLICIT_TABLE).map(hash_key).collect(),
-            records: Reader(&aggregate.records),
+            keys: table(keys, KEY_TABLE).collect(),
+            explicit_keys: table(explicit_keys, EXPLICIT_TABLE).map(hash_key).collect(),
+            records: Reader(records),
         }
     }
 }
@@ -47,9 +48,10 @@ impl<'a> Iterator for Members<'a> {
 
 /// The first member, which has the first of either key.
 pub(super) fn first(aggregate: &Aggregate) -> Option<Written<'_>> {
-    let Parts { explicit, data, .. } = Reader(&aggregate.records).record()?;
-    let partition_key = table(&aggregate.keys, KEY_TABLE).next()?;
-    let explicit_hash_key = explicit.and_then(|_| table(&aggregate.explicit_keys, EXPLICIT_TABLE).next()).map(hash_key);
+    let [keys, explicit_keys, records] = aggregate.tables();
+    let Parts { explicit, data, .. } = Reader(records).record()?;
+    let partition_key = table(keys, KEY_TABLE).next()?;
+    let explicit_hash_key = explicit.and_then(|_| table(explicit_keys, EXPLICIT_TABLE).next()).map(hash_key);
     Some(Written { partition_key, explicit_hash_key, data })
 }
 

@@ -1,8 +1,11 @@
 //! Requests as independent decoders read them: `ciborium` for CBOR, `serde_json` for JSON.
 
+use std::sync::Arc;
+
 use ciborium::Value as Cbor;
 
 use super::*;
+use crate::codec::{Buffers, SHARED_BYTES_MIN};
 
 struct Entry<'a> {
     key: &'a str,
@@ -11,15 +14,16 @@ struct Entry<'a> {
 }
 
 fn encode(wire: Wire, stream: StreamRef<'_>, entries: &[Entry<'_>]) -> Vec<u8> {
-    let mut encoder = RequestEncoder::new(wire, stream, 64);
+    let mut encoder = RequestEncoder::reuse(wire, stream, Body::default());
     for entry in entries {
-        encoder.entry(entry.key, entry.explicit.map(HashKey), &entry.parts);
+        let parts: Vec<Part<'_>> = entry.parts.iter().map(|part| Part::copied(part)).collect();
+        encoder.entry(entry.key, entry.explicit.map(HashKey), &parts);
     }
     assert_eq!(encoder.entries(), entries.len());
     let len = encoder.body_len();
     let body = encoder.finish();
     assert_eq!(body.len(), len + 2);
-    body
+    body.to_vec()
 }
 
 /// Entries whose lengths lie on both sides of every form of a CBOR head and of every remainder of base64.
@@ -97,10 +101,36 @@ fn cbor_is_written_as_the_java_sdk_writes_it() {
 }
 
 #[test]
-fn a_reused_buffer_is_emptied_and_not_given_away() {
-    let mut encoder = RequestEncoder::reuse(Wire::Json, StreamRef::Name("s"), vec![1; 4096]);
-    encoder.entry("k", None, &[b"d"]);
+fn a_reused_body_is_emptied_and_keeps_its_room() {
+    let mut used = Body::default();
+    used.seams.resize(4096, 1);
+    used.push(&Part::of(&Arc::new(Buffers([vec![2; SHARED_BYTES_MIN], Vec::new(), Vec::new()])), 0, 0));
+    let mut encoder = RequestEncoder::reuse(Wire::Json, StreamRef::Name("s"), used);
+    encoder.entry("k", None, &[Part::copied(b"d")]);
     let body = encoder.finish();
-    assert_eq!(body, br#"{"StreamName":"s","Records":[{"Data":"ZA==","PartitionKey":"k"}]}"#);
+    assert_eq!(body.to_vec(), br#"{"StreamName":"s","Records":[{"Data":"ZA==","PartitionKey":"k"}]}"#);
     assert!(body.capacity() >= 4096);
+}
+
+#[test]
+fn a_document_is_the_same_whether_its_data_is_shared_or_copied() {
+    let lens = [SHARED_BYTES_MIN - 1, SHARED_BYTES_MIN, 3 * SHARED_BYTES_MIN];
+    let buffers = Arc::new(Buffers(lens.map(|len| (0..len).map(|at| (at * 7) as u8).collect())));
+    for wire in [Wire::Cbor, Wire::Json] {
+        let [shared, copied] = [true, false].map(|shares| {
+            let mut encoder = RequestEncoder::reuse(wire, StreamRef::Name("s"), Body::default());
+            for from in [0, 1, 4095] {
+                let part = |buffer: usize| match shares {
+                    true => Part::of(&buffers, buffer, from),
+                    false => Part::copied(&buffers.0[buffer][from..]),
+                };
+                encoder.entry("k", Some(HashKey(from as u128)), &[part(0), Part::copied(b"seam"), part(1), part(2)]);
+            }
+            encoder.finish()
+        });
+        assert_eq!(shared.to_vec(), copied.to_vec());
+        assert_eq!(copied.shared_bytes(), 0);
+        let expected = if wire == Wire::Json { 0 } else { SHARED_BYTES_MIN + 9 * SHARED_BYTES_MIN - 4096 };
+        assert_eq!(shared.shared_bytes(), expected);
+    }
 }

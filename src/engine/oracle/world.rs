@@ -360,7 +360,7 @@ impl World {
         let busy = self.requests.iter().any(|request| request.core == at && request.id.connection == connection);
         assert!(!busy, "two requests on one connection");
         assert!(!self.closed[at], "a closed core sends nothing");
-        let (name, entries) = read(transmit.wire, &transmit.body);
+        let (name, entries) = read(transmit.wire, &transmit.body.to_vec());
         assert_eq!(name, format!("stream-{stream}"));
         let entries: Vec<Entry> = entries.into_iter().map(|entry| self.ledger.entry(&self.plan, entry)).collect();
         let known = self.told[at][stream as usize];

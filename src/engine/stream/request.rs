@@ -9,7 +9,9 @@
 //! What may be poison (`isolation`) goes in requests of its own, one group a request.
 
 use super::*;
-use crate::codec::{RequestEncoder, StreamRef, Wire};
+use crate::codec::lanes::{self, Fill};
+use crate::codec::{Body, Part, RequestEncoder, StreamRef, Wire};
+use crate::limits::AGGREGATE_DIGEST_BYTES;
 
 impl Stream {
     /// The batches of a request that leaves now; none, if all shards turn out to be held. A request is about
@@ -41,35 +43,37 @@ impl Stream {
         self.router.epoch()
     }
 
-    /// Writes the body of a request.
-    pub fn encode(&self, wire: Wire, batches: &[Box<Batch>]) -> Vec<u8> {
+    /// Writes a request into `body`, which then shares what is large of the batches. Answers how full the lanes were that
+    /// hashed the aggregates.
+    pub fn encode(&self, wire: Wire, batches: &mut [Box<Batch>], body: &mut Body) -> Fill {
         let stream = match &self.name {
             StreamName::Name(name) => StreamRef::Name(name),
             StreamName::Arn(arn) => StreamRef::Arn(arn),
         };
-        // Room for the largest heads and keys of an entry besides its data; base64 adds a third.
-        let data: usize = batches.iter().map(|batch| batch.size() + ENTRY_OVERHEAD).sum();
-        let capacity = match wire {
-            Wire::Cbor => data,
-            Wire::Json => data / 3 * 4,
-        };
-        let mut encoder = RequestEncoder::new(wire, stream, capacity + 512);
-        for batch in batches {
-            // Under a service that goes by none only an aggregate can lie wrong, if it has begun to go by them again.
-            let needless = self.distribution.managed && !batch.is_aggregate();
-            let hash = (!needless && !planted(Mistake::HashKeyUnsent)).then_some(batch.first_hash);
-            if batch.is_aggregate() {
-                let [magic, keys, explicit, records] = batch.body.parts();
-                encoder.entry(
-                    batch.outer_partition_key(),
-                    hash,
-                    &[magic, keys, explicit, records, &batch.body.digest()],
-                );
-            } else if let Some(only) = batch.body.first() {
-                encoder.entry(only.partition_key, hash, &[only.data]);
+        let mut encoder = RequestEncoder::reuse(wire, stream, std::mem::take(body));
+        let mut fill = Fill::default();
+        for together in batches.chunks_mut(DIGESTS_TOGETHER) {
+            let mut digests = [[0; AGGREGATE_DIGEST_BYTES]; DIGESTS_TOGETHER];
+            fill += digest(together, &mut digests);
+            let mut digests = digests.iter();
+            for batch in together {
+                // Under a service that goes by none only an aggregate can lie wrong, if it has begun to go by them again.
+                let needless = self.distribution.managed && !batch.is_aggregate();
+                let hash = (!needless && !planted(Mistake::HashKeyUnsent)).then_some(batch.first_hash);
+                if wire == Wire::Cbor {
+                    batch.body.share();
+                }
+                if batch.is_aggregate() {
+                    let [magic, keys, explicit, records] = batch.body.body_parts();
+                    let digest = Part::copied(digests.next().expect("a digest for each aggregate"));
+                    encoder.entry(batch.outer_partition_key(), hash, &[magic, keys, explicit, records, digest]);
+                } else if let (Some(only), Some(data)) = (batch.body.first(), batch.body.only_data()) {
+                    encoder.entry(only.partition_key, hash, &[data]);
+                }
             }
         }
-        encoder.finish()
+        *body = encoder.finish();
+        fill
     }
 
     /// Moves what it can from one shard's queue into the request.
@@ -139,8 +143,21 @@ impl Stream {
     }
 }
 
-/// Bytes of an entry besides data and partition key, at most, in either wire form.
-const ENTRY_OVERHEAD: usize = 128;
+/// Aggregates whose digests are made together: enough to fill the lanes several times, in a list that fits the stack.
+const DIGESTS_TOGETHER: usize = 64;
+
+/// The digests of those batches that are aggregates, in their order.
+fn digest(batches: &[Box<Batch>], digests: &mut [[u8; AGGREGATE_DIGEST_BYTES]; DIGESTS_TOGETHER]) -> Fill {
+    let mut messages = [[&[][..]; 3]; DIGESTS_TOGETHER];
+    let aggregates = batches.iter().filter(|batch| batch.is_aggregate());
+    let mut count = 0;
+    for (batch, message) in aggregates.zip(&mut messages) {
+        let [_magic, parts @ ..] = batch.body.parts();
+        *message = parts;
+        count += 1;
+    }
+    lanes::digests(&messages[..count], &mut digests[..count])
+}
 
 /// A request that is being put together.
 struct Assembly {

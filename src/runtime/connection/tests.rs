@@ -1,5 +1,6 @@
 //! A connection against a peer that the test plays itself, on the same thread.
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -8,6 +9,7 @@ use std::sync::Weak;
 use std::time::Instant;
 
 use super::*;
+use crate::codec::{Aggregate, Body, Member, RequestEncoder, StreamRef, Wire};
 use crate::runtime::testing::{listen, on_each_runtime, unblocked};
 
 const LONG: Duration = Duration::from_secs(10);
@@ -51,7 +53,7 @@ impl<R: Runtime> Peer<R> {
 }
 
 /// A connection, with its peer.
-async fn pair<R: Runtime>(runtime: R) -> (Connection<R>, Peer<R>) {
+async fn pair<R: Runtime>(runtime: R) -> (Connection<R, Full<Bytes>>, Peer<R>) {
     let (listener, address) = listen();
     let target = target(&[address]);
     let accept = unblocked(runtime, || listener.accept());
@@ -97,7 +99,7 @@ async fn both<A: Future, B: Future>(a: A, b: B) -> (A::Output, B::Output) {
 }
 
 /// Waits until the connection has heard that its peer is gone.
-async fn closed<R: Runtime>(runtime: R, connection: &Connection<R>) {
+async fn closed<R: Runtime>(runtime: R, connection: &Connection<R, Full<Bytes>>) {
     while connection.is_open() {
         runtime.yield_now().await;
     }
@@ -194,6 +196,82 @@ async fn a_timed_out_request_lets_go_of_its_body_though_the_peer_reads_nothing(r
     }
 }
 
+/// A socket that takes all it is given, and tells of each write where its slices lie.
+#[derive(Clone, Default)]
+struct Noted(Rc<RefCell<Vec<Slices>>>);
+
+/// Address and length of each.
+type Slices = Vec<(*const u8, usize)>;
+
+impl Read for Noted {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl Write for Noted {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.borrow_mut().push(vec![(bytes.as_ptr(), bytes.len())]);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        chunks: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.0.borrow_mut().push(chunks.iter().map(|chunk| (chunk.as_ptr(), chunk.len())).collect());
+        Poll::Ready(Ok(chunks.iter().map(|chunk| chunk.len()).sum()))
+    }
+}
+
+async fn a_body_leaves_from_where_its_aggregates_lie_in_a_few_writes(runtime: impl Runtime) {
+    const AGGREGATES: usize = 21;
+    let mut encoder = RequestEncoder::reuse(Wire::Cbor, StreamRef::Name("s"), Body::default());
+    let mut addresses = Vec::new();
+    for number in 0..AGGREGATES {
+        let mut aggregate = Aggregate::new();
+        let member = Member { partition_key: b"k", key_tag: 1, explicit_hash_key: None, data: &[number as u8; 1000] };
+        (0..50).for_each(|_| aggregate.append(member));
+        let [.., records] = aggregate.parts();
+        addresses.push((records.as_ptr(), records.len()));
+        aggregate.share();
+        encoder.entry("a", None, &aggregate.body_parts());
+    }
+    let (socket, counted) = (Noted::default(), Rc::default());
+    let mut connection: Connection<_> = Connection::over(runtime, socket.clone(), counted).await.expect("no handshake");
+    let mut body = Arc::new(encoder.finish());
+    let (length, alive) = (body.len(), Arc::clone(&body));
+    let request = Request::post("/").header("host", "kinesis.test").body(Full::new(Frame::new(body)));
+    let left = async {
+        while socket.0.borrow().iter().flatten().map(|(_, bytes)| bytes).sum::<usize>() < length {
+            runtime.yield_now().await;
+        }
+    };
+    let sent = unless(left, connection.send(request.expect("a request"), LONG)).await;
+    assert!(sent.is_none(), "nobody answers");
+    let writes = socket.0.borrow();
+    // Each aggregate is its seam and its records, and one write takes 64 slices.
+    assert_eq!(writes.len(), 1, "{:?}", writes.iter().map(Vec::len).collect::<Vec<_>>());
+    let slices: Vec<_> = writes.iter().flatten().collect();
+    assert!(addresses.iter().all(|address| slices.contains(&address)), "no copies");
+    // Before there is an answer.
+    body = alive;
+    assert!(Arc::get_mut(&mut body).is_some(), "what is sent is let go of");
+}
+
 async fn a_refused_connection_names_endpoint_and_address(runtime: impl Runtime) {
     let address = deserted();
     let failure = Connection::<_>::open(runtime, &target(&[address]), LONG).await.err().expect("nobody listens");
@@ -286,6 +364,7 @@ on_each_runtime! {
     a_request_on_a_connection_that_went_stale_is_not_sent
     no_answer_in_time_is_a_timeout_that_closes_the_connection
     a_timed_out_request_lets_go_of_its_body_though_the_peer_reads_nothing
+    a_body_leaves_from_where_its_aggregates_lie_in_a_few_writes
     a_refused_connection_names_endpoint_and_address
     a_connection_that_does_not_come_in_time_is_given_up
     the_next_address_is_tried_when_one_refuses

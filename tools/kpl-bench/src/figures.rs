@@ -6,6 +6,7 @@ use kpl::config::{IdleStrategy, Pinning, RateLimit};
 
 use crate::args::{Options, Target};
 use crate::clock::Clock;
+use crate::hashing::Hashing;
 use crate::lane;
 use crate::producing::Produced;
 use crate::reader::ReadCounts;
@@ -55,6 +56,7 @@ pub fn report(options: &Options, shards: u32, produced: &Produced, read: Option<
         put_records_requests: counters.put_records_requests,
         bytes_sent: counters.bytes_sent,
         aggregation_ratio: per(produced.put as f64, counters.kinesis_records),
+        hashing: Hashing::of(counters),
         endpoint: match &options.target {
             Target::Emulator => "embedded emulator".to_owned(),
             Target::Sink => "embedded sink".to_owned(),
@@ -88,7 +90,6 @@ pub fn report(options: &Options, shards: u32, produced: &Produced, read: Option<
         faults: produced.flush_fault.iter().cloned().collect(),
         rate: options.rate,
         ordered: options.ordered,
-        lanes: kpl::codec::lanes::kind().to_string(),
         memory: produced.memory.clone(),
         lateness_ms: None,
         reshards: Vec::new(),

@@ -22,6 +22,7 @@ mod deaggregate;
 mod doubts;
 mod endpoint_child;
 mod figures;
+mod hashing;
 mod json_key;
 mod lane;
 mod lateness;

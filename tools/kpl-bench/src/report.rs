@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 
 use crate::attribution::Attribution;
 use crate::clock::Quantiles;
+use crate::hashing::Hashing;
 use crate::lateness::Lateness;
 use crate::memory::MemoryFigures;
 use crate::outcomes::Reasons;
@@ -85,6 +86,7 @@ pub struct Report {
     pub put_records_requests: u64,
     pub bytes_sent: u64,
     pub aggregation_ratio: f64,
+    pub hashing: Hashing,
     pub endpoint: String,
     pub tls: bool,
     pub stream: String,
@@ -106,8 +108,6 @@ pub struct Report {
     /// Records a second that were asked for.
     pub rate: Option<u64>,
     pub ordered: bool,
-    /// What hashes side by side.
-    pub lanes: String,
     pub memory: MemoryFigures,
     /// Of the oldest user record of each Kinesis record; if it was asked for.
     pub lateness_ms: Option<Lateness>,
@@ -149,14 +149,13 @@ impl fmt::Display for Report {
             self.record_size.map_or("lines of the input".to_owned(), |size| format!("{} B each", n(size as u64)));
         writeln!(
             f,
-            "setting        {what}, {}, {}, pinning {}, idle {}, rate limit {rate_limit}, {}, {}, {} lanes, seed {}",
+            "setting        {what}, {}, {}, pinning {}, idle {}, rate limit {rate_limit}, {}, {}, seed {}",
             several(self.submitters, "submitter"),
             several(self.cores, "core"),
             self.pinning,
             self.idle,
             self.runtime,
             self.wire,
-            self.lanes,
             self.seed
         )?;
         writeln!(f)?;
@@ -185,6 +184,7 @@ impl fmt::Display for Report {
             n(self.kinesis_records),
             self.aggregation_ratio
         )?;
+        writeln!(f, "{}", self.hashing)?;
         self.write_memory(f)?;
         if let Some(Lateness { kinesis_records, linger_ms, min, p50, p99, p999, max }) = self.lateness_ms {
             let oldest = n(kinesis_records);
@@ -327,6 +327,7 @@ mod tests {
             put_records_requests: 150,
             bytes_sent: 123_456_789,
             aggregation_ratio: 416.7,
+            hashing: Hashing::of(&kpl::metrics::Counters::default()),
             endpoint: "embedded emulator".to_owned(),
             tls: false,
             stream: "kpl-bench".to_owned(),
@@ -345,7 +346,6 @@ mod tests {
             faults: Vec::new(),
             rate: None,
             ordered: false,
-            lanes: "portable".to_owned(),
             memory: MemoryFigures::default(),
             lateness_ms: None,
             reshards: Vec::new(),

@@ -68,7 +68,7 @@ impl World {
         let (now, stream) = (self.now, transmit.stream.index());
         let departure = self.depart(core, &transmit);
         let fresh = self.nodes[core].occupy(usize::from(transmit.connection.0), now, &mut self.checker);
-        let entries = match wire::read_request(transmit.wire, &transmit.body) {
+        let entries = match wire::read_request(transmit.wire, &transmit.body.to_vec()) {
             Ok((name, entries)) if name == self.plan.streams[stream].name => entries,
             Ok((name, _)) => {
                 return self.checker.breaks(Promise::I8, format!("a request of stream {stream} names {name}"));
