@@ -250,10 +250,21 @@ impl Aggregate {
         if let (Some((_, true)), Some(hash_key)) = (place.explicit, member.explicit_hash_key) {
             self.enter_explicit_key(hash_key, room);
         }
-        let head = Head::of(member, &place);
+        let head = Fields::default().and(RECORD, place.record_len as u32).and(RECORD_KEY, place.key);
+        let explicit = match place.explicit {
+            Some((number, _)) => Fields::default().and(RECORD_EXPLICIT, number),
+            None => Fields::default(),
+        };
+        let data_head = explicit.and(RECORD_DATA, member.data.len() as u32); // below 4 GiB, as the aggregate is
         let records = &mut self.records;
-        reserve(records, head.len + member.data.len(), room);
-        head.append_to(records);
+        reserve(records, head.len + data_head.len + member.data.len(), room);
+        if records.capacity() - records.len() >= 2 * Fields::BYTES {
+            head.append_to(records);
+            data_head.append_to(records);
+        } else {
+            records.extend_from_slice(&head.bytes.to_le_bytes()[..head.len]);
+            records.extend_from_slice(&data_head.bytes.to_le_bytes()[..data_head.len]);
+        }
         records.extend_from_slice(member.data);
         // Every member weighs bytes, so that their number fits where the size does.
         self.members += 1;
@@ -277,51 +288,48 @@ impl Aggregate {
     }
 }
 
-/// A member's wire form up to its data.
-struct Head {
-    bytes: [u8; Head::BYTES],
+/// A few fields of a member in wire form: as a number, since bytes that were written one by one would have to reach the
+/// cache before they could be copied together.
+#[derive(Clone, Copy, Default)]
+struct Fields {
+    /// The first of them lowest.
+    bytes: u128,
     len: usize,
 }
 
-impl Head {
-    /// Four heads of a byte, and four varints of an aggregate below 4 GiB.
-    const BYTES: usize = 4 * (1 + 5);
+impl Fields {
+    /// Two fields, each a head of a byte and a varint of an aggregate below 4 GiB, are 12 bytes.
+    const BYTES: usize = size_of::<u128>();
 
+    /// These, and behind them a field whose head is `head`.
     #[inline]
-    fn of(member: &Member<'_>, place: &Place) -> Head {
-        let mut head = Head { bytes: [0; Head::BYTES], len: 0 };
-        head.field(RECORD, place.record_len as u32); // below 4 GiB, as the aggregate is
-        head.field(RECORD_KEY, place.key);
-        if let Some((number, _)) = place.explicit {
-            head.field(RECORD_EXPLICIT, number);
-        }
-        head.field(RECORD_DATA, member.data.len() as u32);
-        head
+    fn and(self, head: u8, value: u32) -> Fields {
+        let (varint, varint_len) = varint(value);
+        let field = u128::from(varint) << 8 | u128::from(head);
+        Fields { bytes: self.bytes | field << (8 * self.len), len: self.len + 1 + varint_len }
     }
 
-    /// Appends itself. With room for it a copy of fixed length, then cut, is cheaper than one of the length that it has.
+    /// Appends them to a buffer that has room for [`Fields::BYTES`]: a copy of fixed length, which is then cut.
     #[inline]
-    fn append_to(&self, out: &mut Vec<u8>) {
+    fn append_to(self, out: &mut Vec<u8>) {
         let end = out.len() + self.len;
-        if out.capacity() - out.len() >= Head::BYTES {
-            out.extend_from_slice(&self.bytes);
-            out.truncate(end);
-        } else {
-            out.extend_from_slice(&self.bytes[..self.len]);
-        }
+        out.extend_from_slice(&self.bytes.to_le_bytes());
+        out.truncate(end);
     }
+}
 
-    #[inline]
-    fn field(&mut self, field: u8, mut value: u32) {
-        self.bytes[self.len] = field;
-        self.len += 1;
-        while value >= 0x80 {
-            self.bytes[self.len] = value as u8 | 0x80;
-            self.len += 1;
-            value >>= 7;
+/// A varint of up to five bytes, the first of them lowest, and how many there are.
+#[inline]
+fn varint(value: u32) -> (u64, usize) {
+    let value = u64::from(value);
+    match value {
+        0..0x80 => (value, 1),
+        0x80..0x4000 => (value & 0x7F | 0x80 | value >> 7 << 8, 2),
+        _ => {
+            let len = varint_len(value);
+            let byte = |at: usize| (value >> (7 * at) & 0x7F | if at + 1 < len { 0x80 } else { 0 }) << (8 * at);
+            ((0..len).map(byte).sum(), len)
         }
-        self.bytes[self.len] = value as u8;
-        self.len += 1;
     }
 }
 

@@ -14,7 +14,6 @@
 
 use super::batch::{Batch, Bounds, Pool, Routed};
 use super::planted::{Mistake, planted};
-use crate::time::Time;
 
 /// The open aggregate of one shard.
 #[derive(Default)]
@@ -22,12 +21,41 @@ pub struct Aggregator {
     open: Option<Box<Batch>>,
 }
 
+/// What became of the open aggregate that took a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It stays open.
+    Open,
+    /// It is to be sealed earlier than before.
+    Earlier,
+    /// It takes no more.
+    Full,
+}
+
 /// What a push has sealed, in order: what was open, and what the record itself filled.
 pub type Sealed = [Option<Box<Batch>>; 2];
 
 impl Aggregator {
-    /// Appends `record`; answers the batches that this seals.
+    /// Appends `record`, if something is open that takes it.
     #[inline]
+    pub fn append<'r>(&mut self, record: Routed<'r>, bounds: &Bounds) -> Result<Appended, Routed<'r>> {
+        let Some(open) = &mut self.open else { return Err(record) };
+        let deadline = open.deadline;
+        open.try_append(record, bounds)?;
+        if is_full(open, bounds) {
+            return Ok(Appended::Full);
+        }
+        Ok(if open.deadline < deadline { Appended::Earlier } else { Appended::Open })
+    }
+
+    /// Takes what is open, if it is full.
+    pub fn take_full(&mut self, bounds: &Bounds, pool: &mut Pool) -> Option<Box<Batch>> {
+        let mut full = self.open.take_if(|open| is_full(open, bounds))?;
+        pool.seal(&mut full);
+        Some(full)
+    }
+
+    /// Appends `record`; answers the batches that this seals.
     pub fn push(&mut self, record: Routed<'_>, bounds: &Bounds, pool: &mut Pool) -> Sealed {
         let mut before = None;
         let open = self.open.get_or_insert_with(|| pool.take());
@@ -36,20 +64,8 @@ impl Aggregator {
             let fresh = self.open.as_mut().and_then(|open| open.try_append(record, bounds).ok());
             assert!(fresh.is_some(), "a first member always fits");
         }
-        let full = self.open.take_if(|open| {
-            let alone = !bounds.aggregates || open.body.size() > bounds.max_size;
-            debug_assert!(!alone || open.tickets.len() == 1, "G1");
-            alone || open.tickets.len() >= bounds.max_count + usize::from(planted(Mistake::AggregateCountLax))
-        });
-        let mut sealed = [before, full];
-        sealed.iter_mut().flatten().for_each(|batch| pool.seal(batch));
-        sealed
-    }
-
-    /// The earliest deadline in the open aggregate; never, if none is open.
-    #[inline]
-    pub fn deadline(&self) -> Time {
-        self.open.as_ref().map_or(Time::NEVER, |open| open.deadline)
+        before.iter_mut().for_each(|batch| pool.seal(batch));
+        [before, self.take_full(bounds, pool)]
     }
 
     /// The open aggregate.
@@ -63,6 +79,14 @@ impl Aggregator {
         pool.seal(&mut batch);
         Some(batch)
     }
+}
+
+/// Whether an aggregate takes no more.
+#[inline]
+fn is_full(open: &Batch, bounds: &Bounds) -> bool {
+    let alone = !bounds.aggregates || open.body.size() > bounds.max_size;
+    debug_assert!(!alone || open.tickets.len() == 1, "G1");
+    alone || open.tickets.len() >= bounds.max_count + usize::from(planted(Mistake::AggregateCountLax))
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ mod settling;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::aggregator::Sealed;
+use super::aggregator::Appended;
 use super::backlog::BacklogMax;
 use super::batch::{Batch, Bounds, Member, Pool, Removed, Routed, Ticket, joined};
 use super::chance::{Chance, Jitter};

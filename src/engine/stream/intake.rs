@@ -128,18 +128,23 @@ impl Stream {
         }
         let (shards, bounds) = (&mut self.shards, &self.bounds);
         let shard = shards[index.index()].as_deref_mut().expect("it was just made");
-        let deadline = shard.aggregator.deadline();
-        let sealed = shard.aggregator.push(record, bounds, &mut common.pool);
-        if shard.aggregator.deadline() == deadline && sealed.iter().all(Option::is_none) {
-            return;
+        match shard.aggregator.append(record, bounds) {
+            Ok(Appended::Open) => {}
+            Ok(_) => self.append_rarely(now, index, None, common),
+            Err(record) => self.append_rarely(now, index, Some(record), common),
         }
-        self.sealed_by_append(now, index, sealed, common);
     }
 
-    /// A record has sealed these batches of its shard, or has brought forward when the open one is to be sealed.
-    fn sealed_by_append(&mut self, now: Time, index: ShardIndex, sealed: Sealed, common: &mut Common) {
+    /// A record opens an aggregate, or it has filled one, or brings forward when that is to be sealed.
+    #[inline(never)]
+    fn append_rarely(&mut self, now: Time, index: ShardIndex, record: Option<Routed<'_>>, common: &mut Common) {
         let (id, wait) = (self.id, self.collector_wait());
-        let shard = self.shard_entry(now, index);
+        let (shards, bounds) = (&mut self.shards, &self.bounds);
+        let shard = shards[index.index()].as_deref_mut().expect("a record was appended to it, or is to be");
+        let sealed = match record {
+            Some(record) => shard.aggregator.push(record, bounds, &mut common.pool),
+            None => [shard.aggregator.take_full(bounds, &mut common.pool), None],
+        };
         if sealed.iter().any(Option::is_some) {
             cancel(&mut shard.seal_alarm, common);
         }
