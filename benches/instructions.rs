@@ -40,7 +40,7 @@ mod records;
 use std::hint::black_box;
 use std::process::ExitCode;
 
-use engine::Part;
+use engine::Work;
 use kpl::codec::lanes;
 
 /// What runs in here is counted: `callgrind --toggle-collect` is given its name.
@@ -56,10 +56,10 @@ const STAGES: &[(&str, Drive)] = &[
     #[cfg(feature = "aws")]
     ("put", put::run),
     ("route", engine::route),
-    ("accept", |records| engine::run(Part::Accept, records)),
-    ("send", |records| engine::run(Part::Send, records)),
+    ("accept", |records| engine::run(Work::Accept, records)),
+    ("send", |records| engine::run(Work::Send, records)),
     ("encode", engine::encode),
-    ("settle", |records| engine::run(Part::Settle, records)),
+    ("settle", |records| engine::run(Work::Settle, records)),
 ];
 
 /// What decides which code runs, as far as it can be seen.

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ciborium::Value;
-use kpl::codec::lanes::hash_keys;
 use kpl::codec::{
-    Aggregate, Member, RequestEncoder, StreamRef, Wire, frame_len, hash_key, parse_answer, read_frame, write_frame,
+    Aggregate, Body, Member, Part, RequestEncoder, StreamRef, Wire, frame_len, hash_key, lanes, parse_answer,
+    read_frame, write_frame,
 };
 use kpl::config::{Config, RateLimit, WireFormat};
 use kpl::engine::{Core, Released, RequestId, ShardInfo, ShardMap, Transmit};
@@ -29,9 +29,9 @@ const SHARDS: usize = 8;
 /// A cycle's time: about a million records a second.
 const CYCLE: Duration = Duration::from_millis(1);
 
-/// A part of a cycle.
+/// What a cycle does, by parts.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum Work {
     /// Records out of the ring, into the engine.
     Accept,
     /// A turn, and the requests that are due.
@@ -40,9 +40,9 @@ pub enum Part {
     Settle,
 }
 
-/// Drives `records` records for a warm-up and as many again, in which `part` is counted; answers how many records went
+/// Drives `records` records for a warm-up and as many again, in which `work` is counted; answers how many records went
 /// through it meanwhile.
-pub fn run(part: Part, records: usize) -> u64 {
+pub fn run(work: Work, records: usize) -> u64 {
     let mut bed = Bed::new();
     let cycles = records.div_ceil(TURN_RECORDS_MAX);
     for _ in 0..cycles {
@@ -50,9 +50,9 @@ pub fn run(part: Part, records: usize) -> u64 {
     }
     let before = bed.done;
     for _ in 0..cycles {
-        bed.cycle(Some(part));
+        bed.cycle(Some(work));
     }
-    bed.done[part as usize] - before[part as usize]
+    bed.done[work as usize] - before[work as usize]
 }
 
 /// A ring with records in it, the engine, and the service.
@@ -94,21 +94,21 @@ impl Bed {
             });
             assert!(pushed.is_ok(), "the ring was drained");
         }
-        self.done[Part::Accept as usize] += TURN_RECORDS_MAX as u64;
+        self.done[Work::Accept as usize] += TURN_RECORDS_MAX as u64;
     }
 
-    fn cycle(&mut self, part: Option<Part>) {
+    fn cycle(&mut self, work: Option<Work>) {
         self.now = self.now + CYCLE;
         self.fill();
-        count_if(part == Some(Part::Accept), || self.accept());
-        let transmits = count_if(part == Some(Part::Send), || self.send());
+        count_if(work == Some(Work::Accept), || self.accept());
+        let transmits = count_if(work == Some(Work::Send), || self.send());
         // Answers come a cycle after their requests.
         let answers: Vec<_> = self.under_way.drain(..).map(|sent| (sent.request, answer(&self.map, &sent))).collect();
-        self.done[Part::Send as usize] += transmits.iter().map(|sent| sent.user_records as u64).sum::<u64>();
+        self.done[Work::Send as usize] += transmits.iter().map(|sent| sent.user_records as u64).sum::<u64>();
         self.under_way.extend(transmits);
-        let released = count_if(part == Some(Part::Settle), || self.settle(&answers));
+        let released = count_if(work == Some(Work::Settle), || self.settle(&answers));
         assert_eq!(released.failed, 0, "the service stores everything");
-        self.done[Part::Settle as usize] += released.delivered;
+        self.done[Work::Settle as usize] += released.delivered;
     }
 
     fn accept(&mut self) {
@@ -154,7 +154,7 @@ fn even_map() -> Arc<ShardMap> {
 
 /// What the service says when it has stored all of a request, each entry where its hash key belongs.
 fn answer(map: &ShardMap, transmit: &Transmit) -> Vec<u8> {
-    let request: Value = ciborium::from_reader(&transmit.body[..]).expect("a request in CBOR");
+    let request: Value = ciborium::from_reader(&transmit.body.to_vec()[..]).expect("a request in CBOR");
     let field = |value: &Value, name: &str| {
         let fields = value.as_map().expect("a map").iter();
         fields.clone().find(|(key, _)| key.as_text() == Some(name)).map(|(_, value)| value.clone())
@@ -198,7 +198,7 @@ pub fn route(records: usize) -> u64 {
                     tickets.push(frame.ticket);
                     count += 1;
                 }
-                hash_keys(&keys[..count], &mut hashes[..count]);
+                lanes::hash_keys(&keys[..count], &mut hashes[..count]);
                 for hash in &hashes[..count] {
                     by_shard[bed.map.predict(*hash).index()] += 1;
                 }
@@ -216,20 +216,23 @@ pub fn route(records: usize) -> u64 {
     (cycles * TURN_RECORDS_MAX) as u64
 }
 
-/// Aggregates of a request of 1 MiB.
+/// Aggregates of a request of 1 MiB, and of them those that the engine digests together.
 const REQUEST_AGGREGATES: usize = 20;
+const DIGESTS_TOGETHER: usize = 64;
 
 /// Requests of aggregates that are there.
 pub fn encode(records: usize) -> u64 {
     let (mut keys, map) = (Keys::new(), even_map());
     let mut open: Vec<Aggregate> = (0..SHARDS).map(|_| Aggregate::new()).collect();
     let (mut warm, mut done) = (0, 0);
+    let mut body = Body::default();
     while done < records {
-        let aggregates: Vec<Aggregate> = (0..REQUEST_AGGREGATES).map(|_| full(&mut keys, &map, &mut open)).collect();
+        let mut aggregates: Vec<_> = (0..REQUEST_AGGREGATES).map(|_| full(&mut keys, &map, &mut open)).collect();
         let is_warm = warm >= records;
-        let body = count_if(is_warm, || request(&aggregates));
+        body = count_if(is_warm, || request(&mut aggregates, body));
         assert!(body.len() > aggregates.iter().map(Aggregate::size).sum());
         *(if is_warm { &mut done } else { &mut warm }) += aggregates.iter().map(Aggregate::count).sum::<usize>();
+        body.clear();
     }
     done as u64
 }
@@ -252,12 +255,21 @@ fn full(keys: &mut Keys, map: &ShardMap, open: &mut [Aggregate]) -> Aggregate {
     }
 }
 
-fn request(aggregates: &[Aggregate]) -> Vec<u8> {
-    let size: usize = aggregates.iter().map(|aggregate| aggregate.size() + 128).sum();
-    let mut encoder = RequestEncoder::new(Wire::Cbor, StreamRef::Name("stream"), size + 512);
-    for aggregate in aggregates {
-        let [magic, key_table, explicit, members] = aggregate.parts();
-        encoder.entry("a", Some(HashKey(1 << 100)), &[magic, key_table, explicit, members, &aggregate.digest()]);
+fn request(aggregates: &mut [Aggregate], body: Body) -> Body {
+    let mut encoder = RequestEncoder::reuse(Wire::Cbor, StreamRef::Name("stream"), body);
+    for together in aggregates.chunks_mut(DIGESTS_TOGETHER) {
+        let (mut messages, mut digests) = ([[&[][..]; 3]; DIGESTS_TOGETHER], [[0; 16]; DIGESTS_TOGETHER]);
+        for (message, aggregate) in messages.iter_mut().zip(&*together) {
+            let [_, parts @ ..] = aggregate.parts();
+            *message = parts;
+        }
+        let count = together.len();
+        lanes::digests(&messages[..count], &mut digests[..count]);
+        for (aggregate, digest) in together.iter_mut().zip(&digests) {
+            aggregate.share();
+            let [magic, key_table, explicit, members] = aggregate.body_parts();
+            encoder.entry("a", Some(HashKey(1 << 100)), &[magic, key_table, explicit, members, Part::copied(digest)]);
+        }
     }
     encoder.finish()
 }

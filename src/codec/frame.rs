@@ -82,7 +82,7 @@ pub fn frame_len(record: &Record<'_>) -> usize {
 /// # Panics
 ///
 /// If `buf` is not [`frame_len`] bytes long, or the partition key is longer than its limit, which a submitter checks.
-#[inline]
+#[inline(always)]
 pub fn write_frame(buf: &mut [u8], stream: StreamId, arrival: Time, record: &Record<'_>) {
     assert_eq!(buf.len(), frame_len(record), "a frame is as long as its record needs");
     let key = record.partition_key.as_bytes();
@@ -167,6 +167,7 @@ pub fn finish_frame(buf: &mut [u8], arrival: Time, explicit_hash_key: Option<Has
 /// # Panics
 ///
 /// If `bytes` is not such a frame.
+#[inline]
 pub fn read_frame(bytes: &[u8]) -> Framed<'_> {
     let (stream, rest) = take::<4>(bytes);
     let (arrival, rest) = take::<8>(rest);
