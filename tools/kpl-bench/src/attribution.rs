@@ -101,6 +101,8 @@ fn kinds_behind(code: &str) -> &'static [FaultKind] {
             InternalErrorServed,
             Page,
             Garbage,
+            // The 413 has a page for a body.
+            TooLarge,
             Refusing,
         ],
         "Record Count Mismatch" => &[WrongCount],
@@ -291,6 +293,13 @@ mod tests {
             assert!(!injected(FaultKind::ALL).explains(code, 0));
         }
         assert!(Injected { reshards: 1, ..Injected::default() }.explains("Wrong Shard", 100));
+    }
+
+    #[test]
+    fn a_request_that_was_called_too_large_explains_one_answer_that_could_not_be_read() {
+        let struck = injected(&[FaultKind::TooLarge]);
+        assert!(struck.explains("Unreadable Answer", 1) && !struck.explains("Unreadable Answer", 2));
+        assert!(!injected(&[FaultKind::Slow]).explains("Unreadable Answer", 1));
     }
 
     #[test]

@@ -251,3 +251,34 @@ impl<'s> Lane<'s> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use endpoint::{Endpoint, EndpointConfig};
+    use kpl::config::StaticCredentials;
+
+    use super::*;
+
+    #[test]
+    fn threads_that_have_put_all_do_not_keep_what_the_others_wait_for() {
+        let sink = Endpoint::start(EndpointConfig::sink(4)).expect("a sink");
+        let key = || "test".to_owned();
+        let access = Access {
+            url: sink.url(),
+            region: Some("us-east-1".to_owned()),
+            credentials: Some(StaticCredentials {
+                access_key_id: key(),
+                secret_access_key: key(),
+                session_token: None,
+            }),
+            ca_pem: None,
+            proxy: None,
+        };
+        // Half as many again as may be outstanding, completions that nobody has drained among them.
+        let records = limits::OUTSTANDING_RECORDS_DEFAULT as u64 * 3 / 2;
+        let load = Load { access: &access, cores: 1, cpus: None, submitters: 16, streams: 2, records };
+        let measured = load.run(&Records::new(16, 1)).expect("a run");
+        assert_eq!((measured.delivered, measured.failures), (records, Reasons::default()));
+        assert!(measured.kinesis_records > 0 && measured.kinesis_records < records && measured.requests > 0);
+    }
+}

@@ -302,13 +302,6 @@ fn the_sink_tells_how_late_the_oldest_record_of_each_aggregate_was_and_the_bench
 }
 
 #[test]
-fn many_threads_with_completions_of_their_own_never_starve_each_other() {
-    // More than may be outstanding, so that who is ready must not keep what others wait for.
-    let args = ["scaling", "--runs", "1", "--records", "150000"];
-    assert_eq!(figures("many-threads", &args, b"", 0)["passed"], true);
-}
-
-#[test]
 fn scaling_measures_every_point_and_draws_it() {
     let (plot, options) = (Scratch::new("plot"), ["--runs", "1", "--records", "200"]);
     let figures = figures("scaling", &[&["scaling"], &options[..], &["--plot", plot.path()]].concat(), b"", 0);
