@@ -20,8 +20,9 @@ fn filled(keys: &[(String, u64)], data: &[u8]) -> Aggregate {
 
 fn fill(aggregate: &mut Aggregate, keys: &[(String, u64)], data: &[u8]) {
     for (partition_key, key_tag) in keys {
+        let partition_key = partition_key.as_bytes();
         let member = Member { partition_key, key_tag: *key_tag, explicit_hash_key: None, data };
-        aggregate.fit(member).append();
+        aggregate.append(member);
     }
 }
 

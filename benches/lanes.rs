@@ -49,7 +49,7 @@ fn aggregates(criterion: &mut Criterion) {
 
 fn keys(criterion: &mut Criterion) {
     let keys: Vec<String> = (0..1024).map(|number| format!("key-{number:06}")).collect();
-    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let keys: Vec<&[u8]> = keys.iter().map(String::as_bytes).collect();
     let mut group = criterion.benchmark_group("hash keys");
     for count in [1024, 1, 2, 4, 6, 8, 12, 16] {
         let keys = &keys[..count];

@@ -168,9 +168,10 @@ pub struct KeptRecord {
 }
 
 impl KeptRecord {
-    /// A copy.
-    pub fn new(partition_key: &str, explicit_hash_key: Option<HashKey>, data: &[u8]) -> Box<KeptRecord> {
-        Box::new(KeptRecord { partition_key: partition_key.into(), explicit_hash_key, data: data.into() })
+    /// A copy. The partition key is UTF-8, as it came from a caller's `str`.
+    pub fn new(partition_key: &[u8], explicit_hash_key: Option<HashKey>, data: &[u8]) -> Box<KeptRecord> {
+        let partition_key = String::from_utf8_lossy(partition_key).into();
+        Box::new(KeptRecord { partition_key, explicit_hash_key, data: data.into() })
     }
 
     /// The record, to be put again.

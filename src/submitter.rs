@@ -395,8 +395,8 @@ impl Submitter {
         let (mut missed, mut unheard) = (0, 0);
         self.ring.reclaim(|ticket| {
             missed += 1;
-            match ticket.settle(Arc::clone(&settlement), 0) {
-                Told::Nobody(_) => unheard += 1,
+            match ticket.settle_with(|| Arc::clone(&settlement), 0) {
+                Told::Nobody => unheard += 1,
                 told => told.into_waker().into_iter().for_each(wake),
             }
         });

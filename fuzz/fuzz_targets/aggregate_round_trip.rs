@@ -49,13 +49,14 @@ fuzz_target!(|input: Input<'_>| {
     let members: Vec<Member<'_>> = input.members.iter().filter_map(|pick| member(&input, pick)).collect();
     let mut aggregate = Aggregate::new();
     for member in &members {
-        let foretold = aggregate.size_with(*member);
+        let foretold = aggregate.place(member).size();
         aggregate.append(*member);
         assert_eq!(aggregate.size(), foretold);
     }
     let _ = aggregate.seal();
     let read_back = members.iter().map(|member| {
         let Member { partition_key, explicit_hash_key, data, .. } = *member;
+        let partition_key = str::from_utf8(partition_key).expect("it was a str");
         Written { partition_key, explicit_hash_key, data }
     });
     assert!(aggregate.members().eq(read_back.clone()));
@@ -83,7 +84,7 @@ fn member<'a>(input: &Input<'a>, pick: &Pick<'a>) -> Option<Member<'a>> {
     let partition_key = input.keys.get(usize::from(pick.key) % input.keys.len().max(1))?;
     let explicit = |index: u8| input.explicit.get(usize::from(index) % input.explicit.len().max(1)).copied();
     Some(Member {
-        partition_key,
+        partition_key: partition_key.as_bytes(),
         key_tag: u64::from(pick.tag % 8),
         explicit_hash_key: pick.explicit.and_then(explicit).map(HashKey),
         data: pick.data,

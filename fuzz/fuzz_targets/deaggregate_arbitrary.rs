@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
     let mut aggregate = Aggregate::new();
     for record in &members {
         aggregate.append(Member {
-            partition_key: &record.partition_key,
+            partition_key: record.partition_key.as_bytes(),
             key_tag: 0,
             explicit_hash_key: record.explicit_hash_key,
             data: &record.data,

@@ -13,7 +13,7 @@
 //! - Byte for byte what AWS's aggregators write for the same members: fields in the order 1, 2, 3, keys
 //!   de-duplicated and numbered by first appearance, explicit hash keys in canonical decimal, and the fields 1
 //!   and 3 of a member written even when they are 0 or empty.
-//! - The size is exact, before and after: [`Aggregate::fit`] says what the size would be, and appending asserts it.
+//! - The size is exact, before and after: [`Aggregate::place`] says what the size would be, and appending asserts it.
 //!
 //! # Refusals
 //! It bounds nothing and seals nothing: how large an aggregate grows, and whether explicit and plain members mix, the
@@ -22,7 +22,7 @@
 //! # Cost
 //! One table look-up per key and member, by a tag that the caller has at hand (bits of the key's MD5), and one
 //! comparison of the bytes. Nothing is allocated once the buffers have grown; [`Aggregate::clear`] keeps them. Buffers
-//! double, up to the size that the aggregate may reach ([`Fit::append_within`]); [`Aggregate::seal`] gives back what was
+//! double, up to the size that the aggregate may reach ([`Aggregate::append_at`]); [`Aggregate::seal`] gives back what was
 //! too much, and the [`KeyIndex`], so that an aggregate at rest is its wire form and at most a sixteenth of slack. How requests
 //! share those bytes, and the buffers come back, is told in `shared`.
 
@@ -54,8 +54,8 @@ const RECORD_DATA: u8 = 0x1A;
 /// A user record as it goes into an aggregate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member<'a> {
-    /// The partition key.
-    pub partition_key: &'a str,
+    /// The partition key, in UTF-8.
+    pub partition_key: &'a [u8],
     /// Well-mixed bits that depend on the partition key alone: the low half of its MD5. Under a wrong tag the
     /// aggregate stays correct, but the key may be written twice.
     pub key_tag: u64,
@@ -83,16 +83,9 @@ pub struct Aggregate {
     shell: Option<Arc<Buffers>>,
 }
 
-/// A member that was measured against an aggregate, and not appended yet.
-pub struct Fit<'a> {
-    aggregate: &'a mut Aggregate,
-    member: Member<'a>,
-    place: Place,
-}
-
-/// Where a member's keys would stand, and what it would weigh.
-#[derive(Clone, Copy)]
-struct Place {
+/// Where a member would stand in an aggregate, and what that would weigh. It holds until the aggregate changes.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
     key: u32,
     key_is_new: bool,
     explicit: Option<(u32, bool)>,
@@ -102,21 +95,10 @@ struct Place {
     size: usize,
 }
 
-impl Fit<'_> {
+impl Place {
     /// Bytes of the aggregate, if the member were appended.
     pub fn size(&self) -> usize {
-        self.place.size
-    }
-
-    /// Appends the member.
-    pub fn append(self) {
-        self.append_within(usize::MAX);
-    }
-
-    /// Appends the member to an aggregate that will not become larger than `size_max` bytes, but for a first member, so
-    /// that its buffers need not either.
-    pub fn append_within(self, size_max: usize) {
-        self.aggregate.append_at(&self.member, self.place, size_max);
+        self.size
     }
 }
 
@@ -124,12 +106,6 @@ impl Aggregate {
     /// An aggregate without members.
     pub fn new() -> Aggregate {
         Aggregate::default()
-    }
-
-    /// Measures `member` against this aggregate: `fit.size()` is what it would weigh, `fit.append()` appends.
-    pub fn fit<'a>(&'a mut self, member: Member<'a>) -> Fit<'a> {
-        let place = self.place(&member);
-        Fit { aggregate: self, member, place }
     }
 
     /// Appends `member`, whatever the size.
@@ -190,11 +166,6 @@ impl Aggregate {
         AGGREGATE_MAGIC.len() + self.message_len() + AGGREGATE_DIGEST_BYTES
     }
 
-    /// Bytes in wire form, if `member` were appended.
-    pub fn size_with(&self, member: Member<'_>) -> usize {
-        self.place(&member).size
-    }
-
     /// The wire form but for the digest at its end: magic, keys, explicit hash keys, records.
     pub fn parts(&self) -> [&[u8]; 4] {
         let [keys, explicit_keys, records] = self.tables();
@@ -230,10 +201,12 @@ impl Aggregate {
         self.keys.len() + self.explicit_keys.len() + self.records.len() + self.shared_len
     }
 
-    fn place(&self, member: &Member<'_>) -> Place {
+    /// Where `member` would stand, and what the aggregate would weigh with it.
+    #[inline]
+    pub fn place(&self, member: &Member<'_>) -> Place {
         let mut size = self.size();
         let index = self.index.as_deref();
-        let text = member.partition_key.as_bytes();
+        let text = member.partition_key;
         let found = index.and_then(|index| index.find(member.key_tag, |at| text_is_at(&self.keys, at, text)));
         let (key, key_is_new) = match found {
             Some(number) => (number, false),
@@ -258,41 +231,97 @@ impl Aggregate {
         Place { key, key_is_new, explicit, record_len, size }
     }
 
-    fn append_at(&mut self, member: &Member<'_>, place: Place, size_max: usize) {
+    /// Appends `member` at its `place` in this aggregate as it is now. If that will not become larger than `size_max` bytes
+    /// (but for a first member), its buffers need not either.
+    ///
+    /// # Panics
+    ///
+    /// If the aggregate would reach 4 GiB, or the place is not that of the member in it.
+    #[inline]
+    pub fn append_at(&mut self, member: &Member<'_>, place: Place, size_max: usize) {
         assert!(u32::try_from(place.size).is_ok(), "an aggregate is below 4 GiB");
         // What all buffers together may still grow by.
         let room = size_max.saturating_sub(self.size());
         if place.key_is_new {
             // Without an index every key is new, so that this is asked of every member of a sealed aggregate.
             assert!(self.index.is_some() || self.is_empty(), "a sealed aggregate takes no member");
-            let index = self.index.get_or_insert_default();
-            reserve(&mut self.keys, field_len(member.partition_key.len()), room);
-            self.keys.push(KEY_TABLE);
-            index.enter(member.key_tag, self.keys.len());
-            push_text(&mut self.keys, member.partition_key.as_bytes());
+            self.enter_key(member, room);
         }
         if let (Some((_, true)), Some(hash_key)) = (place.explicit, member.explicit_hash_key) {
-            let decimal = Decimal::new(hash_key);
-            reserve(&mut self.explicit_keys, field_len(decimal.as_bytes().len()), room);
-            self.explicit_keys.push(EXPLICIT_TABLE);
-            self.index.get_or_insert_default().enter_explicit(hash_key);
-            push_text(&mut self.explicit_keys, decimal.as_bytes());
+            self.enter_explicit_key(hash_key, room);
         }
+        let head = Head::of(member, &place);
         let records = &mut self.records;
-        reserve(records, field_len(place.record_len), room);
-        records.push(RECORD);
-        push_varint(records, place.record_len as u64);
-        records.push(RECORD_KEY);
-        push_varint(records, u64::from(place.key));
-        if let Some((number, _)) = place.explicit {
-            records.push(RECORD_EXPLICIT);
-            push_varint(records, u64::from(number));
-        }
-        records.push(RECORD_DATA);
-        push_text(records, member.data);
+        reserve(records, head.len + member.data.len(), room);
+        head.append_to(records);
+        records.extend_from_slice(member.data);
         // Every member weighs bytes, so that their number fits where the size does.
         self.members += 1;
         assert_eq!(self.size(), place.size, "the size is exact");
+    }
+
+    /// Writes a new key to its table.
+    fn enter_key(&mut self, member: &Member<'_>, room: usize) {
+        let index = self.index.get_or_insert_default();
+        let text = member.partition_key;
+        reserve(&mut self.keys, field_len(text.len()), room);
+        index.enter(member.key_tag, self.keys.len() + 1);
+        push_text(&mut self.keys, KEY_TABLE, text);
+    }
+
+    fn enter_explicit_key(&mut self, hash_key: HashKey, room: usize) {
+        let decimal = Decimal::new(hash_key);
+        reserve(&mut self.explicit_keys, field_len(decimal.as_bytes().len()), room);
+        self.index.get_or_insert_default().enter_explicit(hash_key);
+        push_text(&mut self.explicit_keys, EXPLICIT_TABLE, decimal.as_bytes());
+    }
+}
+
+/// A member's wire form up to its data.
+struct Head {
+    bytes: [u8; Head::BYTES],
+    len: usize,
+}
+
+impl Head {
+    /// Four heads of a byte, and four varints of an aggregate below 4 GiB.
+    const BYTES: usize = 4 * (1 + 5);
+
+    #[inline]
+    fn of(member: &Member<'_>, place: &Place) -> Head {
+        let mut head = Head { bytes: [0; Head::BYTES], len: 0 };
+        head.field(RECORD, place.record_len as u32); // below 4 GiB, as the aggregate is
+        head.field(RECORD_KEY, place.key);
+        if let Some((number, _)) = place.explicit {
+            head.field(RECORD_EXPLICIT, number);
+        }
+        head.field(RECORD_DATA, member.data.len() as u32);
+        head
+    }
+
+    /// Appends itself. With room for it a copy of fixed length, then cut, is cheaper than one of the length that it has.
+    #[inline]
+    fn append_to(&self, out: &mut Vec<u8>) {
+        let end = out.len() + self.len;
+        if out.capacity() - out.len() >= Head::BYTES {
+            out.extend_from_slice(&self.bytes);
+            out.truncate(end);
+        } else {
+            out.extend_from_slice(&self.bytes[..self.len]);
+        }
+    }
+
+    #[inline]
+    fn field(&mut self, field: u8, mut value: u32) {
+        self.bytes[self.len] = field;
+        self.len += 1;
+        while value >= 0x80 {
+            self.bytes[self.len] = value as u8 | 0x80;
+            self.len += 1;
+            value >>= 7;
+        }
+        self.bytes[self.len] = value as u8;
+        self.len += 1;
     }
 }
 
@@ -335,9 +364,15 @@ fn text_is_at(table: &[u8], at: usize, text: &[u8]) -> bool {
     }
 }
 
-/// A length and as many bytes.
-fn push_text(out: &mut Vec<u8>, text: &[u8]) {
-    push_varint(out, text.len() as u64);
+/// A field of bytes: its head, their number, and they.
+#[inline]
+fn push_text(out: &mut Vec<u8>, field: u8, text: &[u8]) {
+    if text.len() < 0x80 {
+        out.extend_from_slice(&[field, text.len() as u8]);
+    } else {
+        out.push(field);
+        push_varint(out, text.len() as u64);
+    }
     out.extend_from_slice(text);
 }
 
@@ -361,14 +396,19 @@ fn size_when_wrapped(record: &Record<'_>) -> usize {
         Placement::Explicit(hash_key) => Some(hash_key),
         Placement::Drawn => Some(HashKey::MAX),
     };
-    let member = Member { partition_key: record.partition_key, key_tag: 0, explicit_hash_key, data: record.data };
-    Aggregate::new().size_with(member)
+    let member =
+        Member { partition_key: record.partition_key.as_bytes(), key_tag: 0, explicit_hash_key, data: record.data };
+    Aggregate::new().place(&member).size()
 }
 
-/// Bytes of a varint, seven bits in each.
+/// Bytes of a varint, seven bits in each. Nearly all have one or two.
+#[inline]
 fn varint_len(value: u64) -> usize {
-    let bits = 64 - (value | 1).leading_zeros() as usize;
-    bits.div_ceil(7)
+    match value {
+        0..0x80 => 1,
+        0x80..0x4000 => 2,
+        _ => (64 - value.leading_zeros() as usize).div_ceil(7),
+    }
 }
 
 fn push_varint(out: &mut Vec<u8>, mut value: u64) {

@@ -16,8 +16,7 @@
 //!
 //! It promises that a frame read is the record written. It does not check that record against the service's limits:
 //! the submitter did. The bytes are our own, so a frame that cannot have been written here is a broken invariant,
-//! and reading it panics. One copy of key and data to write, none to read; the key is checked to be UTF-8 again,
-//! some nanoseconds for a short ASCII key, which is the price of safe code.
+//! and reading it panics. One copy of key and data to write, none to read.
 
 use crate::limits::PARTITION_KEY_BYTES_MAX;
 use crate::record::{HashKey, Placement, Record, StreamId};
@@ -39,8 +38,36 @@ pub struct Framed<'a> {
     pub stream: StreamId,
     /// When it was put.
     pub arrival: Time,
-    /// Key and data, borrowed from the frame.
-    pub record: Record<'a>,
+    /// The partition key: UTF-8, as it was copied from a `str`. It is not checked again, which would cost more than to
+    /// copy it.
+    pub key: &'a [u8],
+    /// What decides its shard.
+    pub placement: Placement,
+    /// The payload.
+    pub data: &'a [u8],
+}
+
+impl<'a> Framed<'a> {
+    /// What is read of the frame of `record`.
+    pub fn new(stream: StreamId, arrival: Time, record: &Record<'a>) -> Framed<'a> {
+        let Record { partition_key, placement, data } = *record;
+        Framed { stream, arrival, key: partition_key.as_bytes(), placement, data }
+    }
+
+    /// The record.
+    ///
+    /// # Panics
+    ///
+    /// If its key is not UTF-8, as that of a record is.
+    pub fn record(&self) -> Record<'a> {
+        let partition_key = str::from_utf8(self.key).expect("the key was copied from a str");
+        Record { partition_key, placement: self.placement, data: self.data }
+    }
+
+    /// Bytes of data and partition key.
+    pub fn size(&self) -> usize {
+        self.key.len() + self.data.len()
+    }
 }
 
 /// Bytes of the frame of `record`: 15, or 31 with an explicit hash key, more than its size.
@@ -55,7 +82,7 @@ pub fn frame_len(record: &Record<'_>) -> usize {
 /// # Panics
 ///
 /// If `buf` is not [`frame_len`] bytes long, or the partition key is longer than its limit, which a submitter checks.
-#[inline]
+#[inline(always)]
 pub fn write_frame(buf: &mut [u8], stream: StreamId, arrival: Time, record: &Record<'_>) {
     assert_eq!(buf.len(), frame_len(record), "a frame is as long as its record needs");
     let key = record.partition_key.as_bytes();
@@ -140,6 +167,7 @@ pub fn finish_frame(buf: &mut [u8], arrival: Time, explicit_hash_key: Option<Has
 /// # Panics
 ///
 /// If `bytes` is not such a frame.
+#[inline]
 pub fn read_frame(bytes: &[u8]) -> Framed<'_> {
     let (stream, rest) = take::<4>(bytes);
     let (arrival, rest) = take::<8>(rest);
@@ -154,11 +182,12 @@ pub fn read_frame(bytes: &[u8]) -> Framed<'_> {
         rest = tail;
     }
     let (key, data) = rest.split_at(usize::from(u16::from_le_bytes(key_len)));
-    let partition_key = str::from_utf8(key).expect("write_frame copied the key from a str");
     Framed {
         stream: StreamId(u32::from_le_bytes(stream)),
         arrival: Time::from_nanos(u64::from_le_bytes(arrival)),
-        record: Record { partition_key, placement, data },
+        key,
+        placement,
+        data,
     }
 }
 
@@ -175,7 +204,7 @@ mod tests {
         let mut frame = vec![0xAA; frame_len(&record)];
         write_frame(&mut frame, StreamId(7), Time::from_nanos(1 << 40), &record);
         let framed = read_frame(&frame);
-        assert_eq!(framed, Framed { stream: StreamId(7), arrival: Time::from_nanos(1 << 40), record });
+        assert_eq!(framed, Framed::new(StreamId(7), Time::from_nanos(1 << 40), &record));
     }
 
     #[test]
@@ -207,7 +236,7 @@ mod tests {
                 finish_frame(&mut frame, Time::from_nanos(77), explicit);
                 let plain = Record::new("key", data);
                 let record = explicit.map_or(plain, |explicit| plain.with_explicit_hash_key(explicit));
-                assert_eq!(read_frame(&frame), Framed { stream: StreamId(9), arrival: Time::from_nanos(77), record });
+                assert_eq!(read_frame(&frame), Framed::new(StreamId(9), Time::from_nanos(77), &record));
             }
         }
     }

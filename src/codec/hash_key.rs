@@ -12,8 +12,8 @@ use md5::{Digest, Md5};
 use crate::record::HashKey;
 
 /// The hash key of a record that has no explicit one.
-pub fn hash_key(partition_key: &str) -> HashKey {
-    HashKey(u128::from_be_bytes(Md5::digest(partition_key.as_bytes()).into()))
+pub fn hash_key(partition_key: impl AsRef<[u8]>) -> HashKey {
+    HashKey(u128::from_be_bytes(Md5::digest(partition_key).into()))
 }
 
 /// Digits of 2^128 - 1.

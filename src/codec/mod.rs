@@ -10,7 +10,7 @@ pub mod lanes;
 mod message;
 mod put_records;
 
-pub use aggregate::{Aggregate, Fit, KeyIndex, Member, Written, wrapped_size};
+pub use aggregate::{Aggregate, KeyIndex, Member, Place, Written, wrapped_size};
 pub use answer::{EntryResult, RequestError, parse_answer};
 pub use body::{Body, Buffers, Part, SHARED_BYTES_MIN};
 pub use deaggregate::{Deaggregated, UserRecord, deaggregate, has_digest, starts_with_magic};

@@ -14,6 +14,7 @@
 
 use super::batch::{Batch, Bounds, Pool, Routed};
 use super::planted::{Mistake, planted};
+use crate::time::Time;
 
 /// The open aggregate of one shard.
 #[derive(Default)]
@@ -26,6 +27,7 @@ pub type Sealed = [Option<Box<Batch>>; 2];
 
 impl Aggregator {
     /// Appends `record`; answers the batches that this seals.
+    #[inline]
     pub fn push(&mut self, record: Routed<'_>, bounds: &Bounds, pool: &mut Pool) -> Sealed {
         let mut before = None;
         let open = self.open.get_or_insert_with(|| pool.take());
@@ -42,6 +44,12 @@ impl Aggregator {
         let mut sealed = [before, full];
         sealed.iter_mut().flatten().for_each(|batch| pool.seal(batch));
         sealed
+    }
+
+    /// The earliest deadline in the open aggregate; never, if none is open.
+    #[inline]
+    pub fn deadline(&self) -> Time {
+        self.open.as_ref().map_or(Time::NEVER, |open| open.deadline)
     }
 
     /// The open aggregate.

@@ -67,12 +67,14 @@ pub struct Routed<'a> {
     pub member: Member,
     /// Decides the shard.
     pub hash: HashKey,
+    /// Where key tables look for the partition key first: the low half of its MD5.
+    pub tag: u64,
     /// Whether the caller gave the hash key.
     pub explicit: bool,
     /// Whether no shard has had it yet.
     pub fresh: bool,
-    /// The partition key.
-    pub key: &'a str,
+    /// The partition key, in UTF-8.
+    pub key: &'a [u8],
     /// The payload.
     pub data: &'a [u8],
     /// Attempts made in an earlier batch.
@@ -265,6 +267,7 @@ impl Batch {
 
     /// Appends `record`, unless the batch would then be larger than `max_size`; a first member always fits. Plain
     /// members of an explicit batch carry their computed hash key.
+    #[inline]
     pub fn try_append<'r>(&mut self, record: Routed<'r>, bounds: &Bounds) -> Result<(), Routed<'r>> {
         let first = self.tickets.is_empty();
         if first {
@@ -274,46 +277,60 @@ impl Batch {
             return Err(record);
         }
         let carries_hash = if planted(Mistake::ExplicitKeysMixed) { record.explicit } else { self.explicit };
-        let fit = self.body.fit(Appended {
+        let appended = Appended {
             partition_key: record.key,
-            key_tag: key_tag(&record),
+            key_tag: record.tag,
             explicit_hash_key: carries_hash.then_some(record.hash),
             data: record.data,
-        });
-        if !first && fit.size() > bounds.max_size {
+        };
+        let place = self.body.place(&appended);
+        if !first && place.size() > bounds.max_size {
             return Err(record);
         }
         if first {
-            // One so large that no wrapping fits goes as it is: refused for its size, it would be lost for certain.
-            self.outer = bounds.outer;
-            let outer_len = match bounds.outer {
-                OuterPartitionKey::A => OUTER_PARTITION_KEY.len(),
-                OuterPartitionKey::FirstMember => record.key.len(),
-            };
-            let wrappable = fit.size() + outer_len <= bounds.max_record;
-            self.wrapped = wrappable && bounds.wraps.wraps(record.data) && !planted(Mistake::MagicUnwrapped);
+            self.begin(&record, place.size(), bounds);
         }
         // One that goes alone takes what it needs, not room to grow.
-        fit.append_within(if bounds.aggregates { bounds.max_size } else { 0 });
+        self.body.append_at(&appended, place, if bounds.aggregates { bounds.max_size } else { 0 });
+        self.note(record, first, bounds);
+        Ok(())
+    }
+
+    /// The first member comes, which makes a body of `size` bytes.
+    fn begin(&mut self, record: &Routed<'_>, size: usize, bounds: &Bounds) {
+        // One so large that no wrapping fits goes as it is: refused for its size, it would be lost for certain.
+        self.outer = bounds.outer;
+        let outer_len = match bounds.outer {
+            OuterPartitionKey::A => OUTER_PARTITION_KEY.len(),
+            OuterPartitionKey::FirstMember => record.key.len(),
+        };
+        let wrappable = size + outer_len <= bounds.max_record;
+        self.wrapped = wrappable && bounds.wraps.wraps(record.data) && !planted(Mistake::MagicUnwrapped);
         if !bounds.aggregates {
             self.tickets.reserve_exact(1);
             self.arrivals.reserve_exact(1);
         }
+    }
+
+    /// Notes of a member all that is not in the body.
+    #[inline]
+    fn note(&mut self, record: Routed<'_>, first: bool, bounds: &Bounds) {
         if let Some(prior) = record.prior {
             self.prior.push((self.tickets.len() as u32, prior));
         }
-        let data_bytes = record.data.len() as u32; // limits::RECORD_BYTES_MAX
         let Member { ticket, arrival, size, generation } = record.member;
         // From the true arrival; what is kept of it is coarser.
-        self.deadline = self.deadline.min(arrival + bounds.buffered_time);
-        let later = planted(Mistake::ExpiryOfTheLast) && !first;
-        let expiration = arrival + bounds.ttl;
-        self.expiration = if later { self.expiration.max(expiration) } else { self.expiration.min(expiration) };
+        if arrival < self.arrivals.oldest() {
+            self.deadline = arrival + bounds.buffered_time;
+            self.expiration = arrival + bounds.ttl;
+        }
+        if planted(Mistake::ExpiryOfTheLast) && !first {
+            self.expiration = self.expiration.max(arrival + bounds.ttl);
+        }
         self.arrivals.push(arrival, generation);
         self.record_bytes += u64::from(size);
-        self.data.add(data_bytes);
+        self.data.add(record.data.len() as u32); // limits::RECORD_BYTES_MAX
         self.tickets.push(ticket);
-        Ok(())
     }
 
     /// Whether it is written as an aggregate, not raw.
@@ -376,12 +393,14 @@ impl Batch {
             let earlier = prior.next_if(|(at, _)| *at as usize == place).map(|(_, attempts)| attempts);
             let size = (written.partition_key.len() + written.data.len()) as u32; // limits::RECORD_BYTES_MAX
             let kept = if planted(Mistake::GenerationNotKept) { Generation::default() } else { generation };
+            let hash = routing_hash(&written);
             take(Routed {
                 member: Member { ticket, arrival, size, generation: kept },
-                hash: routing_hash(&written),
+                hash,
+                tag: key_tag(written.partition_key.as_bytes(), hash, written.explicit_hash_key.is_some()),
                 explicit: self.explicit,
                 fresh: false,
-                key: written.partition_key,
+                key: written.partition_key.as_bytes(),
                 data: written.data,
                 prior: joined(earlier, own.as_ref()),
             });
@@ -418,14 +437,14 @@ pub fn joined(earlier: Option<Arc<[Attempt]>>, own: Option<&Arc<[Attempt]>>) -> 
     }
 }
 
-/// Where the key table looks for a partition key first: the low half of its MD5.
-fn key_tag(record: &Routed<'_>) -> u64 {
-    let hash = if record.explicit { hash_key(record.key) } else { record.hash };
-    hash.0 as u64
-}
-
 fn routing_hash(written: &Written<'_>) -> HashKey {
     written.explicit_hash_key.unwrap_or_else(|| hash_key(written.partition_key))
+}
+
+/// The tag of a record's partition key, if the key decides its hash key (it is not `explicit`) or not.
+pub fn key_tag(key: &[u8], hash: HashKey, explicit: bool) -> u64 {
+    let of_key = if explicit { hash_key(key) } else { hash };
+    of_key.0 as u64
 }
 
 /// Batches at rest, with the buffers that they grew, and what finds the keys of open ones.

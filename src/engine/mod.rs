@@ -1,7 +1,7 @@
 //! The engine: everything between a ring and a request, as a pure state machine. One [`Core`] is one core's state.
 //!
 //! ```text
-//!   handle_record ─▶ router ─▶ aggregator ─▶ limiter ─▶ collector ─▶ sender ─▶ poll_transmit
+//!   handle_records ─▶ router ─▶ aggregator ─▶ limiter ─▶ collector ─▶ sender ─▶ poll_transmit
 //!                      │ ▲                      ▲                                    │
 //!               outbox ▼ │ handle_mesh          └────────── retrier ◀── handle_answer, handle_failure
 //!                  other cores                                 │
@@ -46,6 +46,7 @@ mod backlog;
 mod batch;
 mod chance;
 mod collector;
+mod drain;
 mod flush;
 mod isolation;
 mod limiter;
@@ -86,7 +87,8 @@ pub use shard_map::{MapError, Shard, ShardInfo, ShardMap};
 pub use stream::UNORDERED;
 pub use wheel::{RESOLUTION as WHEEL_RESOLUTION, TimerId, Wheel};
 
-use crate::codec::{EntryResult, Framed, RequestError, Wire};
+use crate::codec::lanes::Fill;
+use crate::codec::{EntryResult, RequestError, Wire};
 use crate::config::Config;
 use crate::metrics::StreamSheets;
 use crate::record::{CoreId, StreamId, StreamName};
@@ -131,6 +133,8 @@ pub struct Core {
     early: Vec<(CoreId, Message)>,
     /// The moment for which a timer to open a further connection is set.
     widen_at: Time,
+    /// How full the lanes were that hashed keys, since that was last asked.
+    key_fill: Fill,
 }
 
 impl Core {
@@ -162,6 +166,7 @@ impl Core {
             fired: Vec::new(),
             early: Vec::new(),
             widen_at: Time::NEVER,
+            key_fill: Fill::default(),
         }
     }
 
@@ -215,13 +220,6 @@ impl Core {
     pub fn handle_map_failed(&mut self, id: StreamId, reason: &str) {
         if let Some((stream, _)) = self.stream(id) {
             stream.map_failed(reason);
-        }
-    }
-
-    /// A record from one of this core's rings. A record of a stream that was not told of is settled as abandoned.
-    pub fn handle_record(&mut self, now: Time, ticket: Ticket, framed: &Framed<'_>) {
-        if let Some((stream, common)) = self.stream(framed.stream) {
-            stream.accept(now, ticket, framed, common);
         }
     }
 

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use super::arrivals::Arrivals;
-use super::batch::{Member, Removed, Routed, Ticket, trim};
+use super::batch::{Member, Removed, Routed, Ticket, key_tag, trim};
 use super::planted::{Mistake, planted};
 use crate::codec::hash_key;
 use crate::limits::PARTITION_KEY_BYTES_MAX;
@@ -54,7 +54,7 @@ impl Parcel {
         if has_hash {
             self.bytes.extend_from_slice(&record.hash.0.to_le_bytes());
         }
-        self.bytes.extend_from_slice(record.key.as_bytes());
+        self.bytes.extend_from_slice(record.key);
         self.bytes.extend_from_slice(record.data);
         if let Some(prior) = record.prior
             && !planted(Mistake::ParcelForgetsAttempts)
@@ -109,14 +109,15 @@ impl Parcel {
             let head = u16::from_le_bytes(rest.array());
             let data_len = u32::from_le_bytes(rest.array()) as usize;
             let kept = (head & HAS_HASH != 0).then(|| HashKey(u128::from_le_bytes(rest.array())));
-            let key =
-                std::str::from_utf8(rest.bytes(usize::from(head & KEY_LEN))).expect("written from a &str by push");
+            let key = rest.bytes(usize::from(head & KEY_LEN));
             let data = rest.bytes(data_len);
             let size = (key.len() + data_len) as u32; // at most 10 MiB: limits::RECORD_BYTES_MAX
+            let (hash, explicit) = (kept.unwrap_or_else(|| hash_key(key)), head & EXPLICIT != 0);
             take(Routed {
                 member: Member { ticket, arrival, size, generation },
-                hash: kept.unwrap_or_else(|| hash_key(key)),
-                explicit: head & EXPLICIT != 0,
+                hash,
+                tag: key_tag(key, hash, explicit),
+                explicit,
                 fresh: head & FRESH != 0,
                 key,
                 data,
@@ -195,15 +196,18 @@ mod tests {
                 let member = Member { ticket: slots.take_lone(), arrival, size, generation };
                 let hash = explicit.unwrap_or_else(|| hash_key(key));
                 let prior = attempted.then(|| Arc::clone(&attempts));
-                parcel.push(Routed { member, hash, explicit: explicit.is_some(), fresh, key, data, prior }, keeps_hash);
+                let (explicit, key) = (explicit.is_some(), key.as_bytes());
+                let tag = key_tag(key, hash, explicit);
+                parcel.push(Routed { member, hash, tag, explicit, fresh, key, data, prior }, keeps_hash);
             }
             assert_eq!((parcel.len(), parcel.oldest()), (4, Some(Time::from_nanos(1_000_000_000))));
             let mut number = 0;
             parcel.unpack(|record| {
                 let (key, explicit, fresh, data, attempted) = records[number];
-                assert_eq!((record.key, record.data, record.fresh), (key, data, fresh));
+                assert_eq!((record.key, record.data, record.fresh), (key.as_bytes(), data, fresh));
                 assert_eq!(record.hash, explicit.unwrap_or_else(|| hash_key(key)));
                 assert_eq!((record.explicit, record.prior.is_some()), (explicit.is_some(), attempted));
+                assert_eq!(record.tag, hash_key(key).0 as u64);
                 assert_eq!(record.member.size as usize, key.len() + data.len());
                 assert_eq!(record.member.generation, Generation::of_round(number as u64));
                 number += 1;
@@ -227,9 +231,10 @@ mod tests {
             let record = Routed {
                 member,
                 hash: hash_key("key"),
+                tag: hash_key("key").0 as u64,
                 explicit: false,
                 fresh: true,
-                key: "key",
+                key: b"key",
                 data: &data,
                 prior: None,
             };

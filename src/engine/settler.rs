@@ -49,6 +49,9 @@ pub struct Unheard {
     pub records: u64,
 }
 
+/// How many records ahead a slot is asked for: by when it comes, these are settled.
+const SETTLED_AHEAD: usize = 8;
+
 /// Settles records.
 #[derive(Default)]
 pub struct Settler {
@@ -83,19 +86,29 @@ impl Settler {
         let mut prior = batch.prior.drain(..).peekable();
         let skipped = usize::from(planted(Mistake::NeighbourKept) && batch.tickets.len() > 1);
         let mut members = keeps.then(|| batch.body.members().skip(skipped));
-        for (place, ticket) in batch.tickets.drain(..).enumerate() {
-            let place = place as u32;
-            let mut settlement = match prior.next_if(|(at, _)| *at == place) {
-                Some((_, earlier)) if !planted(Mistake::PriorForgotten) => preceded(&earlier, &common),
-                _ => Arc::clone(&common),
+        let mut tickets = batch.tickets.drain(..);
+        for place in 0.. {
+            let Some(ticket) = tickets.next() else { break };
+            if let Some(later) = tickets.as_slice().get(SETTLED_AHEAD) {
+                later.expect_settling();
+            }
+            let told_place = place + u32::from(planted(Mistake::MembersFromOne));
+            let earlier = prior.next_if(|(at, _)| *at == place && !planted(Mistake::PriorForgotten));
+            if earlier.is_none() && members.is_none() {
+                self.one(stream, ticket, &common, told_place);
+                continue;
+            }
+            let mut settlement = match earlier {
+                Some((_, earlier)) => preceded(&earlier, &common),
+                None => Settlement::clone(&common),
             };
             if let Some(member) = members.as_mut().and_then(Iterator::next) {
-                let kept = KeptRecord::new(member.partition_key, member.explicit_hash_key, member.data);
-                settlement = Arc::new(Settlement { kept: Some(kept), ..Settlement::clone(&settlement) });
+                let kept = KeptRecord::new(member.partition_key.as_bytes(), member.explicit_hash_key, member.data);
+                settlement.kept = Some(kept);
             }
-            self.one(stream, ticket, settlement, place + u32::from(planted(Mistake::MembersFromOne)));
+            self.one(stream, ticket, &Arc::new(settlement), told_place);
         }
-        drop((prior, members));
+        drop((tickets, prior, members));
         batch.body.clear();
         batch.arrivals.clear();
     }
@@ -105,27 +118,28 @@ impl Settler {
         let attempts = removed.prior.map_or_else(Vec::new, |attempts| attempts.to_vec());
         let settlement = Arc::new(Settlement { attempts, failure: Some(reason.clone()), kept: removed.kept });
         self.release(1, u64::from(removed.member.size), false);
-        self.one(stream, removed.member.ticket, settlement, 0);
+        self.one(stream, removed.member.ticket, &settlement, 0);
     }
 
-    fn one(&mut self, stream: StreamId, ticket: Ticket, settlement: Arc<Settlement>, place: u32) {
-        match ticket.settle(settlement, place) {
+    #[inline]
+    fn one(&mut self, stream: StreamId, ticket: Ticket, settlement: &Arc<Settlement>, place: u32) {
+        match ticket.settle_with(|| Arc::clone(settlement), place) {
             Told::Handle => {}
             Told::Waiting(waker) => self.wakers.push(waker),
             Told::Listed(waker) => {
                 self.released.held += 1;
                 self.wakers.extend(waker);
             }
-            Told::Nobody(settlement) if settlement.failure.is_none() => {}
-            Told::Nobody(settlement) => self.unheard(stream, settlement),
+            Told::Nobody if settlement.failure.is_none() => {}
+            Told::Nobody => self.unheard(stream, settlement),
         }
     }
 
     /// One more record that failed with nobody to hear of it.
-    fn unheard(&mut self, stream: StreamId, settlement: Arc<Settlement>) {
+    fn unheard(&mut self, stream: StreamId, settlement: &Arc<Settlement>) {
         match self.unheard.last_mut() {
-            Some(last) if last.stream == stream && Arc::ptr_eq(&last.settlement, &settlement) => last.records += 1,
-            _ => self.unheard.push(Unheard { stream, settlement, records: 1 }),
+            Some(last) if last.stream == stream && Arc::ptr_eq(&last.settlement, settlement) => last.records += 1,
+            _ => self.unheard.push(Unheard { stream, settlement: Arc::clone(settlement), records: 1 }),
         }
     }
 
@@ -155,11 +169,11 @@ impl Settler {
     }
 }
 
-fn preceded(earlier: &Arc<[Attempt]>, common: &Settlement) -> Arc<Settlement> {
+fn preceded(earlier: &Arc<[Attempt]>, common: &Settlement) -> Settlement {
     let own: Arc<[Attempt]> = common.attempts.as_slice().into();
     let all = joined(Some(Arc::clone(earlier)), Some(&own));
     let attempts = all.map_or_else(Vec::new, |all| all.to_vec());
-    Arc::new(Settlement { attempts, failure: common.failure.clone(), kept: None })
+    Settlement { attempts, failure: common.failure.clone(), kept: None }
 }
 
 fn ends_stored(attempts: &[Attempt]) -> bool {

@@ -16,6 +16,7 @@ mod changeover;
 mod distribution;
 mod ended;
 mod expiry;
+mod intake;
 mod remap;
 mod request;
 mod settling;
@@ -23,6 +24,7 @@ mod settling;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::aggregator::Sealed;
 use super::backlog::BacklogMax;
 use super::batch::{Batch, Bounds, Member, Pool, Removed, Routed, Ticket, joined};
 use super::chance::{Chance, Jitter};
@@ -42,9 +44,9 @@ use super::settler::{Reason, Settler};
 use super::shard::{Alarm, Shard};
 use super::shard_map::ShardMap;
 use super::wheel::Wheel;
-use crate::codec::{EntryResult, Framed, hash_key};
+use crate::codec::EntryResult;
 use crate::config::{Config, RateLimit, ShardMapPolicy};
-use crate::limits::{COLLECTION_BYTES_AIM, REQUEST_BYTES_PER_SHARD_MAX, collector_wait};
+use crate::limits::{REQUEST_BYTES_PER_SHARD_MAX, collector_wait};
 use crate::outcome::{Attempt, AttemptResult, ErrorCode};
 use crate::record::{CoreId, HashKey, Placement as RecordPlacement, ShardIndex, StreamId, StreamName};
 use crate::time::Time;
@@ -180,127 +182,6 @@ impl Stream {
             late: false,
             map_trouble: None,
             closed: false,
-        }
-    }
-
-    /// A record from one of this core's rings.
-    pub fn accept(&mut self, now: Time, ticket: Ticket, framed: &Framed<'_>, common: &mut Common) {
-        self.measures.received();
-        let record = &framed.record;
-        let member = Member {
-            ticket,
-            arrival: framed.arrival,
-            size: record.size() as u32, // at most 10 MiB: limits::RECORD_BYTES_MAX
-            generation: self.flush.accept(),
-        };
-        let (key, data) = (record.partition_key, record.data);
-        let explicit = record.placement != RecordPlacement::ByKey;
-        let hash = match record.placement {
-            RecordPlacement::ByKey => hash_key(key),
-            RecordPlacement::Explicit(hash) => hash,
-            RecordPlacement::Drawn => common.chance.hash_key(),
-        };
-        let record = Routed { member, hash, explicit, fresh: true, key, data, prior: None };
-        self.take_in(now, record, Origin::Direct, common);
-    }
-
-    /// Records from another core, chosen for us under its map of `epoch`; `handed_over` if an older one had placed them
-    /// with it.
-    pub fn accept_parcel(
-        &mut self,
-        now: Time,
-        (epoch, handed_over): (u64, bool),
-        mut parcel: Parcel,
-        common: &mut Common,
-    ) {
-        // Under an older map than the sender's we might send them straight back.
-        if epoch > self.router.epoch() && !self.closed {
-            if let Some(oldest) = parcel.oldest() {
-                self.arm_waiting(oldest, common);
-            }
-            self.early.push(((epoch, handed_over), parcel));
-            return;
-        }
-        let origin = match handed_over {
-            true => Origin::HandedOver,
-            false if epoch < self.router.epoch() => Origin::Straggler,
-            false => Origin::Direct,
-        };
-        parcel.unpack(|record| self.take_in(now, record, origin, common));
-        common.mesh.give(parcel);
-    }
-
-    fn take_in(&mut self, now: Time, record: Routed<'_>, origin: Origin, common: &mut Common) {
-        if self.closed {
-            return self.fail(None, Removed::of(record, self.bounds.keeps_failed), &closed(), common);
-        }
-        let route = self.router.route(record.hash);
-        if !self.is_changing() {
-            self.place(now, route, record, origin, common);
-        } else if let Some(record) = self.take_in_changing(now, route, record, origin, common) {
-            self.place(now, route, record, origin, common);
-        }
-    }
-
-    fn place(&mut self, now: Time, route: Route, record: Routed<'_>, origin: Origin, common: &mut Common) {
-        match route {
-            Route::Owned(shard) => self.append(now, shard, record, common),
-            Route::Pass(core) => {
-                let handed_over = self.order.is_some() && origin != Origin::Direct;
-                common.mesh.pass(core, (self.id, self.router.epoch(), handed_over), record);
-            }
-            Route::Wait if self.config.shard_map == ShardMapPolicy::Unknown => {
-                self.do_without_map(now, common);
-                self.take_in(now, record, origin, common);
-            }
-            Route::Wait => {
-                if let ShardMapPolicy::Degrade { after } = self.config.shard_map {
-                    set_earlier(&mut self.stand_in_alarm, now + after, Timer::StandIn(self.id), common);
-                }
-                self.arm_waiting(record.member.arrival, common);
-                self.map_wanted = true;
-                self.router.wait(record);
-            }
-            Route::Refused => {
-                let reason = self.router.refusal().map_or_else(|| "".into(), Arc::clone);
-                let removed = Removed::of(record, self.bounds.keeps_failed);
-                self.fail(None, removed, &(ErrorCode::StreamUnavailable, reason), common);
-            }
-        }
-    }
-
-    /// Sets the alarm for the expiration of a record that arrived at `arrival` and waits for a map.
-    fn arm_waiting(&mut self, arrival: Time, common: &mut Common) {
-        let expiration = arrival + self.bounds.ttl;
-        set_earlier(&mut self.waiting_alarm, expiration, Timer::ExpireWaiting(self.id), common);
-    }
-
-    fn append(&mut self, now: Time, index: ShardIndex, record: Routed<'_>, common: &mut Common) {
-        let (id, wait, bounds) = (self.id, self.collector_wait(), self.bounds);
-        if let Some(max) = self.backlog_max {
-            let bytes = u64::from(record.member.size);
-            // A range whose records the service spreads over all shards is none of them.
-            let judged = record.fresh && !self.distribution.managed;
-            let shard = self.shard_entry(now, index);
-            if judged && let Some(reason) = max.refuses(&shard.id, &shard.held, bytes) {
-                let shard = Arc::clone(&shard.id);
-                return self.fail(Some(&shard), Removed::of(record, self.bounds.keeps_failed), &reason, common);
-            }
-            shard.held.add(1, bytes);
-        }
-        self.late |= self.flush.is_late(record.member.generation);
-        // The router has just predicted a shard of the present map, so there is an entry for it.
-        let shard = self.shard_entry(now, index);
-        let sealed = shard.aggregator.push(record, &bounds, &mut common.pool);
-        if sealed.iter().any(Option::is_some) {
-            cancel(&mut shard.seal_alarm, common);
-        }
-        if let Some(open) = shard.aggregator.open() {
-            let at = open.deadline - wait;
-            set_earlier(&mut shard.seal_alarm, at, Timer::Seal(id, index), common);
-        }
-        for batch in sealed.into_iter().flatten() {
-            self.enqueue(now, index, batch, common);
         }
     }
 

@@ -121,7 +121,8 @@ fn route(put: &Put, ticket: super::Ticket) -> Routed<'_> {
         hash: put.hash(),
         explicit: put.explicit.is_some(),
         fresh: true,
-        key: &put.key,
+        tag: hash_key(&put.key).0 as u64,
+        key: put.key.as_bytes(),
         data: &put.data,
         prior: put.prior.clone(),
     }

@@ -31,6 +31,8 @@
 //!
 //! Cost of a push: one release store; of a batch: one acquire load, one release store, one fence.
 
+mod receiver;
+
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
@@ -40,9 +42,10 @@ use std::task::{Context, Poll, Waker};
 use crossbeam_utils::CachePadded;
 
 use super::fault::{Fault, fence_against, is_planted, order};
-use super::memory::{Entry, HEADER, KIND_BYTES, KIND_LARGE, KIND_PAD, LARGE_FRAME, Large, Memory, frame_size};
-use super::shim::{self, Arc, AtomicBool, AtomicU64, Mutex, Ordering, fence};
+use super::memory::{Entry, HEADER, KIND_BYTES, KIND_LARGE, KIND_PAD, LARGE_FRAME, Memory, frame_size};
+use super::shim::{self, Arc, AtomicBool, AtomicU64, Mutex, Ordering};
 use super::ticket::Ticket;
+pub use receiver::{Drain, Frame, Receiver};
 
 /// So small a ring holds one frame by pointer and the pad before it.
 const CAPACITY_MIN: usize = 64;
@@ -68,9 +71,9 @@ pub fn ring<T: Send + 'static>(capacity: usize) -> (Sender<T>, Receiver<T>) {
         memory: Memory::new(capacity),
         tickets: PhantomData,
     });
-    let sender = Sender { shared: Arc::clone(&shared), tail: 0, head_seen: 0, large: None, not_sync: PhantomData };
-    let receiver = Receiver { shared, head: 0, next: 0, tail_seen: 0, larges: Vec::new(), not_sync: PhantomData };
-    (sender, receiver)
+    let sender =
+        Sender { shared: Arc::clone(&shared), tail: 0, head_seen: 0, shown: None, large: None, not_sync: PhantomData };
+    (sender, Receiver::new(shared))
 }
 
 struct Shared<T: Send + 'static> {
@@ -128,10 +131,16 @@ impl<T: Send + 'static> Drop for Shared<T> {
 }
 
 /// Where a frame goes.
+#[derive(Clone, Copy)]
 struct Place {
     large: bool,
     pad: usize,
     size: usize,
+}
+
+#[cold]
+fn staged_without_room() -> ! {
+    panic!("more bytes are staged than there was room shown for")
 }
 
 /// The end that pushes frames: one submitter's.
@@ -140,6 +149,9 @@ pub struct Sender<T: Send + 'static> {
     tail: u64,
     /// A head that was once seen; the true one is not before it.
     head_seen: u64,
+    /// The length of the room that was shown last, and its place; none once something was staged. Only what is staged takes
+    /// room, so that what was shown is still there.
+    shown: Option<(usize, Place)>,
     /// The buffer of a large frame that is being filled.
     large: Option<Box<[u8]>>,
     not_sync: PhantomData<Cell<()>>,
@@ -168,6 +180,7 @@ impl<T: Send + 'static> Sender<T> {
         if !self.has_room(&place) {
             return None;
         }
+        self.shown = Some((len, place));
         if place.large {
             return Some(self.large_room(len));
         }
@@ -180,52 +193,59 @@ impl<T: Send + 'static> Sender<T> {
 
     #[cold]
     #[inline(never)]
-    fn take_large(&mut self, len: usize) -> Box<[u8]> {
+    fn large_room(&mut self, len: usize) -> &mut [u8] {
         let buffer = self.large.take().filter(|buffer| buffer.len() == len);
-        buffer.unwrap_or_else(|| vec![0; len].into_boxed_slice())
+        self.large.insert(buffer.unwrap_or_else(|| vec![0; len].into_boxed_slice()))
+    }
+
+    /// Makes a frame of the first `len` bytes of the room that was shown for `reserved` bytes, with their ticket. It is
+    /// published with the next [`Sender::publish`], or when the sender is dropped.
+    ///
+    /// # Panics
+    /// If the room that [`Sender::room`] showed last was not for `reserved` bytes, or something was staged since; or if
+    /// `len` is more than `reserved`.
+    #[inline]
+    pub fn stage(&mut self, ticket: Ticket<T>, reserved: usize, len: usize) {
+        let place = match self.shown.take() {
+            Some((shown, place)) if shown == reserved && len <= reserved => place,
+            _ => staged_without_room(),
+        };
+        let memory = &self.shared.memory;
+        if place.large || place.pad > 0 {
+            self.stage_large_or_padded(ticket, &place, len);
+        } else {
+            // SAFETY: R2: as the place was shown there is room for the frame, which is ours until the tail is stored.
+            unsafe { memory.write_frame(memory.offset(self.tail), len, KIND_BYTES, ticket) };
+            self.tail += frame_size(len) as u64;
+        }
+        if is_planted(Fault::RingStagePublishes) {
+            self.publish();
+        }
     }
 
     #[cold]
     #[inline(never)]
-    fn large_room(&mut self, len: usize) -> &mut [u8] {
-        let buffer = self.take_large(len);
-        self.large.insert(buffer)
-    }
-
-    /// Makes a frame of the first `len` bytes of the room that was given for `reserved` bytes, with their ticket. It is
-    /// published with the next [`Sender::publish`], or when the sender is dropped.
-    ///
-    /// # Panics
-    /// If there is no room for `reserved` bytes, which there is from when [`Sender::room`] gave it until something is
-    /// staged; or if `len` is more than `reserved`.
-    #[inline]
-    pub fn stage(&mut self, ticket: Ticket<T>, reserved: usize, len: usize) {
-        let place = self.place(reserved);
-        assert!(len <= reserved && self.has_room(&place), "{len} of {reserved} bytes are staged without room");
+    fn stage_large_or_padded(&mut self, ticket: Ticket<T>, place: &Place, len: usize) {
         let memory = &self.shared.memory;
         let frame = self.tail + place.pad as u64;
         let offset = memory.offset(frame);
-        let size = if place.large { LARGE_FRAME } else { frame_size(len) };
-        // SAFETY: R2: there is room for pad and frame, which are ours until the tail is stored; a pad is a multiple of
-        // 8 bytes, and not empty.
+        // SAFETY: R2: as the place was shown there is room for pad and frame, which are ours until the tail is stored; a pad
+        // is a multiple of 8 bytes.
         unsafe {
-            if place.large {
-                let buffer = self.take_large(reserved);
-                let memory = &self.shared.memory;
-                memory.write(offset + HEADER, Box::into_raw(buffer).cast::<u8>());
-                memory.write(offset + HEADER + size_of::<usize>(), reserved);
-            }
-            let memory = &self.shared.memory;
-            let kind = if place.large { KIND_LARGE } else { KIND_BYTES };
-            memory.write_frame(offset, len, kind, ticket);
             if place.pad > 0 {
                 memory.write(memory.offset(self.tail), [place.pad as u32, KIND_PAD]);
             }
+            if place.large {
+                let buffer = self.large.take().expect("it was shown");
+                let bytes = buffer.len();
+                memory.write(offset + HEADER, Box::into_raw(buffer).cast::<u8>());
+                memory.write(offset + HEADER + size_of::<usize>(), bytes);
+                memory.write_frame(offset, len, KIND_LARGE, ticket);
+            } else {
+                memory.write_frame(offset, len, KIND_BYTES, ticket);
+            }
         }
-        self.tail = frame + size as u64;
-        if is_planted(Fault::RingStagePublishes) {
-            self.publish();
-        }
+        self.tail = frame + if place.large { LARGE_FRAME } else { frame_size(len) } as u64;
     }
 
     /// Gives the receiver all frames that were staged.
@@ -346,146 +366,5 @@ impl<T: Send + 'static> Drop for Sender<T> {
 impl<T: Send + 'static> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sender").field("tail", &self.tail).finish_non_exhaustive()
-    }
-}
-
-/// A received frame. Its bytes stay where they are until [`Receiver::release`].
-#[derive(Debug)]
-pub struct Frame<'a, T: Send + 'static> {
-    /// Whoever takes the frame settles it.
-    pub ticket: Ticket<T>,
-    /// What the sender's `fill` wrote; aligned to 8 bytes.
-    pub bytes: &'a [u8],
-}
-
-/// The end that takes frames out: a core's.
-///
-/// A batch: [`Receiver::snapshot`], then frames by [`Receiver::pop`] or [`Receiver::drain`], then
-/// [`Receiver::release`], which alone gives their room back.
-pub struct Receiver<T: Send + 'static> {
-    shared: Arc<Shared<T>>,
-    /// The published head: bytes before it are the sender's again.
-    head: u64,
-    /// The next entry to read.
-    next: u64,
-    /// A tail that was once seen; the true one is not before it.
-    tail_seen: u64,
-    /// Buffers of large frames since the last release.
-    larges: Vec<Large>,
-    not_sync: PhantomData<Cell<()>>,
-}
-
-impl<T: Send + 'static> Receiver<T> {
-    /// The position after the last frame that is in the ring now.
-    pub fn snapshot(&self) -> u64 {
-        // Acquire: partner of the store in `try_push`.
-        self.shared.tail.load(order(Ordering::Acquire, Fault::RingTailRelaxed))
-    }
-
-    /// The position of the next frame: everything before it was popped.
-    pub fn position(&self) -> u64 {
-        self.next
-    }
-
-    /// The next frame, if there is one before the position `until`. Its room is taken until [`Receiver::release`].
-    pub fn pop(&mut self, until: u64) -> Option<Frame<'_, T>> {
-        // SAFETY: the frame borrows the receiver, so there is no release while it lives.
-        unsafe { self.advance(until) }
-    }
-
-    /// The frames before the position `until`, which may all be looked at side by side until [`Receiver::release`].
-    /// Those that are not asked for stay in the ring.
-    pub fn drain(&mut self, until: u64) -> Drain<'_, T> {
-        Drain { receiver: self, until }
-    }
-
-    /// Gives the room of all popped frames back. Returns the waker of a sender that waits for it, to be called when
-    /// it suits.
-    #[must_use = "the sender sleeps until the waker is called"]
-    pub fn release(&mut self) -> Option<Waker> {
-        if self.head == self.next {
-            return None;
-        }
-        self.publish();
-        self.shared.take_waiting()
-    }
-
-    /// Whether the sender is gone and nothing is left to pop.
-    pub fn is_disconnected(&self) -> bool {
-        // Acquire: partner of the swap in the sender's drop; the tail read next is the last.
-        let gone = self.shared.room.sender_gone.load(order(Ordering::Acquire, Fault::RingGoneRelaxed));
-        gone && self.snapshot() == self.next
-    }
-
-    /// Moves the head to what was read, and fences.
-    fn publish(&mut self) {
-        // `&mut self`: no frame borrows the receiver, and so these, any more.
-        self.larges.clear();
-        self.head = self.next;
-        // Release: we are done with the bytes before it; partner of the load in `see_head`.
-        self.shared.head.store(self.head, order(Ordering::Release, Fault::RingHeadRelaxed));
-        // Partner of the fence in `poll_room`.
-        fence(Ordering::SeqCst);
-    }
-
-    /// # Safety
-    /// `'a` ends before the next `publish`.
-    unsafe fn advance<'a>(&mut self, until: u64) -> Option<Frame<'a, T>> {
-        loop {
-            if self.next >= until {
-                return None;
-            }
-            if self.next == self.tail_seen {
-                self.tail_seen = self.snapshot();
-                if self.next == self.tail_seen {
-                    return None;
-                }
-            }
-            // SAFETY: R2: `next` is before the tail, and is read once.
-            let (entry, size) = unsafe { self.shared.memory.read(self.next) };
-            self.next += size as u64;
-            if let Entry::Frame { ticket, bytes, large } = entry {
-                self.larges.extend(large);
-                // SAFETY: the bytes are ours until `publish` (R2, or kept in `larges`), which the caller delays.
-                return Some(Frame { ticket, bytes: unsafe { bytes.as_ref() } });
-            }
-        }
-    }
-}
-
-impl<T: Send + 'static> Drop for Receiver<T> {
-    /// Abandons what is in the ring. What is pushed later is the sender's to reclaim.
-    fn drop(&mut self) {
-        while self.pop(u64::MAX).is_some() {}
-        self.publish();
-        // Release: we have taken what we take; partner of the load in the sender's `is_disconnected`.
-        self.shared.room.receiver_gone.swap(true, Ordering::AcqRel);
-        // Partner of the fence in `poll_room`: the sender sees that we are gone, or we see that it waits.
-        fence(Ordering::SeqCst);
-        if let Some(waker) = self.shared.take_waiting() {
-            shim::wake(waker);
-        }
-    }
-}
-
-impl<T: Send + 'static> fmt::Debug for Receiver<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").field("head", &self.head).field("next", &self.next).finish_non_exhaustive()
-    }
-}
-
-/// The frames of a batch; see [`Receiver::drain`].
-#[derive(Debug)]
-pub struct Drain<'a, T: Send + 'static> {
-    receiver: &'a mut Receiver<T>,
-    until: u64,
-}
-
-impl<'a, T: Send + 'static> Iterator for Drain<'a, T> {
-    type Item = Frame<'a, T>;
-
-    fn next(&mut self) -> Option<Frame<'a, T>> {
-        // SAFETY: the receiver is borrowed for `'a`, so there is no release in it.
-        unsafe { self.receiver.advance(self.until) }
     }
 }

@@ -85,7 +85,7 @@ impl<T> List<T> {
 ///
 /// # Safety
 /// The slot is settled and the caller's, who does not touch it afterwards.
-pub(super) unsafe fn list<T>(slot: *mut Slot<T>) -> Told<T> {
+pub(super) unsafe fn list<T>(slot: *mut Slot<T>) -> Told {
     // SAFETY: until the exchange succeeds the slot is the caller's, and in use, so that its pool is alive; nothing of
     // either is touched afterwards.
     unsafe {

@@ -118,30 +118,45 @@ impl Memory {
     ///
     /// # Safety
     /// An entry begins at the position and is the caller's, who reads it once.
+    #[inline]
     pub(super) unsafe fn read<T: Send>(&self, position: u64) -> (Entry<T>, usize) {
         let offset = self.offset(position);
         self.watch.read(offset, 8);
-        // SAFETY: the caller's word, and what the sender wrote: `write_frame`, then bytes or a leaked buffer.
+        // SAFETY: the caller's word, and what the sender wrote: `write_frame`, then bytes.
         unsafe {
             let at = self.base.add(offset);
             let [length, kind] = at.cast::<[u32; 2]>().read();
-            if kind == KIND_PAD {
-                return (Entry::Pad, length as usize);
+            if kind != KIND_BYTES {
+                return self.read_rare(offset, length as usize, kind);
             }
+            let size = frame_size(length as usize);
+            self.watch.read(offset, size);
+            let bytes = NonNull::slice_from_raw_parts(at.add(HEADER), length as usize);
+            (Entry::Frame { ticket: Ticket::from_raw(at.add(8).cast::<*mut ()>().read()), bytes, large: None }, size)
+        }
+    }
+
+    /// Reads a pad or a large frame.
+    ///
+    /// # Safety
+    /// As [`Memory::read`]: such an entry begins at the offset.
+    #[cold]
+    #[inline(never)]
+    unsafe fn read_rare<T: Send>(&self, offset: usize, length: usize, kind: u32) -> (Entry<T>, usize) {
+        if kind == KIND_PAD {
+            return (Entry::Pad, length);
+        }
+        assert_eq!(kind, KIND_LARGE, "an entry is of one of three kinds");
+        self.watch.read(offset, LARGE_FRAME);
+        // SAFETY: the caller's word, and what the sender wrote: `write_frame`, then a leaked buffer.
+        unsafe {
+            let at = self.base.add(offset);
             let ticket = Ticket::from_raw(at.add(8).cast::<*mut ()>().read());
-            if kind == KIND_BYTES {
-                let size = frame_size(length as usize);
-                self.watch.read(offset, size);
-                let bytes = NonNull::slice_from_raw_parts(at.add(HEADER), length as usize);
-                return (Entry::Frame { ticket, bytes, large: None }, size);
-            }
-            assert_eq!(kind, KIND_LARGE, "an entry is of one of three kinds");
-            self.watch.read(offset, LARGE_FRAME);
             let address = at.add(HEADER).cast::<NonNull<u8>>().read();
             let buffer = at.add(HEADER + size_of::<usize>()).cast::<usize>().read();
-            // Leaked by `publish`, and read once.
+            // Leaked by the sender, and read once.
             let large = Large(NonNull::slice_from_raw_parts(address, buffer));
-            let bytes = NonNull::slice_from_raw_parts(address, length as usize);
+            let bytes = NonNull::slice_from_raw_parts(address, length);
             (Entry::Frame { ticket, bytes, large: Some(large) }, LARGE_FRAME)
         }
     }

@@ -23,18 +23,18 @@ use super::slots::{Start, free, pool_of};
 /// Who hears of a record that was just settled.
 #[must_use = "whoever waits for the outcome sleeps until the waker is called"]
 #[derive(Debug)]
-pub enum Told<T> {
+pub enum Told {
     /// A handle that does not wait, or that was dropped.
     Handle,
     /// A handle whose waker is to be called when it suits.
     Waiting(Waker),
     /// The list of completions. Whoever waits for it is to be woken.
     Listed(Option<Waker>),
-    /// Nobody else: here is the value again.
-    Nobody(T),
+    /// Nobody, from the start: how it ended is known to whoever settled it alone.
+    Nobody,
 }
 
-impl<T> Told<T> {
+impl Told {
     /// Whether somebody is to be woken.
     pub fn wakes(&self) -> bool {
         matches!(self, Told::Waiting(_) | Told::Listed(Some(_)))
@@ -45,7 +45,7 @@ impl<T> Told<T> {
         match self {
             Told::Waiting(waker) => Some(waker),
             Told::Listed(waker) => waker,
-            Told::Handle | Told::Nobody(_) => None,
+            Told::Handle | Told::Nobody => None,
         }
     }
 }
@@ -84,17 +84,26 @@ pub(super) fn listed_end<T: Send>((slot, start): (NonNull<Slot<T>>, Start), numb
 }
 
 impl<T: Send + 'static> Ticket<T> {
-    /// Ends the record with `value`, of which it is the `place`-th. No foreign code runs here, except that the value
-    /// is dropped if a handle was dropped that could have taken it.
-    pub fn settle(self, value: T, place: u32) -> Told<T> {
+    /// Ends the record with `value`, of which it is the `place`-th: see [`Ticket::settle_with`].
+    pub fn settle(self, value: T, place: u32) -> Told {
+        self.settle_with(|| value, place)
+    }
+
+    /// Ends the record with a value, of which it is the `place`-th. The value is made only if there is somebody to take it.
+    /// No other foreign code runs here, except that the value is dropped if a handle was dropped just then that could
+    /// have taken it.
+    #[inline]
+    pub fn settle_with(self, value: impl FnOnce() -> T, place: u32) -> Told {
         let slot = self.0.slot();
         mem::forget(self);
         // SAFETY: this was the slot's only ticket, and is gone.
-        let (told, back) = unsafe { finish(slot, Some((value, place))) };
-        match back {
-            Some((value, _)) => Told::Nobody(value),
-            None => told,
-        }
+        unsafe { finish(slot, Some((value, place))) }
+    }
+
+    /// Asks the processor for the slot, which another thread has last written and which is to be settled soon.
+    #[inline]
+    pub fn expect_settling(&self) {
+        shim::expect_write(self.0.0.as_ptr());
     }
 
     /// The ticket as it lies in a ring.
@@ -124,7 +133,7 @@ impl<T: Send + 'static> Drop for Ticket<T> {
             (*pool_of(slot)).ledger.add_abandoned(lone);
         }
         // SAFETY: this is the slot's only ticket, and it is going.
-        if let Some(waker) = unsafe { finish(slot, None) }.0.into_waker()
+        if let Some(waker) = unsafe { finish(slot, None::<(fn() -> T, u32)>) }.into_waker()
             && !is_planted(Fault::SlotAbandonSilent)
         {
             shim::wake(waker);
@@ -143,12 +152,12 @@ fn is_lone(word: u32) -> bool {
     word & STATE == LONE && !is_planted(Fault::SlotLoneForgotten)
 }
 
-/// The ticket's last act: leaves the value, or nothing, to whoever is to learn of it, or frees the slot. The value
-/// comes back if nobody is, from the start.
+/// The ticket's last act: leaves the value, or nothing, to whoever is to learn of it, or frees the slot.
 ///
 /// # Safety
 /// The caller is the slot's ticket, and does not touch the slot afterwards.
-unsafe fn finish<T>(slot: *mut Slot<T>, end: Option<(T, u32)>) -> (Told<T>, Option<(T, u32)>) {
+#[inline]
+unsafe fn finish<T>(slot: *mut Slot<T>, end: Option<(impl FnOnce() -> T, u32)>) -> Told {
     let flag = if end.is_some() { 0 } else { EMPTY };
     // SAFETY: the slot is in use until it is freed or given away; each cell is touched only where the essay's table
     // says that it is the ticket's.
@@ -158,16 +167,17 @@ unsafe fn finish<T>(slot: *mut Slot<T>, end: Option<(T, u32)>) -> (Told<T>, Opti
         let state = word & STATE;
         if state == DETACHED || state == LONE {
             free(slot);
-            return (Told::Handle, end.filter(|_| is_lone(word)));
+            return if is_lone(word) { Told::Nobody } else { Told::Handle };
         }
         if let Some((value, place)) = end {
+            let value = value();
             (*slot).value.with_mut(|cell| (*cell).write(value));
             (*slot).place.with_mut(|cell| *cell = place);
         }
         if state == LISTED {
             // Relaxed: the list publishes it.
             (*slot).state.store(word & !STATE | SETTLED | flag, Ordering::Relaxed);
-            return (completions::list(slot), None);
+            return completions::list(slot);
         }
         loop {
             let next = match word & STATE {
@@ -178,14 +188,14 @@ unsafe fn finish<T>(slot: *mut Slot<T>, end: Option<(T, u32)>) -> (Told<T>, Opti
                     let value = (flag == 0).then(|| take_value(slot));
                     free(slot);
                     drop(value);
-                    return (Told::Handle, None);
+                    return Told::Handle;
                 }
             };
             // Release: the value is there; partner of the handle's loads. Acquire: the waker is there, or the
             // handle is done; partner of its steps to WAITING and DETACHED.
             let success = order(Ordering::AcqRel, Fault::SlotSettleRelaxed);
             match (*slot).state.compare_exchange(word, word & !STATE | next, success, Ordering::Acquire) {
-                Ok(_) if next & !EMPTY == SETTLED => return (Told::Handle, None),
+                Ok(_) if next & !EMPTY == SETTLED => return Told::Handle,
                 Ok(_) => break,
                 Err(now) => word = now,
             }
@@ -198,6 +208,6 @@ unsafe fn finish<T>(slot: *mut Slot<T>, end: Option<(T, u32)>) -> (Told<T>, Opti
         if left == DETACHED && !is_planted(Fault::SlotFreedEarly) {
             free(slot);
         }
-        (Told::Waiting(waker), None)
+        Told::Waiting(waker)
     }
 }

@@ -31,6 +31,7 @@ use super::hasher::Hashed;
 use super::idle::{Idleness, Pause};
 use super::lines::{Access, AccessDenied, Ended, Lines};
 use super::mesh::MeshRings;
+use crate::codec::lanes::Fill;
 use crate::codec::{Wire, read_frame};
 use crate::config::Config;
 use crate::engine::{Core, Remedy};
@@ -237,18 +238,27 @@ impl<R: Runtime> Running<R> {
         let rings = self.rings.len();
         for offset in 0..rings {
             let ring = &mut self.rings[(self.next_ring + offset) % rings];
-            while records < TURN_RECORDS_MAX && bytes < TURN_BYTES_MAX {
-                let Some(frame) = ring.receiver.pop(ring.tail) else { break };
-                records += 1;
-                bytes += frame.bytes.len();
-                self.engine.handle_record(now, frame.ticket, &read_frame(frame.bytes));
-            }
+            let mut frames = ring.receiver.drain(ring.tail);
+            self.engine.handle_records(
+                now,
+                std::iter::from_fn(|| {
+                    if records >= TURN_RECORDS_MAX || bytes >= TURN_BYTES_MAX {
+                        return None;
+                    }
+                    let frame = frames.next()?;
+                    records += 1;
+                    bytes += frame.bytes.len();
+                    Some((frame.ticket, read_frame(frame.bytes)))
+                }),
+            );
             if let Some(waker) = ring.receiver.release() {
                 contain(|| waker.wake());
             }
         }
         if records > 0 {
             self.idleness.took_records(now);
+            let Fill { blocks, slots } = self.engine.take_key_fill();
+            self.seat.counters.keys_hashed(blocks, slots);
         }
         self.next_ring = if rings == 0 { 0 } else { (self.next_ring + 1) % rings };
         self.rings.retain(|ring| !ring.receiver.is_disconnected());

@@ -97,7 +97,12 @@ mod tests {
             for member in 0..400 * (number % 2) + 1 {
                 let partition_key = &format!("customer-{number}-{member}");
                 let data = &vec![member as u8; SHARED_BYTES_MIN >> (5 * (number % 2))];
-                aggregate.append(Member { partition_key, key_tag: member as u64, explicit_hash_key: None, data });
+                aggregate.append(Member {
+                    partition_key: partition_key.as_bytes(),
+                    key_tag: member as u64,
+                    explicit_hash_key: None,
+                    data,
+                });
             }
             aggregate.share();
             encoder.entry("a", Some(HashKey(7)), &aggregate.body_parts());

@@ -216,7 +216,7 @@ mod tests {
         while encoder.body_len() < len {
             let mut aggregate = Aggregate::new();
             let data = &vec![encoder.body_len() as u8; (len - encoder.body_len()).min(50_001)];
-            aggregate.append(Member { partition_key: "k", key_tag: 1, explicit_hash_key: None, data });
+            aggregate.append(Member { partition_key: b"k", key_tag: 1, explicit_hash_key: None, data });
             aggregate.share();
             encoder.entry("a", None, &aggregate.body_parts());
         }

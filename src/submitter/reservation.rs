@@ -188,7 +188,7 @@ impl Reservation<'_> {
         let written = &mut self.room()[..frame - cut];
         finish_frame(written, arrival, explicit_hash_key);
         if starts_with_magic(&written[frame - reserved..]) {
-            check_wrapped(state, &read_frame(written).record)?;
+            check_wrapped(state, &read_frame(written).record())?;
         }
         let receipt = self.submitter.stage_frame(reply, frame, frame - cut);
         self.submitter.publish_staged();

@@ -44,7 +44,7 @@ impl Driven {
 
     /// A record comes.
     pub fn put(&mut self, ticket: Ticket, record: &Record<'_>) {
-        let framed = Framed { stream: STREAM, arrival: self.now, record: *record };
+        let framed = Framed::new(STREAM, self.now, record);
         self.core.handle_record(self.now, ticket, &framed);
     }
 

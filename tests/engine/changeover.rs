@@ -66,7 +66,7 @@ impl Pair {
     fn put(&mut self, core: usize, data: &str) -> Waiting {
         let (ticket, handle) = self.slots.take();
         let record = Record::new("key", data).with_explicit_hash_key(HashKey(u128::MAX));
-        let framed = Framed { stream: STREAM, arrival: self.now, record };
+        let framed = Framed::new(STREAM, self.now, &record);
         self.cores[core].handle_record(self.now, ticket, &framed);
         handle
     }

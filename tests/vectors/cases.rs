@@ -23,6 +23,7 @@ impl Case {
         let mut aggregate = Aggregate::new();
         for (partition_key, explicit_hash_key, data) in &self.members {
             let key_tag = hash_key(partition_key).0 as u64;
+            let partition_key = partition_key.as_bytes();
             aggregate.append(Member { partition_key, key_tag, explicit_hash_key: *explicit_hash_key, data });
         }
         let mut wire = Vec::new();

@@ -87,7 +87,7 @@ mod tests {
     use crate::codec::{Body, Member};
 
     fn member(data: &[u8]) -> Member<'_> {
-        Member { partition_key: "customer", key_tag: 7, explicit_hash_key: None, data }
+        Member { partition_key: b"customer", key_tag: 7, explicit_hash_key: None, data }
     }
 
     fn body_of(aggregate: &Aggregate) -> Body {

@@ -30,7 +30,7 @@ impl Oracle {
     fn of(members: &[Member<'_>]) -> Oracle {
         let mut oracle = Oracle::default();
         for member in members {
-            let key = index_of(&mut oracle.keys, member.partition_key.to_string());
+            let key = index_of(&mut oracle.keys, text_of(member).to_owned());
             let explicit = member.explicit_hash_key.map(|key| index_of(&mut oracle.explicit_keys, key.to_string()));
             oracle.records.push(OracleRecord { key, explicit, data: member.data.to_vec() });
         }
@@ -53,22 +53,24 @@ fn index_of(table: &mut Vec<String>, text: String) -> u64 {
 
 fn member<'a>(partition_key: &'a str, explicit: Option<u128>, data: &'a [u8]) -> Member<'a> {
     let key_tag = hash_key(partition_key).0 as u64;
-    Member { partition_key, key_tag, explicit_hash_key: explicit.map(HashKey), data }
+    Member { partition_key: partition_key.as_bytes(), key_tag, explicit_hash_key: explicit.map(HashKey), data }
+}
+
+fn text_of<'a>(member: &Member<'a>) -> &'a str {
+    str::from_utf8(member.partition_key).expect("it was a str")
 }
 
 /// What is read back of `member`.
 fn read_back<'a>(member: &Member<'a>) -> Written<'a> {
-    let Member { partition_key, explicit_hash_key, data, .. } = *member;
-    Written { partition_key, explicit_hash_key, data }
+    let Member { explicit_hash_key, data, .. } = *member;
+    Written { partition_key: text_of(member), explicit_hash_key, data }
 }
 
 /// Appends `members`, checking the size before and after each, and returns the wire form.
 fn written(aggregate: &mut Aggregate, members: &[Member<'_>]) -> Vec<u8> {
     for member in members {
-        let foretold = aggregate.size_with(*member);
-        let fit = aggregate.fit(*member);
-        assert_eq!(fit.size(), foretold);
-        fit.append();
+        let foretold = aggregate.place(member).size();
+        aggregate.append(*member);
         assert_eq!(aggregate.size(), foretold);
     }
     let mut wire = Vec::new();
@@ -146,7 +148,7 @@ fn a_member_that_is_measured_and_not_appended_leaves_no_trace() {
     let mut aggregate = Aggregate::new();
     aggregate.append(member("a", Some(1), b"first"));
     let before: Vec<Vec<u8>> = aggregate.parts().map(<[u8]>::to_vec).into();
-    assert!(aggregate.fit(member("b", Some(2), b"second")).size() > aggregate.size());
+    assert!(aggregate.place(&member("b", Some(2), b"second")).size() > aggregate.size());
     assert_eq!(aggregate.parts().map(<[u8]>::to_vec).to_vec(), before);
     assert_eq!(aggregate.count(), 1);
 }
@@ -181,11 +183,12 @@ fn buffers_grow_to_the_largest_size_and_no_further_and_sealing_cuts_them() {
     for (distinct, len) in [(1, 100), (1000, 100), (1000, 1), (3, 5000)] {
         let mut aggregate = Aggregate::new();
         for number in 0.. {
-            let fit = aggregate.fit(member(&keys[number % distinct], None, &[7; 5000][..len]));
-            if fit.size() > SIZE_MAX {
+            let member = member(&keys[number % distinct], None, &[7; 5000][..len]);
+            let place = aggregate.place(&member);
+            if place.size() > SIZE_MAX {
                 break;
             }
-            fit.append_within(SIZE_MAX);
+            aggregate.append_at(&member, place, SIZE_MAX);
             // Keys and records may each have doubled to what was left, once.
             assert!(aggregate.keys.capacity() <= SIZE_MAX && aggregate.records.capacity() <= SIZE_MAX);
         }
@@ -198,7 +201,9 @@ fn buffers_grow_to_the_largest_size_and_no_further_and_sealing_cuts_them() {
 #[test]
 fn a_first_member_may_be_larger_than_the_largest_size() {
     let mut aggregate = Aggregate::new();
-    aggregate.fit(member("key", None, &[7; 5000])).append_within(64);
+    let large = member("key", None, &[7; 5000]);
+    let place = aggregate.place(&large);
+    aggregate.append_at(&large, place, 64);
     assert_eq!(aggregate.first().map(|first| first.data.len()), Some(5000));
 }
 

@@ -16,6 +16,8 @@ mod md5;
 mod neon;
 mod schedule;
 mod sha256;
+#[cfg(target_arch = "x86_64")]
+mod sha_ni;
 
 use std::fmt;
 use std::ops::AddAssign;
@@ -89,7 +91,7 @@ impl Lanes {
     }
 
     /// [`hash_keys`], in these lanes.
-    pub fn hash_keys(self, keys: &[&str], hashes: &mut [HashKey]) -> Fill {
+    pub fn hash_keys(self, keys: &[&[u8]], hashes: &mut [HashKey]) -> Fill {
         keys::hash_keys(self.kernels, keys, hashes)
     }
 
@@ -109,7 +111,7 @@ pub fn kind() -> Kind {
 /// # Panics
 ///
 /// If there are not as many `hashes` as `keys`.
-pub fn hash_keys(keys: &[&str], hashes: &mut [HashKey]) -> Fill {
+pub fn hash_keys(keys: &[&[u8]], hashes: &mut [HashKey]) -> Fill {
     Lanes::best().hash_keys(keys, hashes)
 }
 

@@ -36,7 +36,7 @@ fn a_batch_comes_apart_into_its_members_in_order_with_all_that_was_tried() {
         let mut place = 0;
         batch.dissolve(|record| {
             let put = &puts[place];
-            assert_eq!((record.key, record.data, record.hash), (&*put.key, &*put.data, put.hash()));
+            assert_eq!((record.key, record.data, record.hash), (put.key.as_bytes(), &*put.data, put.hash()));
             assert_eq!((record.explicit, record.fresh), (explicit, false));
             let tried = put.prior.iter().flat_map(|prior| prior.iter()).chain(&own);
             assert!(record.prior.iter().flat_map(|prior| prior.iter()).eq(tried), "seed {seed}");
@@ -76,7 +76,7 @@ fn a_later_member_may_not_make_a_plain_batch_explicit_and_any_first_member_fits(
         let mut batch = pool.take();
         assert!(batch.try_append(source.lone(first), &tight).is_ok());
         let Err(refused) = batch.try_append(source.lone(&explicit), &tight) else { panic!("it was taken") };
-        assert_eq!((refused.key, refused.explicit), ("key", true));
+        assert_eq!((refused.key, refused.explicit), (&b"key"[..], true));
     }
     let mut batch = pool.take();
     assert!(batch.try_append(source.lone(&explicit), &tight).is_ok());

@@ -60,7 +60,7 @@ impl Scene {
         let data = vec![7; self.random.below(300) as usize];
         let key = format!("key {}", self.random.below(50));
         let record = Record::new(&key, &data);
-        self.core.handle_record(self.now, ticket, &Framed { stream: STREAM, arrival: self.now, record });
+        self.core.handle_record(self.now, ticket, &Framed::new(STREAM, self.now, &record));
         self.records.push((self.now, data.len() as u64, handle));
     }
 
@@ -299,7 +299,7 @@ fn a_range_that_stands_in_for_a_shard_is_none() {
     core.handle_stream(STREAM, StreamName::parse("s").expect("a name"), config);
     let mut slots: Slots<Arc<Settlement>> = Slots::new(Arc::new(Ledger::new()));
     let record = Record::new("k", "d");
-    core.handle_record(now, slots.take_lone(), &Framed { stream: STREAM, arrival: now, record });
+    core.handle_record(now, slots.take_lone(), &Framed::new(STREAM, now, &record));
     let now = now + Duration::from_secs(1);
     core.turn(now);
     let transmit = core.poll_transmit(now).expect("it is sent without a map");

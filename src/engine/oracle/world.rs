@@ -313,7 +313,7 @@ impl World {
             let Some((ticket, number)) = self.rings[at].pop_front() else { break };
             let put = &self.ledger.puts[number];
             let record = Record { partition_key: &put.key, placement: put.placement, data: &put.data };
-            core.handle_record(now, ticket, &Framed { stream: StreamId(put.stream), arrival: put.arrival, record });
+            core.handle_record(now, ticket, &Framed::new(StreamId(put.stream), put.arrival, &record));
             self.popped[at] += 1;
             worked = true;
         }

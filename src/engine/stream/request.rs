@@ -14,11 +14,10 @@ use crate::codec::{Body, Part, RequestEncoder, StreamRef, Wire};
 use crate::limits::AGGREGATE_DIGEST_BYTES;
 
 impl Stream {
-    /// The batches of a request that leaves now; none, if all shards turn out to be held. A request is about
-    /// [`COLLECTION_BYTES_AIM`] large while there is a connection for the next one (`spare`).
+    /// The batches of a request that leaves now; none, if all shards turn out to be held. `spare` tells whether there is a
+    /// connection for another one: see `Collector::request_bytes`.
     pub fn assemble(&mut self, now: Time, spare: bool, common: &mut Common) -> Vec<Box<Batch>> {
-        let max = self.config.collection_max_size;
-        let limit = if spare { max.min(COLLECTION_BYTES_AIM) } else { max }.min(common.request_bytes_max);
+        let limit = self.collector.request_bytes(&self.config, spare).min(common.request_bytes_max);
         let mut request = Assembly { limit, bytes: 0, batches: common.lists.pop().unwrap_or_default() };
         for _ in 0..self.collector.len() {
             let Some(index) = self.collector.next() else { break };

@@ -243,7 +243,7 @@ async fn a_body_leaves_from_where_its_aggregates_lie_in_a_few_writes(runtime: im
     let mut addresses = Vec::new();
     for number in 0..AGGREGATES {
         let mut aggregate = Aggregate::new();
-        let member = Member { partition_key: "k", key_tag: 1, explicit_hash_key: None, data: &[number as u8; 1000] };
+        let member = Member { partition_key: b"k", key_tag: 1, explicit_hash_key: None, data: &[number as u8; 1000] };
         (0..50).for_each(|_| aggregate.append(member));
         let [.., records] = aggregate.parts();
         addresses.push((records.as_ptr(), records.len()));

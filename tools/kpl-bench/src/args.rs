@@ -6,7 +6,6 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use endpoint::Profile;
@@ -17,7 +16,19 @@ use lexopt::ValueExt;
 use crate::timeline::{Event, Timeline};
 use crate::workload::{KEY_BYTES, STAMP_BYTES};
 
+mod compare;
+mod help;
+mod scaling;
 mod schedule;
+mod values;
+
+pub use compare::CompareOptions;
+#[cfg(all(feature = "peer-sdk", test))]
+pub use compare::TlsChoice;
+pub use help::HELP;
+pub use scaling::ScalingOptions;
+
+use values::*;
 
 /// Records put when neither `--records` nor `--duration` nor `--input` says otherwise.
 pub const RECORDS_DEFAULT: u64 = 1_000_000;
@@ -37,72 +48,6 @@ const PINNING_DEFAULT: Pinning = if cfg!(target_os = "linux") { Pinning::On } el
 const RATE_MAX: u64 = 1_000_000_000;
 /// Longest `--duration`.
 const DURATION_MAX: Duration = limits::DURATION_MAX;
-
-/// What `--help` prints.
-pub const HELP: &str = "\
-kpl-bench: puts records into a Kinesis stream, reads them back, and says what it cost and whether all arrived
-
-Usage: kpl-bench [OPTIONS]
-With no options it starts an embedded endpoint as a child process, with a stream of 4 shards of its own.
-
-Where to
-  --endpoint URL        an endpoint that is there already; credentials come from AWS's default chain
-  --region NAME         region to sign for (default: AWS's chain; us-east-1 where the endpoint is embedded)
-  --stream NAME         the stream (default kpl-bench); created if it is not there, and deleted afterwards if so;
-                        one that is there gets a marker record in each shard, behind which it is read back
-  --shards N            shards of a stream that is created (default 4)
-  --sink                an embedded endpoint that stores nothing: the client's own cost; with --no-verify
-  --tls                 the embedded endpoint is spoken to over TLS, with a certificate made for the run
-  --ca FILE             roots, in PEM, that the certificate of an https --endpoint is checked with, instead of the
-                        machine's
-  --proxy URL           the HTTP proxy to go through, http://[USER:PASSWORD@]HOST[:PORT] (default: none, whatever the
-                        environment says)
-
-What
-  --records N           records to put (default 1000000 without --duration and --input)
-  --duration TIME       stop putting after TIME: 500ms, 30s, 5m, 1h; with --records, whichever comes first
-  --record-size BYTES   data of a generated record (default 100, at least 16)
-  --keys N              distinct partition keys that are drawn (default 10000)
-  --input FILE|-        each line is a record, without its line feed; an empty line is an empty record
-  --key-field NAME      each line is a JSON object, and its field NAME, a string or a number, is the partition key
-  --seed N              of keys, data and backoff (default 1)
-
-How
-  --submitters N        threads that put (default 2)
-  --cores N             core threads of the producer (default 1)
-  --runtime auto|glommio|tokio
-                        what cores run on (default auto: glommio where io_uring is allowed)
-  --pin auto|on|off     whether each core thread keeps to one CPU; the submitters are left alone (default on; auto
-                        where threads cannot be pinned)
-  --idle park|spin|spin:TIME
-                        what a core does that has nothing to do: rest, spin, or spin for TIME (1us to 1s) and then rest
-                        (default park)
-  --rate-limit PERCENT|off
-                        share of the shards' limits to use (default 150; off with --sink)
-  --wire auto|cbor|json form of PutRecords (default auto)
-  --rate N              put N records a second in all, whether or not they are taken (default: as fast as they are)
-  --ordered             the producer keeps the records of a submitter and key in order; of generated ones that is
-                        checked
-
-What happens meanwhile
-  --faults PROFILE      calm, storm, outage, throttle or reshard: the embedded endpoint resets, stalls, refuses, fails and
-                        throttles as --seed has it. Then records may fail and be there twice, but each such record must
-                        be explained by what was injected. reshard splits and merges shards besides
-  --reshard TIME:WHAT,...
-                        split the widest shard, merge two, double or halve them, so long after the first put:
-                        2s:split,5s:merge
-  --kill TIME:TIME      kill the embedded endpoint (SIGKILL) so long after the first put, and start it again after the
-                        second time, with all that it had stored: 3s:1s
-
-Afterwards
-  --no-verify           do not read the stream back
-  --json FILE           write the figures as one JSON object
-  -h, --help            this text
-  -V, --version         the version
-
-Exit status: 0 if every record requested was put, delivered and read back once and unharmed (with --faults, --reshard or
---kill: if every failure and every copy too many is explained by them); 1 if not; 2 if the run could not be made as asked.
-";
 
 /// Where the records go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,6 +111,8 @@ pub struct Options {
     /// Records a second, in all.
     pub rate: Option<u64>,
     pub ordered: bool,
+    /// Whether the sink looks how late records come.
+    pub lateness: bool,
     pub faults: Option<Profile>,
     /// What happens while records are put.
     pub timeline: Timeline,
@@ -188,6 +135,8 @@ impl Options {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     Run(Box<Options>),
+    Compare(CompareOptions),
+    Scaling(ScalingOptions),
     Help,
     Version,
 }
@@ -236,6 +185,7 @@ struct Given {
     seed: Option<u64>,
     rate: Option<u64>,
     ordered: bool,
+    lateness: bool,
     faults: Option<Profile>,
     reshards: Option<Vec<(Duration, Event)>>,
     kill: Option<(Duration, Event)>,
@@ -248,6 +198,12 @@ struct Given {
 /// The first fault, with option, value and bound.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, ArgsError> {
     use lexopt::Arg::{Long, Short, Value};
+    let mut args = args.into_iter().peekable();
+    match args.peek().and_then(|first| first.to_str()) {
+        Some("compare") => return compare::parse(lexopt::Parser::from_args(args.skip(1))),
+        Some("scaling") => return scaling::parse(lexopt::Parser::from_args(args.skip(1))),
+        _ => {}
+    }
     let mut parser = lexopt::Parser::from_args(args);
     let mut given = Given::default();
     while let Some(arg) = parser.next()? {
@@ -281,6 +237,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, ArgsEr
             Long("seed") => given.seed = Some(number("--seed", &mut parser, 0, u64::MAX)?),
             Long("rate") => given.rate = Some(number("--rate", &mut parser, 1, RATE_MAX)?),
             Long("ordered") => given.ordered = true,
+            Long("lateness") => given.lateness = true,
             Long("faults") => given.faults = Some(faults(&parser.value()?.string()?)?),
             Long("reshard") => given.reshards = Some(schedule::reshards(&parser.value()?.string()?)?),
             Long("kill") => given.kill = Some(schedule::kill(&parser.value()?.string()?)?),
@@ -322,6 +279,22 @@ impl Given {
             no_effect(given && self.sink, option, "--sink, which stores nothing that could be read back")?;
         }
         no_effect(self.kill.is_some() && self.tls, "--kill", "--tls: it would come back with another certificate")?;
+        no_effect(
+            self.lateness && self.input.is_some(),
+            "--lateness",
+            "--input: lines do not carry when they are put",
+        )?;
+        no_effect(
+            self.lateness && self.wire == Some(WireFormat::Json),
+            "--lateness",
+            "--wire json: the sink reads CBOR",
+        )?;
+        if self.lateness && !self.sink {
+            return Err(ArgsError("--lateness is what the sink sees: add --sink".to_owned()));
+        }
+        if self.lateness && self.rate.is_none() {
+            return Err(ArgsError("--lateness of a producer that is full says nothing: add --rate".to_owned()));
+        }
         if self.sink && !self.no_verify {
             return Err(ArgsError("--sink stores nothing that could be read back: add --no-verify".to_owned()));
         }
@@ -367,129 +340,12 @@ impl Given {
             seed,
             rate: self.rate,
             ordered: self.ordered,
+            lateness: self.lateness,
             faults: self.faults,
             timeline: Timeline { events, drawn },
             json: self.json,
         }
     }
-}
-
-fn refuse<T>(option: &str, value: &str, bound: impl fmt::Display) -> Result<T, ArgsError> {
-    Err(ArgsError(format!("{option} is {value:?}, but must be {bound}")))
-}
-
-/// A whole number, in which `_` may group digits.
-fn number<T>(option: &str, parser: &mut lexopt::Parser, min: T, max: T) -> Result<T, ArgsError>
-where
-    T: FromStr + PartialOrd + fmt::Display,
-{
-    let text = parser.value()?.string()?;
-    match text.replace('_', "").parse::<T>() {
-        Ok(value) if value >= min && value <= max => Ok(value),
-        _ => refuse(option, &text, format_args!("a whole number from {min} to {max}")),
-    }
-}
-
-fn rate_limit(text: &str) -> Result<RateLimit, ArgsError> {
-    if text == "off" {
-        return Ok(RateLimit::Off);
-    }
-    match text.parse::<u32>() {
-        Ok(percent @ 1..=limits::RATE_LIMIT_MAX) => Ok(RateLimit::Percent(percent)),
-        _ => refuse("--rate-limit", text, format_args!("a percentage from 1 to {}, or off", limits::RATE_LIMIT_MAX)),
-    }
-}
-
-fn runtime(text: &str) -> Result<RuntimeChoice, ArgsError> {
-    match text {
-        "auto" => Ok(RuntimeChoice::Auto),
-        "glommio" => Ok(RuntimeChoice::Glommio),
-        "tokio" => Ok(RuntimeChoice::Tokio),
-        _ => refuse("--runtime", text, "auto, glommio or tokio"),
-    }
-}
-
-fn pinning(text: &str) -> Result<Pinning, ArgsError> {
-    match text {
-        "auto" => Ok(Pinning::Auto),
-        "on" => Ok(Pinning::On),
-        "off" => Ok(Pinning::Off),
-        _ => refuse("--pin", text, "auto, on or off"),
-    }
-}
-
-fn faults(text: &str) -> Result<Profile, ArgsError> {
-    Profile::parse(text).map_or_else(|| refuse("--faults", text, "calm, storm, outage, throttle or reshard"), Ok)
-}
-
-fn wire(text: &str) -> Result<WireFormat, ArgsError> {
-    match text {
-        "auto" => Ok(WireFormat::Auto),
-        "cbor" => Ok(WireFormat::Cbor),
-        "json" => Ok(WireFormat::Json),
-        _ => refuse("--wire", text, "auto, cbor or json"),
-    }
-}
-
-fn idle(text: &str) -> Result<IdleStrategy, ArgsError> {
-    let range = limits::SPIN_MIN..=limits::SPIN_MAX;
-    match (text, text.strip_prefix("spin:").and_then(time)) {
-        ("park", _) => Ok(IdleStrategy::Park),
-        ("spin", _) => Ok(IdleStrategy::Spin),
-        (_, Some(time)) if range.contains(&time) => Ok(IdleStrategy::SpinThenPark(time)),
-        _ => refuse("--idle", text, "park, spin, or spin: and a whole number of us, ms or s, from 1us to 1s"),
-    }
-}
-
-fn duration(text: &str) -> Result<Duration, ArgsError> {
-    match time(text) {
-        Some(duration) if !text.ends_with("us") && !duration.is_zero() && duration <= DURATION_MAX => Ok(duration),
-        _ => refuse("--duration", text, "a whole number of ms, s, m or h, from 1ms to 24h"),
-    }
-}
-
-/// A whole number with its unit; of seconds, if it has none.
-fn time(text: &str) -> Option<Duration> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit_us = match &text[digits.len()..] {
-        "us" => 1,
-        "ms" => 1000,
-        "" | "s" => 1_000_000,
-        "m" => 60_000_000,
-        "h" => 3_600_000_000,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(unit_us).map(Duration::from_micros)
-}
-
-fn url(text: &str) -> Result<String, ArgsError> {
-    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    match host {
-        Some(host) if !host.is_empty() && !host.starts_with('/') => Ok(text.to_owned()),
-        _ => refuse("--endpoint", text, "http://HOST[:PORT] or https://HOST[:PORT]"),
-    }
-}
-
-fn proxy(text: String) -> Result<ProxyUrl, ArgsError> {
-    if text.strip_prefix("http://").is_some_and(|host| !host.is_empty()) {
-        return Ok(ProxyUrl(text));
-    }
-    // What stands before it may be a password.
-    let host = text.rsplit('@').next().unwrap_or_default();
-    refuse("--proxy", host, "http://[USER:PASSWORD@]HOST[:PORT]")
-}
-
-fn stream(text: String) -> Result<String, ArgsError> {
-    let of_a_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-    if text.is_empty() || text.len() > limits::STREAM_NAME_MAX || !text.bytes().all(of_a_name) {
-        let bound = format!("1 to {} of a-z, A-Z, 0-9, _, . and -", limits::STREAM_NAME_MAX);
-        return refuse("--stream", &text, bound);
-    }
-    Ok(text)
-}
-
-fn input(value: OsString) -> Input {
-    if value == "-" { Input::Stdin } else { Input::File(value.into()) }
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@
 mod args;
 mod attribution;
 mod clock;
+#[cfg(feature = "peer-sdk")]
+mod compare;
 mod cpu;
 mod deaggregate;
 mod doubts;
@@ -23,14 +25,21 @@ mod figures;
 mod hashing;
 mod json_key;
 mod lane;
+mod lateness;
 mod lines;
+mod load;
+mod machine;
+mod memory;
 mod outcomes;
 mod producing;
 mod progress;
 mod reader;
+mod records;
 mod report;
 mod resharding;
 mod roots;
+mod scaling;
+mod spread;
 mod stream;
 mod timeline;
 mod verify;
@@ -44,15 +53,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use args::{Command, Input, Options, Target};
+use args::{Command, CompareOptions, Input, Options, ScalingOptions, Target};
 use attribution::{Attribution, Explained, Injected};
 use endpoint::Profile;
 use endpoint_child::{Asked, Embedded, EndpointChild};
+use lateness::Lateness;
 use lines::KeySource;
 use producing::{Feed, Job, Produced};
 use progress::Progress;
 use reader::{Found, ReadCounts, Reader};
 use report::Report;
+use serde::Serialize;
 use stream::{Access, Marks, Service};
 use timeline::{Timekeeper, Timeline};
 use verify::{Findings, Ledger, Reading};
@@ -71,6 +82,8 @@ fn main() -> ExitCode {
     }
     let text = match args::parse(args) {
         Ok(Command::Run(options)) => return run(&options),
+        Ok(Command::Compare(options)) => return compare(&options),
+        Ok(Command::Scaling(options)) => return scale(&options),
         Ok(Command::Help) => args::HELP.to_owned(),
         Ok(Command::Version) => format!("kpl-bench {}\n", env!("CARGO_PKG_VERSION")),
         Err(error) => return not_made(format_args!("{error} (--help tells the options)")),
@@ -87,13 +100,49 @@ fn not_made(error: impl Display) -> ExitCode {
 }
 
 fn run(options: &Options) -> ExitCode {
+    let made = |(report, fault): (Report, Option<String>)| (report.passed, report, fault);
+    reported(options.json.as_deref(), || bench(options).map(made))
+}
+
+#[cfg(feature = "peer-sdk")]
+fn compare(options: &CompareOptions) -> ExitCode {
+    reported(options.json.as_deref(), || compare::run(options).map(|made| (made.passed, made, None)))
+}
+
+#[cfg(not(feature = "peer-sdk"))]
+fn compare(_: &CompareOptions) -> ExitCode {
+    not_made(
+        "compare is not in this build; it is in\n  \
+         cargo run --profile compare -p kpl-bench --features peer-sdk -- compare --peer sdk",
+    )
+}
+
+fn scale(options: &ScalingOptions) -> ExitCode {
+    let plot = match options.plot.as_deref().map(|path| create("--plot", path)).transpose() {
+        Ok(plot) => plot,
+        Err(error) => return not_made(error),
+    };
+    reported(options.json.as_deref(), || {
+        let made = scaling::run(options)?;
+        if let Some(mut file) = plot {
+            file.write_all(scaling::draw(&made).as_bytes()).map_err(|error| format!("--plot: {error}"))?;
+        }
+        Ok((made.passed, made, None))
+    })
+}
+
+/// Makes a report and tells it, also to a file; with it come whether all is well, and a fault that says more than it does.
+fn reported<R: Display + Serialize>(
+    json: Option<&Path>,
+    make: impl FnOnce() -> Result<(bool, R, Option<String>), String>,
+) -> ExitCode {
     // Opened before anything runs: a run whose figures cannot be written should not be made.
-    let json = match options.json.as_deref().map(create).transpose() {
+    let json = match json.map(|path| create("--json", path)).transpose() {
         Ok(json) => json,
         Err(error) => return not_made(error),
     };
-    let (report, fault) = match bench(options) {
-        Ok(done) => done,
+    let (passed, report, fault) = match make() {
+        Ok(made) => made,
         Err(error) => return not_made(error),
     };
     // The report goes to nobody if standard output is closed; the status still tells.
@@ -106,13 +155,13 @@ fn run(options: &Options) -> ExitCode {
     }
     match fault {
         Some(fault) => not_made(fault),
-        None if report.passed => ExitCode::SUCCESS,
+        None if passed => ExitCode::SUCCESS,
         None => ExitCode::FAILURE,
     }
 }
 
-fn create(path: &Path) -> Result<File, String> {
-    File::create(path).map_err(|error| format!("--json is {path:?}, which cannot be written: {error}"))
+fn create(option: &str, path: &Path) -> Result<File, String> {
+    File::create(path).map_err(|error| format!("{option} is {path:?}, which cannot be written: {error}"))
 }
 
 /// The whole run; with the report comes the fault that ended the input early, or kept the timeline from happening.
@@ -165,6 +214,7 @@ fn put_and_read(
         seed: options.seed,
         record_size: options.record_size,
         lanes: options.submitters as u64,
+        put_times: options.lateness,
     };
     let ledger = match (&input, options.verify) {
         (_, false) => Ledger::off(),
@@ -214,6 +264,9 @@ fn put_and_read(
         let attribution = Attribution::new(&injected, tries, &findings, counts.misplaced);
         let profile = options.faults.map(Profile::name);
         report.attribution = Some(Attribution { profile, ..attribution });
+    }
+    if let Some(child) = there.child.filter(|_| options.lateness) {
+        report.lateness_ms = Some(Lateness::from(child.ages().map_err(text)?));
     }
     report.passed = report.verdict();
     let fault = produced.input_fault.map(text).or(produced.happened.fault);
@@ -269,7 +322,7 @@ fn start_endpoint(options: &Options, state: Option<&State>) -> io::Result<Option
     let embedded = match options.target {
         Target::Url(_) => return Ok(None),
         Target::Emulator => Embedded::Emulator,
-        Target::Sink => Embedded::Sink { shards: options.shards },
+        Target::Sink => Embedded::Sink { shards: options.shards, ages: options.lateness },
     };
     let region = options.region.clone().unwrap_or_else(|| endpoint_child::REGION.to_owned());
     let faults = options.faults.map(|profile| (profile, options.seed));

@@ -29,6 +29,16 @@ impl Progress {
         Progress(bar)
     }
 
+    /// What the phase is at.
+    pub fn says(&self, phase: &str) {
+        self.0.set_message(phase.to_owned());
+    }
+
+    /// One more is done.
+    pub fn one_more(&self) {
+        self.0.inc(1);
+    }
+
     /// How many records there are so far.
     pub fn at(&self, count: u64) {
         self.0.set_position(count);

@@ -192,7 +192,10 @@ impl Service {
 }
 
 /// A client of HTTP that trusts the given certificates and no other, if some are given, and goes through the proxy.
-fn http_client(access: &Access) -> io::Result<SharedHttpClient> {
+///
+/// # Errors
+/// The certificates or the proxy's URL cannot be read.
+pub fn http_client(access: &Access) -> io::Result<SharedHttpClient> {
     let mut context = TlsContext::builder();
     if let Some(ca_pem) = &access.ca_pem {
         context = context.with_trust_store(TrustStore::empty().with_pem_certificate(ca_pem.as_str()));

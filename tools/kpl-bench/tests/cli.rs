@@ -280,3 +280,89 @@ fn what_comes_too_late_to_happen_is_said() {
     let one = refusal(&["--shards", "1", "--reshard", "100ms:merge", "--duration", "1s", "--rate", "100"], b"");
     assert!(one.contains("--reshard merge") && one.contains("no two open shards"), "{one}");
 }
+
+#[test]
+fn the_sink_tells_how_late_the_oldest_record_of_each_aggregate_was_and_the_bench_what_it_held() {
+    let args = ["--sink", "--no-verify", "--lateness", "--rate", "2000", "--duration", "2s", "--shards", "2"];
+    for (name, tls) in [("lateness", &[][..]), ("lateness-tls", &["--tls"])] {
+        let figures = figures(name, &[&args[..], tls].concat(), b"", 0);
+        let lateness = &figures["lateness_ms"];
+        // Of two seconds the first does not count; in the other each shard sends every 100 ms, or more often.
+        assert!(lateness["kinesis_records"].as_u64() > Some(5), "{figures}");
+        let quantiles = ["min", "p50", "p99", "p999", "max"].map(|name| lateness[name].as_f64().expect("a number"));
+        assert!(
+            quantiles.is_sorted() && quantiles[0] > -lateness["linger_ms"].as_f64().expect("a number"),
+            "{figures}"
+        );
+        let memory = &figures["memory"];
+        let by_minute = memory["by_minute_mib"].as_array().expect("a list");
+        assert!(by_minute.len() == 1 && memory["resident_max_mib"].as_f64() >= by_minute[0].as_f64(), "{figures}");
+        assert!(memory["growth_mib_per_10_min"].is_null(), "{figures}");
+    }
+}
+
+#[test]
+fn many_threads_with_completions_of_their_own_never_starve_each_other() {
+    // More than may be outstanding, so that who is ready must not keep what others wait for.
+    let args = ["scaling", "--runs", "1", "--records", "150000"];
+    assert_eq!(figures("many-threads", &args, b"", 0)["passed"], true);
+}
+
+#[test]
+fn scaling_measures_every_point_and_draws_it() {
+    let (plot, options) = (Scratch::new("plot"), ["--runs", "1", "--records", "200"]);
+    let figures = figures("scaling", &[&["scaling"], &options[..], &["--plot", plot.path()]].concat(), b"", 0);
+    let lines = figures["lines"].as_array().expect("a list");
+    let points = |line: &Value| line["points"].as_array().expect("a list").clone();
+    let values: Vec<(&str, Vec<u64>)> = (lines.iter())
+        .map(|line| {
+            let values = points(line).iter().filter_map(|point| point["value"].as_u64()).collect();
+            (line["dimension"].as_str().expect("a name"), values)
+        })
+        .collect();
+    let expected: [(&str, &[u64]); 4] = [
+        ("cores", &[1, 2]),
+        ("shards", &[1, 8, 64, 512, 4000]),
+        ("submitters", &[1, 4, 16, 64]),
+        ("streams", &[1, 10, 100]),
+    ];
+    assert_eq!(values, expected.map(|(name, values)| (name, values.to_vec())));
+    for point in lines.iter().flat_map(points) {
+        assert!(point["cpu_ns_per_record"]["min"].as_f64() > Some(0.0), "{point}");
+        assert!(point["members_per_aggregate"].as_f64() >= Some(1.0), "{point}");
+    }
+    let svg = std::fs::read_to_string(&plot.0).expect("the plot");
+    assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n"), "{svg}");
+}
+
+#[test]
+fn a_comparison_says_by_which_build_it_is_fair() {
+    let refused = refusal(&["compare", "--peer", "sdk"], b"");
+    let build = "cargo run --profile compare -p kpl-bench --features peer-sdk -- compare --peer sdk";
+    assert!(refused.contains(build), "{refused}");
+}
+
+#[cfg(feature = "peer-sdk")]
+#[test]
+fn a_comparison_has_every_run_of_both_sides_and_what_they_delivered() {
+    let args = ["compare", "--any-build", "--runs", "2", "--sizes", "100,10240", "--records", "1200"];
+    let figures = figures("compare", &args, b"", 0);
+    assert_eq!((&figures["passed"], &figures["fair_build"]), (&true.into(), &false.into()), "{figures}");
+    let cases = figures["cases"].as_array().expect("a list");
+    let described: Vec<_> = cases.iter().map(|case| (case["record_size"].as_u64(), case["tls"].as_bool())).collect();
+    let all = [(100, true), (100, false), (10_240, true), (10_240, false)];
+    assert_eq!(described, all.map(|(size, tls)| (Some(size), Some(tls))));
+    for case in cases {
+        let runs = case["runs"].as_array().expect("a list");
+        assert_eq!(runs.iter().filter(|run| run["side"] == "sdk").count(), 2, "{case}");
+        assert!(runs.len() == 4 && runs.iter().all(|run| run["records_delivered"] == 1200), "{case}");
+        assert!(case["ours_over_sdk"]["median"].as_f64() > Some(0.0), "{case}");
+        // The SDK's records go one by one; ours share entries.
+        let entries = |run: &&Value| run["kinesis_records"].as_u64();
+        let (ours, sdk): (Vec<_>, Vec<_>) = runs.iter().partition(|run| run["side"] == "ours");
+        assert!(sdk.iter().all(|run| entries(run) == Some(1200)), "{case}");
+        assert!(ours.iter().all(|run| entries(run) < Some(1200)), "{case}");
+    }
+    let questions: Vec<_> = figures["questions"].as_array().expect("a list").iter().collect();
+    assert!(matches!(questions[..], [one] if one["record_size"] == 100), "{figures}");
+}

@@ -255,15 +255,19 @@ impl World {
     fn drain_rings(&mut self, core: usize) -> bool {
         let mut worked = false;
         for submitter in self.submitters.iter_mut().filter(|submitter| submitter.home == core && submitter.heard) {
+            let mut taken = Vec::new();
             for _ in 0..self.plan.bite {
                 let Some((ticket, frame)) = submitter.ring.pop_front() else { break };
                 submitter.ring_bytes -= frame.len();
                 submitter.popped += 1;
                 worked = true;
                 if !self.faults.planted(Canary::DropsTicket, 20) {
-                    self.nodes[core].core.handle_record(self.now, ticket, &read_frame(&frame));
+                    taken.push((ticket, frame));
                 }
             }
+            let (tickets, frames): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
+            let records = tickets.into_iter().zip(frames.iter().map(|frame| read_frame(frame)));
+            self.nodes[core].core.handle_records(self.now, records);
         }
         worked
     }

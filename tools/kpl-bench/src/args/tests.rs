@@ -51,6 +51,7 @@ fn every_option_of_the_issue_is_known() {
     let options = run("--proxy http://me:hush@proxy:3128").unwrap();
     assert!(!format!("{options:?}").contains("hush"));
     assert_eq!(options.proxy, Some(ProxyUrl("http://me:hush@proxy:3128".to_owned())));
+    assert!(run("--sink --no-verify --lateness --rate 10_000 --wire cbor").unwrap().lateness);
     assert_eq!(run("--sink --no-verify --rate-limit 100").unwrap().rate_limit, RateLimit::Percent(100));
 }
 
@@ -127,6 +128,10 @@ fn an_option_without_effect_is_refused() {
         ("--key-field user", "--key-field"),
         ("--input f --record-size 20", "--record-size"),
         ("--input f --key-field user --keys 3", "--keys"),
+        ("--lateness --rate 5", "--sink"),
+        ("--lateness --sink --no-verify", "--rate"),
+        ("--lateness --sink --no-verify --rate 5 --input f", "--lateness"),
+        ("--lateness --sink --no-verify --rate 5 --wire json", "--lateness"),
         ("--frobnicate", "--frobnicate"),
         ("stray", "stray"),
         ("--records", "--records"),
@@ -134,4 +139,33 @@ fn an_option_without_effect_is_refused() {
         let error = run(line).unwrap_err();
         assert!(error.contains(option), "{line}: {error}");
     }
+}
+
+#[test]
+fn subcommands_have_options_of_their_own() {
+    let parsed = |line: &str| parse(line.split_whitespace().map(OsString::from)).map_err(|error| error.to_string());
+    let Ok(Command::Compare(options)) = parsed("compare --peer sdk --runs 3 --sizes 100,1_024 --tls on --records 9")
+    else {
+        panic!("a comparison");
+    };
+    assert_eq!((options.runs, options.sizes, options.records), (3, vec![100, 1024], Some(9)));
+    let Ok(Command::Scaling(options)) = parsed("scaling --runs 1 --records 1_000 --tls --plot a.svg --json b") else {
+        panic!("a scaling");
+    };
+    assert_eq!((options.runs, options.records, options.tls), (1, 1000, true));
+    assert_eq!((options.plot, options.json), (Some("a.svg".into()), Some("b".into())));
+    for (line, parts) in [
+        ("compare --peer kcl", ["--peer", "\"kcl\"", "sdk"]),
+        ("compare --sizes 100,0", ["--sizes", "\"100,0\"", "from 1 to 1048568"]),
+        ("compare --tls maybe", ["--tls", "\"maybe\"", "both, on or off"]),
+        ("compare --runs 0", ["--runs", "\"0\"", "from 1 to 1000"]),
+        ("scaling --records 0", ["--records", "\"0\"", "from 1 to 4294967296"]),
+    ] {
+        let error = parsed(line).unwrap_err();
+        assert!(parts.iter().all(|part| error.contains(part)), "{line}: {error}");
+    }
+    for line in ["compare --shards 3", "scaling compare", "--runs 3", "compare stray"] {
+        assert!(parsed(line).is_err(), "{line}");
+    }
+    assert_eq!(parsed("scaling --help"), Ok(Command::Help));
 }
