@@ -31,9 +31,9 @@ use std::time::{Duration, SystemTime};
 use ::tokio::sync::oneshot;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Body;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -89,7 +89,8 @@ pub(crate) struct Answer {
     pub status: u16,
     /// The body, at most [`ANSWER_BYTES_MAX`] bytes.
     pub body: Bytes,
-    headers: HeaderMap,
+    /// The headers.
+    pub headers: HeaderMap,
 }
 
 impl Answer {
@@ -245,20 +246,23 @@ where
 {
     requests.ready().await.map_err(classify)?;
     let response = requests.send_request(request).await.map_err(classify)?;
-    let (head, body) = response.into_parts();
-    let body = match Limited::new(body, ANSWER_BYTES_MAX).collect().await {
-        Ok(collected) => collected.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => {
+    let (head, mut frames) = response.into_parts();
+    let (mut body, mut joined) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = frames.frame().await {
+        let Ok(data) = frame.map_err(classify)?.into_data() else { continue };
+        if body.len() + joined.len() + data.len() > ANSWER_BYTES_MAX {
             let message = format!("an answer of more than {ANSWER_BYTES_MAX} bytes");
             return Err((ErrorCode::UnreadableAnswer, message));
         }
-        Err(error) => {
-            return Err(match error.downcast::<hyper::Error>() {
-                Ok(error) => classify(*error),
-                Err(error) => (ErrorCode::Reset, with_causes(error.as_ref())),
-            });
+        // As a rule there is one piece, which is not copied.
+        if body.is_empty() && joined.is_empty() {
+            body = data;
+        } else {
+            joined.extend_from_slice(&std::mem::take(&mut body));
+            joined.extend_from_slice(&data);
         }
-    };
+    }
+    let body = if joined.is_empty() { body } else { joined.freeze() };
     Ok(Answer { status: head.status.as_u16(), body, headers: head.headers })
 }
 

@@ -31,6 +31,8 @@ use crate::outcome::ErrorCode;
 
 /// Headers of a request: six of the signature, the length, and a proxy's.
 const HEADERS_MAX: usize = 8;
+/// A map with room for more is not kept.
+const HEADERS_KEPT: usize = 64;
 
 /// Where requests go, and in whose name.
 #[derive(Debug)]
@@ -70,6 +72,8 @@ pub(crate) struct Lines<R: Runtime> {
     connect_timeout: Duration,
     request_timeout: Duration,
     hasher: Rc<Hasher>,
+    /// Empty, for the next requests: never more than there are connections.
+    headers: Rc<RefCell<Vec<HeaderMap>>>,
     signatures: Rc<RefCell<Signatures>>,
     /// How signatures' time differs from this machine's.
     skew: Rc<Cell<Skew>>,
@@ -97,8 +101,17 @@ impl<R: Runtime> Lines<R> {
     pub(crate) fn new(runtime: R, count: usize, connect_timeout: Duration, request_timeout: Duration) -> Lines<R> {
         let idle = (0..count).map(|_| None).collect();
         let shared = Rc::new(RefCell::new(Shared { idle, ended: VecDeque::new(), waker: None }));
-        let (hasher, signatures, skew) = (Rc::default(), Rc::default(), Rc::default());
-        Lines { runtime, connect_timeout, request_timeout, hasher, signatures, skew, corrected: None, shared }
+        Lines {
+            runtime,
+            connect_timeout,
+            request_timeout,
+            hasher: Rc::default(),
+            headers: Rc::default(),
+            signatures: Rc::default(),
+            skew: Rc::default(),
+            corrected: None,
+            shared,
+        }
     }
 
     /// Sends a request, in a task of its own.
@@ -115,6 +128,7 @@ impl<R: Runtime> Lines<R> {
             runtime: self.runtime,
             access,
             hasher: Rc::clone(&self.hasher),
+            headers: Rc::clone(&self.headers),
             signatures: Rc::clone(&self.signatures),
             skew: Rc::clone(&self.skew),
             connect_timeout: self.connect_timeout,
@@ -132,6 +146,7 @@ impl<R: Runtime> Lines<R> {
                 Ok(answer) => {
                     let results = read(&answer);
                     let date = if results.is_err() { answer.date() } else { None };
+                    exchange.keep(answer.headers);
                     Ended::Answered(request, results, date)
                 }
                 Err(failure) => Ended::Failed(request, failure),
@@ -210,6 +225,7 @@ struct Exchange<R: Runtime> {
     runtime: R,
     access: Arc<Access>,
     hasher: Rc<Hasher>,
+    headers: Rc<RefCell<Vec<HeaderMap>>>,
     signatures: Rc<RefCell<Signatures>>,
     skew: Rc<Cell<Skew>>,
     connect_timeout: Duration,
@@ -262,6 +278,15 @@ impl<R: Runtime> Exchange<R> {
         (connection.is_open().then_some(connection), result)
     }
 
+    /// Keeps the map of an answer's headers for a request. It was a request's before: hyper reads an answer into the map
+    /// that the request came in.
+    fn keep(&self, mut headers: HeaderMap) {
+        headers.clear();
+        if headers.capacity() <= HEADERS_KEPT {
+            self.headers.borrow_mut().push(headers);
+        }
+    }
+
     fn request(&self, wire: Wire, body: Arc<Body>, digest: &[u8; 32]) -> Result<Request<Full<Frame>>, String> {
         let call = Call {
             host: &self.access.host,
@@ -271,7 +296,8 @@ impl<R: Runtime> Exchange<R> {
             body_digest: digest,
         };
         let now = self.skew.get().apply(Clock::time_of_day());
-        let mut headers = HeaderMap::with_capacity(HEADERS_MAX);
+        let spare = self.headers.borrow_mut().pop();
+        let mut headers = spare.unwrap_or_else(|| HeaderMap::with_capacity(HEADERS_MAX));
         let signed = self.signatures.borrow_mut().sign(&self.access.signer, &call, now, &mut headers);
         signed.map_err(|error| error.to_string())?;
         let mut request = Request::new(Full::new(Frame::new(body)));

@@ -1,5 +1,9 @@
 //! Sleeping and yielding on glommio's timers, around two faults of glommio-ng 0.12.0.
 //!
+//! To have the reactor look at its sockets costs two timers and three or four entries into the kernel. A core under load
+//! yields every 100 µs or so, and others on its thread as often; so the reactor looks once in [`LOOK_EVERY`], and whoever
+//! yields in between only makes way for tasks that can run.
+//!
 //! A timer that is polled again, while it waits, leaves its former entry in the reactor. Each entry wakes the task once
 //! more and is looked at whenever a timer is; a future that waits for an answer *or* a timeout is polled at each piece
 //! of the answer, thousands of times. An [`Alarm`] polls its timer once.
@@ -10,6 +14,7 @@
 //! event comes is another. Then the reactor sleeps until its next timer. So there is always one: nobody sleeps for
 //! longer than [`NAP`] at a time, nor yields for longer than [`PAUSE`].
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -20,6 +25,8 @@ use ::glommio::timer::Timer;
 /// How long the reactor sleeps at most while anybody waits for time. A producer at rest was measured to wake five times a
 /// second for it, for 0.07 % of a CPU in all.
 const NAP: Duration = Duration::from_millis(200);
+/// How long sockets may wait at most while tasks yield to each other: as long as a turn of the core may last.
+const LOOK_EVERY: Duration = Duration::from_micros(200);
 /// How long a task that yields is away at most, unless others run.
 const PAUSE: Duration = Duration::from_millis(1);
 /// The least time ahead for which a timer can be set.
@@ -69,12 +76,16 @@ impl Future for Alarm {
     }
 }
 
-/// Lets the reactor look at its sockets, and other tasks have a turn.
+/// Lets other tasks have a turn, and the reactor look at its sockets if it has not for a while.
 ///
 /// A task that merely makes way is run again before the reactor is asked. One that waits for a moment that is almost
 /// past is not.
 pub(super) async fn pass() {
-    let mut guard = Alarm::at(now() + PAUSE);
+    let begun = now();
+    if LOOKED.get().is_some_and(|looked| begun.saturating_duration_since(looked) < LOOK_EVERY) {
+        return make_way().await;
+    }
+    let mut guard = Alarm::at(begun + PAUSE);
     let mut turn: Option<Alarm> = None;
     poll_fn(|context| {
         if let Some(turn) = &mut turn {
@@ -86,6 +97,25 @@ pub(super) async fn pass() {
         if Pin::new(turn).poll(context).is_ready() {
             context.waker().wake_by_ref();
         }
+        Poll::Pending
+    })
+    .await;
+    LOOKED.set(Some(now()));
+}
+
+thread_local! {
+    /// When the reactor of this thread looked at its sockets for somebody who yielded.
+    static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Has those tasks run that can.
+async fn make_way() {
+    let mut is_back = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut is_back, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
         Poll::Pending
     })
     .await;
