@@ -23,8 +23,8 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, InvalidMessage, RootCertStore,
-    SignatureScheme,
+    CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, Error as TlsError, InvalidMessage,
+    RootCertStore, SignatureScheme,
 };
 
 use crate::config::{Config, TlsRoots};
@@ -46,7 +46,7 @@ pub(crate) fn client_config(config: &Config) -> Result<Option<Arc<ClientConfig>>
     if config.endpoint_url.as_ref().is_some_and(|url| url.starts_with("http://")) {
         return Ok(None);
     }
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = Arc::new(provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .expect("aws-lc has cipher suites for both versions");
@@ -57,6 +57,21 @@ pub(crate) fn client_config(config: &Config) -> Result<Option<Arc<ClientConfig>>
         builder.with_root_certificates(given.unwrap_or_else(platform))
     };
     Ok(Some(Arc::new(builder.with_no_client_auth())))
+}
+
+/// aws-lc, with AES of 128 bits before that of 256: ten rounds for each byte instead of fourteen, and nobody breaks
+/// either.
+fn provider() -> CryptoProvider {
+    let mut provider = aws_lc_rs::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| {
+        !matches!(
+            suite.suite(),
+            CipherSuite::TLS13_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+        )
+    });
+    provider
 }
 
 fn read_pem(pem: &[u8]) -> Result<RootCertStore, ConfigFault> {
@@ -184,6 +199,13 @@ mod tests {
         // In the clear, as a fault is one whether or not the roots are needed.
         let config = Config { tls_roots, endpoint_url: Some("http://localhost".into()), ..Config::default() };
         client_config(&config).map(|made| made.is_some()).expect_err("no certificates").to_string()
+    }
+
+    #[test]
+    fn the_cheaper_cipher_is_offered_first_and_no_other_is_missing() {
+        let (ours, all) = (provider().cipher_suites, aws_lc_rs::default_provider().cipher_suites);
+        assert_eq!(ours[0].suite(), CipherSuite::TLS13_AES_128_GCM_SHA256);
+        assert!(all.iter().all(|suite| ours.contains(suite)) && ours.len() == all.len());
     }
 
     #[test]

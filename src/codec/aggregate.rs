@@ -6,8 +6,8 @@
 //! ```
 //!
 //! The three fields of the protobuf message `AggregatedRecord` grow side by side, each in its own buffer, so that a
-//! member is appended with one copy of its data and the aggregate is never serialized as a whole: the parts go
-//! to the request as they are.
+//! member is appended with one copy of its data and the aggregate is never serialized as a whole: requests share the
+//! parts as they are.
 //!
 //! # Promises
 //! - Byte for byte what AWS's aggregators write for the same members: fields in the order 1, 2, 3, keys

@@ -101,6 +101,11 @@ impl Body {
         self.seams.capacity()
     }
 
+    /// Makes room for `bytes` that are not shared, if it is empty.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.seams.reserve_exact(bytes);
+    }
+
     /// Lets go of all that is shared, and keeps the room.
     pub fn clear(&mut self) {
         self.seams.clear();

@@ -12,8 +12,7 @@
 //! of the body, which [`RequestEncoder::reuse`] takes from a pool; the exception is a key in JSON with characters that need
 //! escapes.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64_simd::STANDARD;
 
 use super::body::{Body, Part};
 use super::hash_key::Decimal;
@@ -192,9 +191,6 @@ mod cbor {
 mod json {
     use super::*;
 
-    /// Bytes that are encoded at a time, a multiple of 3: their base64 fits the stack.
-    const SLICE: usize = 3 * 256;
-
     /// A string with its quotes. Most keys need no escape and are copied as they are.
     pub(super) fn text(out: &mut Vec<u8>, text: &str) {
         if text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
@@ -208,6 +204,9 @@ mod json {
 
     /// The base64 of `parts` joined. Base64 takes three bytes at a time, which may lie in more than one part.
     pub(super) fn base64(out: &mut Vec<u8>, parts: &[Part<'_>]) {
+        let bytes: usize = parts.iter().map(|part| part.bytes().len()).sum();
+        // The encoder itself would make room for each piece exactly, and move all that is there each time.
+        out.reserve(bytes.div_ceil(3) * 4);
         let mut triple = [0; 3];
         let mut held = 0;
         for part in parts {
@@ -216,24 +215,16 @@ mod json {
             triple[held..held + head.len()].copy_from_slice(head);
             held += head.len();
             if held == 3 {
-                encode(out, &triple);
+                STANDARD.encode_append(triple, out);
                 held = 0;
             }
             // If something is held still, the part is used up.
             let (whole, tail) = rest.split_at(rest.len() - rest.len() % 3);
-            encode(out, whole);
+            STANDARD.encode_append(whole, out);
             triple[held..held + tail.len()].copy_from_slice(tail);
             held += tail.len();
         }
-        encode(out, &triple[..held]);
-    }
-
-    fn encode(out: &mut Vec<u8>, bytes: &[u8]) {
-        let mut text = [0; SLICE / 3 * 4];
-        for slice in bytes.chunks(SLICE) {
-            let len = STANDARD.encode_slice(slice, &mut text).expect("four characters hold three bytes");
-            out.extend_from_slice(&text[..len]);
-        }
+        STANDARD.encode_append(&triple[..held], out);
     }
 }
 

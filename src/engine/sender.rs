@@ -86,7 +86,7 @@ struct Slot {
     open: bool,
     request: Option<Request>,
     /// The request's.
-    body: Arc<Body>,
+    body: Option<Arc<Body>>,
 }
 
 /// The connections of one core.
@@ -159,7 +159,7 @@ impl Sender {
         assert!(slot.request.is_none(), "N1: a connection carries one request");
         self.requests_begun += 1;
         slot.open = true;
-        slot.body = Arc::clone(body);
+        slot.body = Some(Arc::clone(body));
         slot.request = Some(Request { stream, began: now, wire, signer, batches, number: self.requests_begun });
         RequestId { connection, number: self.requests_begun }
     }
@@ -168,8 +168,8 @@ impl Sender {
     pub fn finish(&mut self, id: RequestId) -> Option<Request> {
         let slot = self.slots.get_mut(usize::from(id.connection.0))?;
         let request = slot.request.take_if(|request| request.number == id.number)?;
-        let body = std::mem::take(&mut slot.body);
-        self.keep(body);
+        let body = slot.body.take();
+        body.into_iter().for_each(|body| self.keep(body));
         Some(request)
     }
 
@@ -195,7 +195,7 @@ impl Sender {
     pub fn abandon(&mut self) -> Vec<Request> {
         let forgotten = planted(Mistake::CloseForgetsRequests);
         for slot in &mut self.slots {
-            slot.body = Arc::default();
+            slot.body = None;
         }
         self.slots.iter_mut().filter_map(|slot| slot.request.take_if(|_| !forgotten)).collect()
     }

@@ -46,7 +46,7 @@ use super::shard_map::ShardMap;
 use super::wheel::Wheel;
 use crate::codec::EntryResult;
 use crate::config::{Config, RateLimit, ShardMapPolicy};
-use crate::limits::{COLLECTION_BYTES_AIM, REQUEST_BYTES_PER_SHARD_MAX, collector_wait};
+use crate::limits::{REQUEST_BYTES_PER_SHARD_MAX, collector_wait};
 use crate::outcome::{Attempt, AttemptResult, ErrorCode};
 use crate::record::{CoreId, HashKey, Placement as RecordPlacement, ShardIndex, StreamId, StreamName};
 use crate::time::Time;

@@ -27,8 +27,9 @@ pub struct Driven {
 impl Driven {
     /// A core with one stream of `shards` even shards; without a map, if there are none.
     pub fn new(config: &Config, shards: usize) -> Driven {
-        // Text, so that it is read without the library's help.
-        let config = &Config { wire: WireFormat::Json, ..config.clone() };
+        // Text, if no form is chosen, so that it is read without the library's help.
+        let wire = if config.wire == WireFormat::Auto { WireFormat::Json } else { config.wire };
+        let config = &Config { wire, ..config.clone() };
         config.validate().expect("a configuration that can be had");
         let now = Time::from_nanos(1_000_000_000);
         let mut core = Core::new(now, CoreId(0), 1, config, 7);

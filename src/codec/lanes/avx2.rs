@@ -10,6 +10,7 @@
 //!
 //! X2: an [`Eight`] exists only within the functions below that have the feature.
 
+use std::arch::asm;
 use std::arch::x86_64::{
     __m256i, _mm_loadu_si128, _mm256_add_epi32, _mm256_and_si256, _mm256_andnot_si256, _mm256_loadu_si256,
     _mm256_or_si256, _mm256_set_m128i, _mm256_set1_epi32, _mm256_setr_epi8, _mm256_shuffle_epi8, _mm256_slli_epi32,
@@ -42,6 +43,21 @@ macro_rules! avx2 {
 
 #[derive(Clone, Copy)]
 struct Eight(__m256i);
+
+impl Eight {
+    /// Itself, but the compiler does not know that: what is added to it is added last.
+    #[inline(always)]
+    fn settled(self) -> Eight {
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        fn settled(mut words: __m256i) -> __m256i {
+            // SAFETY: there is no instruction in it.
+            unsafe { asm!("/* {0} */", inout(ymm_reg) words, options(pure, nomem, nostack, preserves_flags)) };
+            words
+        }
+        Eight(avx2!(settled(self.0)))
+    }
+}
 
 impl Vector for Eight {
     const LANES: usize = 8;
@@ -103,22 +119,22 @@ impl Vector for Eight {
     #[inline(always)]
     fn plus_f(self, b: Eight, c: Eight, d: Eight) -> Eight {
         let f = avx2!(_mm256_xor_si256(d.0, _mm256_and_si256(b.0, _mm256_xor_si256(c.0, d.0))));
-        self.plus(Eight(f))
+        self.settled().plus(Eight(f))
     }
 
     #[inline(always)]
     fn plus_g(self, b: Eight, c: Eight, d: Eight) -> Eight {
         let [without_d, with_d] = avx2!([_mm256_andnot_si256(d.0, c.0), _mm256_and_si256(d.0, b.0)]);
-        self.plus(Eight(without_d)).plus(Eight(with_d))
+        self.plus(Eight(without_d)).settled().plus(Eight(with_d))
     }
 
     #[inline(always)]
     fn plus_h(self, b: Eight, c: Eight, d: Eight) -> Eight {
-        self.plus(Eight(avx2!(_mm256_xor_si256(b.0, _mm256_xor_si256(c.0, d.0)))))
+        self.settled().plus(Eight(avx2!(_mm256_xor_si256(b.0, _mm256_xor_si256(c.0, d.0)))))
     }
 
     #[inline(always)]
     fn plus_i(self, b: Eight, c: Eight, d: Eight) -> Eight {
-        Eight(avx2!(_mm256_sub_epi32(self.0, _mm256_xor_si256(c.0, _mm256_andnot_si256(b.0, d.0)))))
+        Eight(avx2!(_mm256_sub_epi32(self.settled().0, _mm256_xor_si256(c.0, _mm256_andnot_si256(b.0, d.0)))))
     }
 }

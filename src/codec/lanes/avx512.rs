@@ -5,6 +5,7 @@
 //!
 //! X512: a [`Sixteen`] exists only within the function below that has the feature.
 
+use std::arch::asm;
 use std::arch::x86_64::{
     __m512i, _mm_loadu_si128, _mm512_add_epi32, _mm512_castsi128_si512, _mm512_inserti32x4, _mm512_loadu_si512,
     _mm512_rol_epi32, _mm512_set1_epi32, _mm512_storeu_si512, _mm512_ternarylogic_epi32, _mm512_unpackhi_epi32,
@@ -36,6 +37,21 @@ const I: i32 = 0b0011_1001;
 
 #[derive(Clone, Copy)]
 struct Sixteen(__m512i);
+
+impl Sixteen {
+    /// Itself, but the compiler does not know that: what is added to it is added last.
+    #[inline(always)]
+    fn settled(self) -> Sixteen {
+        #[inline]
+        #[target_feature(enable = "avx512f")]
+        fn settled(mut words: __m512i) -> __m512i {
+            // SAFETY: there is no instruction in it.
+            unsafe { asm!("/* {0} */", inout(zmm_reg) words, options(pure, nomem, nostack, preserves_flags)) };
+            words
+        }
+        Sixteen(avx512!(settled(self.0)))
+    }
+}
 
 impl Vector for Sixteen {
     const LANES: usize = 16;
@@ -90,21 +106,21 @@ impl Vector for Sixteen {
 
     #[inline(always)]
     fn plus_f(self, b: Sixteen, c: Sixteen, d: Sixteen) -> Sixteen {
-        self.plus(Sixteen(avx512!(_mm512_ternarylogic_epi32::<F>(b.0, c.0, d.0))))
+        self.settled().plus(Sixteen(avx512!(_mm512_ternarylogic_epi32::<F>(b.0, c.0, d.0))))
     }
 
     #[inline(always)]
     fn plus_g(self, b: Sixteen, c: Sixteen, d: Sixteen) -> Sixteen {
-        self.plus(Sixteen(avx512!(_mm512_ternarylogic_epi32::<G>(b.0, c.0, d.0))))
+        self.settled().plus(Sixteen(avx512!(_mm512_ternarylogic_epi32::<G>(b.0, c.0, d.0))))
     }
 
     #[inline(always)]
     fn plus_h(self, b: Sixteen, c: Sixteen, d: Sixteen) -> Sixteen {
-        self.plus(Sixteen(avx512!(_mm512_ternarylogic_epi32::<H>(b.0, c.0, d.0))))
+        self.settled().plus(Sixteen(avx512!(_mm512_ternarylogic_epi32::<H>(b.0, c.0, d.0))))
     }
 
     #[inline(always)]
     fn plus_i(self, b: Sixteen, c: Sixteen, d: Sixteen) -> Sixteen {
-        self.plus(Sixteen(avx512!(_mm512_ternarylogic_epi32::<I>(b.0, c.0, d.0))))
+        self.settled().plus(Sixteen(avx512!(_mm512_ternarylogic_epi32::<I>(b.0, c.0, d.0))))
     }
 }

@@ -52,11 +52,7 @@ impl Kernel {
 /// One message.
 const ONE: Kernel = Kernel { lanes: 1, least: 0, compress: one };
 #[cfg(target_arch = "x86_64")]
-static AVX512: [Kernel; 3] = [
-    Kernel { lanes: 16, least: 9, compress: avx512::sixteen },
-    Kernel { lanes: 8, least: 2, compress: avx2::eight },
-    ONE,
-];
+static AVX512: [Kernel; 2] = [Kernel { lanes: 16, least: 2, compress: avx512::sixteen }, ONE];
 #[cfg(target_arch = "x86_64")]
 static AVX2: [Kernel; 3] = [
     Kernel { lanes: 16, least: 9, compress: avx2::sixteen },
@@ -65,14 +61,14 @@ static AVX2: [Kernel; 3] = [
 ];
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 static NEON: [Kernel; 3] =
-    [Kernel { lanes: 8, least: 5, compress: neon::eight }, Kernel { lanes: 4, least: 2, compress: neon::four }, ONE];
+    [Kernel { lanes: 8, least: 5, compress: neon::eight }, Kernel { lanes: 4, least: 3, compress: neon::four }, ONE];
 static PORTABLE: [Kernel; 1] = [ONE];
 
 /// The kernels of a kind, the widest first, if this machine runs them. The last is content with any message.
 pub(super) fn kernels(kind: Kind) -> Option<&'static [Kernel]> {
     match kind {
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx512 if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx2") => Some(&AVX512),
+        Kind::Avx512 if is_x86_feature_detected!("avx512f") => Some(&AVX512),
         #[cfg(target_arch = "x86_64")]
         Kind::Avx2 if is_x86_feature_detected!("avx2") => Some(&AVX2),
         #[cfg(all(target_arch = "aarch64", target_endian = "little"))]

@@ -17,6 +17,8 @@
 //! What a processor brings is a [`Vector`]. Its methods are `#[inline(always)]`, so that they become part of the one
 //! function of their backend that has the processor's feature; nothing of them is called by itself.
 
+use std::hint::black_box;
+
 use super::kernel::{Block, LANES_MAX, States};
 
 /// One word of each lane.
@@ -63,6 +65,18 @@ const K: [u32; 64] = [
     0xffeff47d, 0x85845dd1, 0x6fa87e4f, 0xfe2ce6e0, 0xa3014314, 0x4e0811a1, 0xf7537e82, 0xbd3af235, 0x2ad7d2bb,
     0xeb86d391,
 ];
+
+/// A vector of each constant, with the bias of round 4, one after the other.
+const fn constants<V: Vector>() -> [u32; 64 * LANES_MAX] {
+    let mut constants = [0; 64 * LANES_MAX];
+    let mut at = 0;
+    while at < 64 * V::LANES {
+        let step = at / V::LANES;
+        constants[at] = K[step].wrapping_add(if step < 48 { 0 } else { V::BIAS_OF_I });
+        at += 1;
+    }
+    constants
+}
 
 /// Takes the blocks of `GROUPS * V::LANES` lanes into their states, as many as the shortest lane has, and says how many.
 #[inline(always)]
@@ -142,6 +156,8 @@ unsafe fn rounds<V: Vector, const GROUPS: usize>(
     words: &[[V; 16]; GROUPS],
     next: Option<(&[&[Block]; LANES_MAX], usize)>,
 ) -> [[V; 16]; GROUPS] {
+    // Hidden from the compiler, which would build these vectors at the beginning of each call and keep them on the stack.
+    let constants = black_box(const { &constants::<V>() });
     let before = *state;
     let mut next_words = [[V::splat(0); 16]; GROUPS];
     macro_rules! round {
@@ -152,10 +168,10 @@ unsafe fn rounds<V: Vector, const GROUPS: usize>(
             round!($round, 3: $s0 $s1 $s2 $s3);
         };
         ($round:literal, $quad:literal: $s0:literal $s1:literal $s2:literal $s3:literal) => {
-            step::<V, GROUPS, $round, $s0, { 32 - $s0 }>(state, words, 4 * $quad);
-            step::<V, GROUPS, $round, $s1, { 32 - $s1 }>(state, words, 4 * $quad + 1);
-            step::<V, GROUPS, $round, $s2, { 32 - $s2 }>(state, words, 4 * $quad + 2);
-            step::<V, GROUPS, $round, $s3, { 32 - $s3 }>(state, words, 4 * $quad + 3);
+            step::<V, GROUPS, $round, $s0, { 32 - $s0 }>(state, words, constants, 4 * $quad);
+            step::<V, GROUPS, $round, $s1, { 32 - $s1 }>(state, words, constants, 4 * $quad + 1);
+            step::<V, GROUPS, $round, $s2, { 32 - $s2 }>(state, words, constants, 4 * $quad + 2);
+            step::<V, GROUPS, $round, $s3, { 32 - $s3 }>(state, words, constants, 4 * $quad + 3);
             let quad = 4 * $round + $quad;
             let every = 4 / GROUPS;
             if let Some((blocks, index)) = next && quad % every == 0 {
@@ -181,6 +197,7 @@ unsafe fn rounds<V: Vector, const GROUPS: usize>(
 fn step<V: Vector, const GROUPS: usize, const ROUND: usize, const LEFT: i32, const RIGHT: i32>(
     state: &mut [[V; 4]; GROUPS],
     words: &[[V; 16]; GROUPS],
+    constants: &[u32; 64 * LANES_MAX],
     at: usize,
 ) {
     let word = match ROUND {
@@ -189,8 +206,7 @@ fn step<V: Vector, const GROUPS: usize, const ROUND: usize, const LEFT: i32, con
         2 => (3 * at + 5) % 16,
         _ => 7 * at % 16,
     };
-    let bias = if ROUND == 3 { V::BIAS_OF_I } else { 0 };
-    let constant = V::splat(K[16 * ROUND + at].wrapping_add(bias));
+    let constant = V::load(&constants[(16 * ROUND + at) * V::LANES..]);
     // The names move on by one word a step: what is written was `a`, and is `b` to the next step.
     let target = (16 - at) % 4;
     for group in 0..GROUPS {

@@ -16,6 +16,8 @@ mod md5;
 mod neon;
 mod schedule;
 mod sha256;
+#[cfg(target_arch = "x86_64")]
+mod sha_ni;
 
 use std::fmt;
 use std::ops::AddAssign;

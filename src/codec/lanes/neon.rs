@@ -10,6 +10,7 @@ use std::arch::aarch64::{
     vreinterpretq_u32_u64, vreinterpretq_u64_u32, vshlq_n_u32, vsriq_n_u32, vst1q_u32, vzip1q_u32, vzip1q_u64,
     vzip2q_u32, vzip2q_u64,
 };
+use std::arch::asm;
 
 use super::kernel::{Block, LANES_MAX, States};
 use super::md5::{Vector, compress};
@@ -36,6 +37,21 @@ macro_rules! neon {
 
 #[derive(Clone, Copy)]
 struct Four(uint32x4_t);
+
+impl Four {
+    /// Itself, but the compiler does not know that: what is added to it is added last.
+    #[inline(always)]
+    fn settled(self) -> Four {
+        #[inline]
+        #[target_feature(enable = "neon")]
+        fn settled(mut words: uint32x4_t) -> uint32x4_t {
+            // SAFETY: there is no instruction in it.
+            unsafe { asm!("/* {0:v} */", inout(vreg) words, options(pure, nomem, nostack, preserves_flags)) };
+            words
+        }
+        Four(neon!(settled(self.0)))
+    }
+}
 
 impl Vector for Four {
     const LANES: usize = 4;
@@ -88,21 +104,21 @@ impl Vector for Four {
 
     #[inline(always)]
     fn plus_f(self, b: Four, c: Four, d: Four) -> Four {
-        self.plus(Four(neon!(vbslq_u32(b.0, c.0, d.0))))
+        self.settled().plus(Four(neon!(vbslq_u32(b.0, c.0, d.0))))
     }
 
     #[inline(always)]
     fn plus_g(self, b: Four, c: Four, d: Four) -> Four {
-        self.plus(Four(neon!(vbslq_u32(d.0, b.0, c.0))))
+        self.settled().plus(Four(neon!(vbslq_u32(d.0, b.0, c.0))))
     }
 
     #[inline(always)]
     fn plus_h(self, b: Four, c: Four, d: Four) -> Four {
-        self.plus(Four(neon!(veorq_u32(b.0, veorq_u32(c.0, d.0)))))
+        self.settled().plus(Four(neon!(veorq_u32(b.0, veorq_u32(c.0, d.0)))))
     }
 
     #[inline(always)]
     fn plus_i(self, b: Four, c: Four, d: Four) -> Four {
-        self.plus(Four(neon!(veorq_u32(c.0, vornq_u32(b.0, d.0)))))
+        self.settled().plus(Four(neon!(veorq_u32(c.0, vornq_u32(b.0, d.0)))))
     }
 }

@@ -53,14 +53,14 @@ enum Padding {
 pub(super) fn digests(kernels: &[Kernel], messages: &[[&[u8]; 3]], digests: &mut [[u8; 16]]) -> Fill {
     assert_eq!(messages.len(), digests.len(), "a place for each digest");
     let mut fill = Fill::default();
-    let mut order = [0; SORTED_MAX];
+    let mut order = [0_u16; SORTED_MAX];
     for (messages, digests) in messages.chunks(SORTED_MAX).zip(digests.chunks_mut(SORTED_MAX)) {
         let order = &mut order[..messages.len()];
         for (place, at) in order.iter_mut().enumerate() {
-            *at = place;
+            *at = place as u16;
         }
         if messages.len() > kernels[0].lanes {
-            order.sort_unstable_by_key(|place| Reverse(len(&messages[*place])));
+            order.sort_unstable_by_key(|place| Reverse(len(&messages[usize::from(*place)])));
         }
         fill += digests_in(order, kernels, messages, digests);
     }
@@ -68,9 +68,9 @@ pub(super) fn digests(kernels: &[Kernel], messages: &[[&[u8]; 3]], digests: &mut
 }
 
 /// The MD5 of each message, begun in this order.
-fn digests_in(order: &[usize], kernels: &[Kernel], messages: &[[&[u8]; 3]], digests: &mut [[u8; 16]]) -> Fill {
+fn digests_in(order: &[u16], kernels: &[Kernel], messages: &[[&[u8]; 3]], digests: &mut [[u8; 16]]) -> Fill {
     let mut fill = Fill::default();
-    let mut waiting = order.iter().map(|place| Lane::new(&messages[*place], *place));
+    let mut waiting = order.iter().map(|place| Lane::new(&messages[usize::from(*place)], usize::from(*place)));
     let mut states: States = INITIAL.map(|word| [word; LANES_MAX]);
     let mut lanes = [Lane::IDLE; LANES_MAX];
     let mut active = 0;

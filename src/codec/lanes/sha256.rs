@@ -2,6 +2,8 @@
 
 use sha2::block_api::compress256;
 
+use super::kernel::Block;
+
 /// Bytes of a block.
 const BLOCK: usize = 64;
 
@@ -42,7 +44,9 @@ impl Sha256 {
     pub fn finalize(mut self) -> [u8; 32] {
         let bits = self.len * 8;
         let zeros = (BLOCK + BLOCK - 9 - (self.len as usize % BLOCK)) % BLOCK;
-        self.update(&[&[0x80], &[0; BLOCK][..zeros], &bits.to_be_bytes()].concat());
+        self.update(&[0x80]);
+        self.update(&[0; BLOCK][..zeros]);
+        self.update(&bits.to_be_bytes());
         let mut digest = [0; 32];
         for (bytes, word) in digest.as_chunks_mut().0.iter_mut().zip(self.state) {
             *bytes = word.to_be_bytes();
@@ -74,10 +78,26 @@ impl Sha256 {
     }
 }
 
-/// Feeds two of them, as `a.update(a_bytes)` and `b.update(b_bytes)` would.
+/// Feeds two of them, as `a.update(a_bytes)` and `b.update(b_bytes)` would: side by side, where the processor gains by it,
+/// as far as both have bytes.
 pub fn update_pair(a: &mut Sha256, a_bytes: &[u8], b: &mut Sha256, b_bytes: &[u8]) {
-    a.update(a_bytes);
-    b.update(b_bytes);
+    let [a_bytes, b_bytes] = [a.fill(a_bytes), b.fill(b_bytes)];
+    let done = compress_pair([&mut a.state, &mut b.state], [a_bytes.as_chunks().0, b_bytes.as_chunks().0]) * BLOCK;
+    for (hash, bytes) in [(a, a_bytes), (b, b_bytes)] {
+        hash.len += done as u64;
+        hash.update(&bytes[done..]);
+    }
+}
+
+/// Takes blocks of two messages into their states, and says how many of each: none, where that is not done at once.
+fn compress_pair(states: [&mut [u32; 8]; 2], blocks: [&[Block]; 2]) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("sha") && is_x86_feature_detected!("sse4.1") {
+        // SAFETY: the processor has these features, and with SSE4.1 SSSE3.
+        return unsafe { super::sha_ni::compress_pair(states, blocks) };
+    }
+    let _ = (states, blocks);
+    0
 }
 
 #[cfg(test)]

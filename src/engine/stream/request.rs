@@ -14,11 +14,10 @@ use crate::codec::{Body, Part, RequestEncoder, StreamRef, Wire};
 use crate::limits::AGGREGATE_DIGEST_BYTES;
 
 impl Stream {
-    /// The batches of a request that leaves now; none, if all shards turn out to be held. A request is about
-    /// [`COLLECTION_BYTES_AIM`] large while there is a connection for the next one (`spare`).
+    /// The batches of a request that leaves now; none, if all shards turn out to be held. `spare` tells whether there is a
+    /// connection for another one: see `Collector::request_bytes`.
     pub fn assemble(&mut self, now: Time, spare: bool, common: &mut Common) -> Vec<Box<Batch>> {
-        let max = self.config.collection_max_size;
-        let limit = if spare { max.min(COLLECTION_BYTES_AIM) } else { max }.min(common.request_bytes_max);
+        let limit = self.collector.request_bytes(&self.config, spare).min(common.request_bytes_max);
         let mut request = Assembly { limit, bytes: 0, batches: common.lists.pop().unwrap_or_default() };
         for _ in 0..self.collector.len() {
             let Some(index) = self.collector.next() else { break };
@@ -50,6 +49,12 @@ impl Stream {
             StreamName::Name(name) => StreamRef::Name(name),
             StreamName::Arn(arn) => StreamRef::Arn(arn),
         };
+        body.clear();
+        if wire == Wire::Json {
+            // Base64 adds a third; to heads and keys it does not, so that they are rather too much.
+            let data: usize = batches.iter().map(|batch| batch.size() + ENTRY_OVERHEAD).sum();
+            body.reserve(data / 3 * 4 + 512);
+        }
         let mut encoder = RequestEncoder::reuse(wire, stream, std::mem::take(body));
         let mut fill = Fill::default();
         for together in batches.chunks_mut(DIGESTS_TOGETHER) {
@@ -143,6 +148,8 @@ impl Stream {
     }
 }
 
+/// Bytes of an entry besides data and partition key, at most.
+const ENTRY_OVERHEAD: usize = 128;
 /// Aggregates whose digests are made together: enough to fill the lanes several times, in a list that fits the stack.
 const DIGESTS_TOGETHER: usize = 64;
 

@@ -5,7 +5,7 @@
 //! endpoint's only thread and must not block.
 
 use bytes::Bytes;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Decides about each API request.
 pub type Script = Box<dyn Fn(&RequestInfo<'_>) -> Action + Send + Sync>;
@@ -21,6 +21,8 @@ pub struct RequestInfo<'a> {
     pub content_type: &'a str,
     /// The access key that signed it, as it claims; empty if it is not signed.
     pub access_key_id: &'a str,
+    /// When its first byte came to this process; under TLS, that of its first TLS record.
+    pub first_byte: Instant,
     /// The request's body.
     pub body: &'a Bytes,
 }

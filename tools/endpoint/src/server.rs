@@ -30,7 +30,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -205,7 +205,7 @@ impl Server {
         head: Parts,
         body: Bytes,
     ) -> Result<Response<Body>, Dropped> {
-        match self.ask_script(&head, &body) {
+        match self.ask_script(connection, &head, &body) {
             Action::Pass => match &self.faults {
                 Some(faults) => suffer(self, faults, connection, head, body).await,
                 None => Ok(self.answer(head, body).await),
@@ -226,7 +226,7 @@ impl Server {
         }
     }
 
-    fn ask_script(&self, head: &Parts, body: &Bytes) -> Action {
+    fn ask_script(&self, connection: &Connection, head: &Parts, body: &Bytes) -> Action {
         let Some(script) = &self.script else { return Action::Pass };
         let operation = operation(head);
         let index = {
@@ -236,7 +236,8 @@ impl Server {
             *index - 1
         };
         let access_key_id = signature::access_key_id(head).unwrap_or_default();
-        script(&RequestInfo { operation, index, content_type: content_type(head), access_key_id, body })
+        let first_byte = connection.line.first_byte().unwrap_or_else(Instant::now);
+        script(&RequestInfo { operation, index, content_type: content_type(head), access_key_id, first_byte, body })
     }
 
     /// The answer to a request that reached the service.

@@ -111,6 +111,8 @@ pub struct Options {
     /// Records a second, in all.
     pub rate: Option<u64>,
     pub ordered: bool,
+    /// Whether the sink looks how late records come.
+    pub lateness: bool,
     pub faults: Option<Profile>,
     /// What happens while records are put.
     pub timeline: Timeline,
@@ -183,6 +185,7 @@ struct Given {
     seed: Option<u64>,
     rate: Option<u64>,
     ordered: bool,
+    lateness: bool,
     faults: Option<Profile>,
     reshards: Option<Vec<(Duration, Event)>>,
     kill: Option<(Duration, Event)>,
@@ -234,6 +237,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, ArgsEr
             Long("seed") => given.seed = Some(number("--seed", &mut parser, 0, u64::MAX)?),
             Long("rate") => given.rate = Some(number("--rate", &mut parser, 1, RATE_MAX)?),
             Long("ordered") => given.ordered = true,
+            Long("lateness") => given.lateness = true,
             Long("faults") => given.faults = Some(faults(&parser.value()?.string()?)?),
             Long("reshard") => given.reshards = Some(schedule::reshards(&parser.value()?.string()?)?),
             Long("kill") => given.kill = Some(schedule::kill(&parser.value()?.string()?)?),
@@ -275,6 +279,22 @@ impl Given {
             no_effect(given && self.sink, option, "--sink, which stores nothing that could be read back")?;
         }
         no_effect(self.kill.is_some() && self.tls, "--kill", "--tls: it would come back with another certificate")?;
+        no_effect(
+            self.lateness && self.input.is_some(),
+            "--lateness",
+            "--input: lines do not carry when they are put",
+        )?;
+        no_effect(
+            self.lateness && self.wire == Some(WireFormat::Json),
+            "--lateness",
+            "--wire json: the sink reads CBOR",
+        )?;
+        if self.lateness && !self.sink {
+            return Err(ArgsError("--lateness is what the sink sees: add --sink".to_owned()));
+        }
+        if self.lateness && self.rate.is_none() {
+            return Err(ArgsError("--lateness of a producer that is full says nothing: add --rate".to_owned()));
+        }
         if self.sink && !self.no_verify {
             return Err(ArgsError("--sink stores nothing that could be read back: add --no-verify".to_owned()));
         }
@@ -320,6 +340,7 @@ impl Given {
             seed,
             rate: self.rate,
             ordered: self.ordered,
+            lateness: self.lateness,
             faults: self.faults,
             timeline: Timeline { events, drawn },
             json: self.json,

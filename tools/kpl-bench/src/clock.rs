@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 /// The longest latency that is told from longer ones.
@@ -44,6 +45,12 @@ impl Clock {
             .min()
             .unwrap_or(0)
     }
+}
+
+/// Nanoseconds on the clock that all processes of the machine share and that never goes back; its origin is the system's.
+pub fn shared_ns() -> u64 {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("the system has this clock");
+    time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
 }
 
 #[expect(clippy::disallowed_methods, reason = "a bench measures from outside the producer, with a clock of its own")]

@@ -37,7 +37,7 @@ const FAIR_PROFILE: &str = "compare";
 /// Shards of the sink's streams.
 const SHARDS: u32 = 8;
 /// Data of the records of one run, in bytes, so that a run takes a second or two; and most records of it.
-const RUN_BYTES: u64 = 1 << 30;
+const RUN_BYTES: u64 = 1 << 29;
 const RUN_RECORDS_MAX: u64 = 2_000_000;
 /// At which sizes it is asked whether ours costs less with TLS than the peer without.
 const TLS_AGAINST_CLEAR: [usize; 2] = [100, 1 << 10];
@@ -378,7 +378,13 @@ mod tests {
         let mut comparison = Comparison {
             passed: true,
             fair_build: true,
-            machine: Machine { cpu_model: "CPU".to_owned(), cpus: 2, commit: None, profile: "compare" },
+            machine: Machine {
+                cpu_model: "CPU".to_owned(),
+                cpus: 2,
+                commit: None,
+                lanes: "avx2".to_owned(),
+                profile: "compare",
+            },
             settings: settings(
                 &CompareOptions {
                     runs: 1,

@@ -83,6 +83,16 @@ pub fn deaggregate(data: &[u8], range: HashRange) -> Contents<'_> {
     }
 }
 
+/// The user records of a Kinesis record, wherever it lies: those of an aggregate, or its own data.
+pub fn user_records(data: &[u8]) -> Vec<&[u8]> {
+    match deaggregate(data, HashRange { first: 0, last: u128::MAX }) {
+        Contents::Raw => vec![data],
+        Contents::Members { members, .. } | Contents::Dropped { members, .. } => {
+            members.iter().map(|member| member.data).collect()
+        }
+    }
+}
+
 /// The protobuf of an aggregate whose magic and digest are right.
 fn verified(data: &[u8]) -> Option<&[u8]> {
     let (body, digest) = data.strip_prefix(MAGIC)?.split_last_chunk::<DIGEST_BYTES>()?;

@@ -1,10 +1,10 @@
 //! The embedded endpoint, as a child process, so that what it uses of the processor is not counted as the client's.
 //!
 //! ```text
-//! kpl-bench ──▶ kpl-bench __endpoint REGION http|https PORT FAULTS STATE emulator | sink SHARDS
+//! kpl-bench ──▶ kpl-bench __endpoint REGION http|https PORT FAULTS STATE emulator | sink SHARDS | sink-of-ages SHARDS
 //!           ◀── one line: its URL; with TLS then the certificate to trust, in PEM
-//!           ──▶ "stats" or "heal", a line each, on standard input, whose end is the child's end
-//!           ◀── the counters, as one line of JSON
+//!           ──▶ "stats", "heal" or "ages", a line each, on standard input, whose end is the child's end
+//!           ◀── the counters, or the ages, as one line of JSON
 //! ```
 //!
 //! The child is this same program under a hidden subcommand, so there is one binary to build and to find. It ends when
@@ -22,7 +22,9 @@ use endpoint::{
 };
 use kpl::config::StaticCredentials;
 use kpl::limits;
+use serde::de::DeserializeOwned;
 
+use crate::lateness::{AgeKeeper, Ages};
 use crate::stream::Access;
 
 /// The hidden subcommand.
@@ -43,8 +45,8 @@ const DISTRIBUTES: &str = "auto";
 pub enum Embedded {
     /// Stores records.
     Emulator,
-    /// Counts records and forgets them; all its streams have so many shards.
-    Sink { shards: u32 },
+    /// Counts records and forgets them; all its streams have so many shards. It may tell how old records are that come.
+    Sink { shards: u32, ages: bool },
 }
 
 /// An endpoint, as it is asked for.
@@ -116,6 +118,14 @@ impl EndpointChild {
         self.process().ask("heal")
     }
 
+    /// How old records were that came to a sink of ages.
+    ///
+    /// # Errors
+    /// The child has ended, or is no such sink.
+    pub fn ages(&self) -> io::Result<Ages> {
+        self.process().ask("ages")
+    }
+
     /// Kills the child as it stands (SIGKILL).
     ///
     /// # Errors
@@ -142,7 +152,7 @@ impl EndpointChild {
 }
 
 impl Process {
-    fn ask(&mut self, question: &str) -> io::Result<StatsSnapshot> {
+    fn ask<T: DeserializeOwned>(&mut self, question: &str) -> io::Result<T> {
         let ended = || io::Error::other("the embedded endpoint has ended");
         writeln!(self.child.stdin.as_mut().ok_or_else(ended)?, "{question}")?;
         let answer = self.lines.next().ok_or_else(ended)??;
@@ -215,7 +225,7 @@ impl Asked {
     pub fn sink(shards: u32, tls: bool) -> Asked {
         let region = REGION.to_owned();
         Asked {
-            embedded: Embedded::Sink { shards },
+            embedded: Embedded::Sink { shards, ages: false },
             region,
             tls,
             port: 0,
@@ -236,7 +246,9 @@ impl Asked {
             vec![SUBCOMMAND.to_owned(), self.region.clone(), scheme.to_owned(), self.port.to_string(), faults, state];
         match self.embedded {
             Embedded::Emulator => args.push("emulator".to_owned()),
-            Embedded::Sink { shards } => args.extend(["sink".to_owned(), shards.to_string()]),
+            Embedded::Sink { shards, ages } => {
+                args.extend([if ages { "sink-of-ages" } else { "sink" }.to_owned(), shards.to_string()]);
+            }
         }
         args
     }
@@ -250,7 +262,8 @@ pub fn asked_to_serve(args: &[OsString]) -> Option<Asked> {
     };
     let embedded = match kind {
         ["emulator"] => Embedded::Emulator,
-        ["sink", shards] => Embedded::Sink { shards: shards.parse().ok()? },
+        ["sink", shards] => Embedded::Sink { shards: shards.parse().ok()?, ages: false },
+        ["sink-of-ages", shards] => Embedded::Sink { shards: shards.parse().ok()?, ages: true },
         _ => return None,
     };
     let (faults, distributes) = match faults.split(':').collect::<Vec<_>>()[..] {
@@ -275,8 +288,10 @@ pub fn serve(asked: Asked) -> io::Result<()> {
             let state_dir = asked.state.map(PathBuf::from);
             EndpointConfig::new(Kind::Emulator(EmulatorOptions { state_dir, ..EmulatorOptions::default() }))
         }
-        Embedded::Sink { shards } => EndpointConfig::sink(shards),
+        Embedded::Sink { shards, .. } => EndpointConfig::sink(shards),
     };
+    let ages = if let Embedded::Sink { ages: true, .. } = asked.embedded { Some(AgeKeeper::start()?) } else { None };
+    config.script = ages.as_ref().map(AgeKeeper::script);
     config.region = asked.region;
     config.port = asked.port;
     config.credentials = [KEY, SPARED_KEY].map(|(id, secret)| Credentials::new(id, secret)).into();
@@ -290,10 +305,15 @@ pub fn serve(asked: Asked) -> io::Result<()> {
     let mut stdout = io::stdout();
     write!(stdout, "{}\n{}", endpoint.url(), endpoint.ca_pem().unwrap_or_default()).and_then(|()| stdout.flush())?;
     for question in io::stdin().lines() {
-        if question? == "heal" {
-            endpoint.heal();
+        match (question?.as_str(), &ages) {
+            ("ages", Some(ages)) => serde_json::to_writer(&stdout, &ages.so_far())?,
+            (question, _) => {
+                if question == "heal" {
+                    endpoint.heal();
+                }
+                serde_json::to_writer(&stdout, &endpoint.stats())?;
+            }
         }
-        serde_json::to_writer(&stdout, &endpoint.stats())?;
         writeln!(stdout).and_then(|()| stdout.flush())?;
     }
     Ok(())
@@ -323,7 +343,8 @@ mod tests {
     #[test]
     fn only_the_hidden_subcommand_makes_an_endpoint_of_the_program() {
         assert_eq!(asked("__endpoint eu-west-1 http 0 - - emulator"), Some(emulator()));
-        let sink = Asked { embedded: Embedded::Sink { shards: 8 }, tls: true, ..emulator() };
+        let sink = Asked { embedded: Embedded::Sink { shards: 8, ages: false }, tls: true, ..emulator() };
+        let ages = Asked { embedded: Embedded::Sink { shards: 8, ages: true }, ..emulator() };
         let faulty = Asked {
             faults: Some((Profile::Storm, 7)),
             distributes: true,
@@ -331,7 +352,7 @@ mod tests {
             state: Some("d".to_owned()),
             ..emulator()
         };
-        for one in [emulator(), sink, faulty] {
+        for one in [emulator(), sink, ages, faulty] {
             assert_eq!(asked(&one.to_args().join(" ")), Some(one));
         }
         for line in [

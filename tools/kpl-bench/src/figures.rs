@@ -90,6 +90,8 @@ pub fn report(options: &Options, shards: u32, produced: &Produced, read: Option<
         faults: produced.flush_fault.iter().cloned().collect(),
         rate: options.rate,
         ordered: options.ordered,
+        memory: produced.memory.clone(),
+        lateness_ms: None,
         reshards: Vec::new(),
         attribution: None,
     }

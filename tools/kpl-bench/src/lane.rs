@@ -40,6 +40,8 @@ pub struct Run<'r> {
     pub patience: Duration,
     pub stream: &'r Stream,
     pub ledger: &'r Ledger,
+    /// How many there are.
+    pub lanes: usize,
     /// Records a second that each lane puts; as fast as they are taken if there is none.
     pub rate: Option<f64>,
     /// Whether sampled outcomes are kept one by one.
@@ -81,7 +83,7 @@ pub struct Lane<'r> {
 impl<'r> Lane<'r> {
     /// A lane of the calling thread; its duration begins.
     pub fn new(run: &'r Run<'r>, submitter: Submitter) -> Lane<'r> {
-        let mut outcomes = OutcomeQueue::new(run.clock, run.ledger, limits::OUTSTANDING_RECORDS_DEFAULT);
+        let mut outcomes = OutcomeQueue::new(run.clock, run.ledger, limits::OUTSTANDING_RECORDS_DEFAULT, run.lanes);
         if run.keep_samples {
             outcomes.keep_samples();
         }

@@ -6,13 +6,14 @@
 //!              ▲ wall and processor time of the client ▲
 //! ```
 //!
-//! Records are put with tokens, and each thread drains its own completions between puts: the cheapest way of hearing where
-//! each record is. So what is measured is the way from the put to the outcome, and nothing is left out of it but the making
+//! Records are put with tokens, and each thread drains its own completions between puts, and at once when it has put all,
+//! since what it left would keep the others from putting. It is the cheapest way of hearing where each record is. So what is measured is the way from the put to the outcome, and nothing is left out of it but the making
 //! of records. The producer has its defaults, but for what [`Load`] says, CBOR, and no rate limit, as the sink has none.
 
 use std::sync::Barrier;
 use std::time::Duration;
 
+use crossbeam_channel::unbounded;
 use kpl::config::{Pinning, RateLimit, TlsRoots, WireFormat};
 use kpl::metrics::Counters;
 use kpl::{Completions, Producer, PutErrorReason, Record, Stream, Submitter, limits};
@@ -115,16 +116,18 @@ impl Load<'_> {
 
     fn put(&self, producer: &Producer, lanes: Vec<Lane<'_>>, records: &Records) -> Measured {
         let meet = Barrier::new(lanes.len() + 1);
+        let (done, all_done) = unbounded();
         std::thread::scope(|scope| {
             let mut threads = Vec::new();
             for (number, mut lane) in lanes.into_iter().enumerate() {
-                let (share, meet) = (self.share(number as u64), &meet);
+                let (share, meet, done) = (self.share(number as u64), &meet, done.clone());
                 let body = move || {
                     for count in [warm_up(share), share] {
                         meet.wait();
                         lane.heard = Heard::default();
                         lane.put(records.iter(number as u64 * share), count);
-                        meet.wait();
+                        // It fails only if the main thread panicked.
+                        let _ = done.send(());
                         lane.settle();
                         meet.wait();
                     }
@@ -132,9 +135,16 @@ impl Load<'_> {
                 };
                 threads.push(scope.spawn(body));
             }
-            phase(&meet, producer);
+            let phase = || {
+                meet.wait();
+                threads.iter().for_each(|_| all_done.recv().expect("lanes keep their end"));
+                // It begins now; that it has ended is seen by the completions.
+                drop(producer.flush());
+                meet.wait();
+            };
+            phase();
             let (clock, cpu, before) = (Clock::start(), CpuTime::now(), producer.counters());
-            phase(&meet, producer);
+            phase();
             let mut measured = Measured {
                 cpu: CpuTime::now().since(cpu),
                 wall: clock.elapsed(),
@@ -154,15 +164,6 @@ impl Load<'_> {
         let submitters = self.submitters as u64;
         (self.records + submitters - 1 - number) / submitters
     }
-}
-
-/// The main thread's part of a round.
-fn phase(meet: &Barrier, producer: &Producer) {
-    meet.wait();
-    meet.wait();
-    // It begins now; that it has ended is seen by the completions.
-    drop(producer.flush());
-    meet.wait();
 }
 
 fn counted(before: Counters, after: Counters) -> Measured {

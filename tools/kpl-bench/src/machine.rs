@@ -17,6 +17,8 @@ pub struct Machine {
     pub cpus: usize,
     /// Of the checkout that was built, if it is there still, and git too; `-dirty` if it was changed since.
     pub commit: Option<String>,
+    /// What hashes side by side.
+    pub lanes: String,
     /// Cargo's profile.
     pub profile: &'static str,
 }
@@ -28,6 +30,7 @@ impl Machine {
             cpu_model: fs::read_to_string("/proc/cpuinfo").map(|text| cpu_model(&text)).unwrap_or_default(),
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
             commit: commit(),
+            lanes: kpl::codec::lanes::kind().to_string(),
             profile: PROFILE,
         }
     }
@@ -35,8 +38,8 @@ impl Machine {
     /// In one line.
     pub fn line(&self) -> String {
         let commit = self.commit.as_deref().unwrap_or("unknown");
-        let Machine { cpu_model, cpus, profile, .. } = self;
-        format!("{cpu_model}, {cpus} CPUs; commit {commit}, profile {profile}")
+        let Machine { cpu_model, cpus, lanes, profile, .. } = self;
+        format!("{cpu_model}, {cpus} CPUs, {lanes} lanes; commit {commit}, profile {profile}")
     }
 }
 

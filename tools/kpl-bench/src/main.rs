@@ -25,9 +25,11 @@ mod figures;
 mod hashing;
 mod json_key;
 mod lane;
+mod lateness;
 mod lines;
 mod load;
 mod machine;
+mod memory;
 mod outcomes;
 mod producing;
 mod progress;
@@ -55,6 +57,7 @@ use args::{Command, CompareOptions, Input, Options, ScalingOptions, Target};
 use attribution::{Attribution, Explained, Injected};
 use endpoint::Profile;
 use endpoint_child::{Asked, Embedded, EndpointChild};
+use lateness::Lateness;
 use lines::KeySource;
 use producing::{Feed, Job, Produced};
 use progress::Progress;
@@ -211,6 +214,7 @@ fn put_and_read(
         seed: options.seed,
         record_size: options.record_size,
         lanes: options.submitters as u64,
+        put_times: options.lateness,
     };
     let ledger = match (&input, options.verify) {
         (_, false) => Ledger::off(),
@@ -260,6 +264,9 @@ fn put_and_read(
         let attribution = Attribution::new(&injected, tries, &findings, counts.misplaced);
         let profile = options.faults.map(Profile::name);
         report.attribution = Some(Attribution { profile, ..attribution });
+    }
+    if let Some(child) = there.child.filter(|_| options.lateness) {
+        report.lateness_ms = Some(Lateness::from(child.ages().map_err(text)?));
     }
     report.passed = report.verdict();
     let fault = produced.input_fault.map(text).or(produced.happened.fault);
@@ -315,7 +322,7 @@ fn start_endpoint(options: &Options, state: Option<&State>) -> io::Result<Option
     let embedded = match options.target {
         Target::Url(_) => return Ok(None),
         Target::Emulator => Embedded::Emulator,
-        Target::Sink => Embedded::Sink { shards: options.shards },
+        Target::Sink => Embedded::Sink { shards: options.shards, ages: options.lateness },
     };
     let region = options.region.clone().unwrap_or_else(|| endpoint_child::REGION.to_owned());
     let faults = options.faults.map(|profile| (profile, options.seed));

@@ -161,11 +161,12 @@ where
     O: Future<Output = Result<D, Failure>> + Unpin,
     D: Traced,
 {
-    /// An empty queue of the calling thread; `outstanding_max` is the bound on what the producer leaves unsettled.
-    pub fn new(clock: Clock, ledger: &'l Ledger, outstanding_max: usize) -> OutcomeQueue<'l, O> {
+    /// An empty queue of the calling thread; `outstanding_max` is the bound on what the producer leaves unsettled, of which
+    /// this is one of `lanes`. It has the memory from the start that its part needs.
+    pub fn new(clock: Clock, ledger: &'l Ledger, outstanding_max: usize, lanes: usize) -> OutcomeQueue<'l, O> {
         let length_max = 2 * outstanding_max.max(1);
         OutcomeQueue {
-            pending: VecDeque::new(),
+            pending: VecDeque::with_capacity(length_max / lanes),
             length_max,
             clock,
             ledger,
@@ -381,7 +382,7 @@ mod tests {
     #[test]
     fn outcomes_are_counted_in_whatever_order_they_come() {
         let ledger = Ledger::off();
-        let mut queue = OutcomeQueue::new(Clock::start(), &ledger, 100);
+        let mut queue = OutcomeQueue::new(Clock::start(), &ledger, 100, 1);
         let promises = pushed(&mut queue, 10, false);
         promises[1..].iter().for_each(|promise| promise.keep(Ok(())));
         queue.reap();
@@ -396,7 +397,7 @@ mod tests {
     #[test]
     fn a_slow_front_does_not_let_the_queue_grow() {
         let ledger = Ledger::off();
-        let mut queue = OutcomeQueue::new(Clock::start(), &ledger, 50);
+        let mut queue = OutcomeQueue::new(Clock::start(), &ledger, 50, 1);
         let promises = pushed(&mut queue, 100, false);
         promises[1..].iter().for_each(|promise| promise.keep(Ok(())));
         queue.reap();
@@ -407,7 +408,7 @@ mod tests {
     fn a_sample_ends_when_its_waiter_is_woken() {
         let ledger = Ledger::off();
         let clock = Clock::start();
-        let mut queue = OutcomeQueue::new(clock, &ledger, 10);
+        let mut queue = OutcomeQueue::new(clock, &ledger, 10, 1);
         let promise = pushed(&mut queue, 1, true).remove(0);
         queue.reap();
         promise.keep(Ok(()));
@@ -421,14 +422,14 @@ mod tests {
     #[test]
     fn draining_sleeps_until_the_last_outcome_and_gives_up_on_one_that_never_comes() {
         let ledger = Ledger::off();
-        let mut queue = OutcomeQueue::new(Clock::start(), &ledger, 10);
+        let mut queue = OutcomeQueue::new(Clock::start(), &ledger, 10, 1);
         let promises = pushed(&mut queue, 5, true);
         std::thread::scope(|scope| {
             scope.spawn(|| promises[1..].iter().for_each(|promise| promise.keep(Ok(()))));
             scope.spawn(|| promises[0].keep(Ok(())));
             assert_eq!(queue.drain(Duration::from_secs(60)).delivered, 5);
         });
-        let mut queue = OutcomeQueue::new(Clock::start(), &ledger, 10);
+        let mut queue = OutcomeQueue::new(Clock::start(), &ledger, 10, 1);
         let promises = pushed(&mut queue, 2, false);
         promises[0].keep(Ok(()));
         let settled = queue.drain(Duration::from_millis(1));

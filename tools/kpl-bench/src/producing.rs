@@ -24,6 +24,7 @@ use crate::clock::{Clock, Latencies};
 use crate::cpu::CpuTime;
 use crate::lane::{AnySource, Lane, LaneEnd, Run};
 use crate::lines::{Blocks, InputError, KeySource, Lines};
+use crate::memory::{self, Memory, MemoryFigures};
 use crate::outcomes::{Reasons, Settled};
 use crate::progress::{Progress, TICK};
 use crate::stream::Access;
@@ -86,6 +87,8 @@ pub struct Produced {
     pub runtime: String,
     /// The producer's own counts at its close.
     pub counts: Counts,
+    /// What this process held.
+    pub memory: MemoryFigures,
     /// What happened besides.
     pub happened: Happened,
     /// Why the flush ended early, if it did.
@@ -194,6 +197,7 @@ impl Job {
             patience: bounds.ttl + PATIENCE,
             stream: &stream,
             ledger,
+            lanes: self.submitters,
             rate: self.rate.map(|rate| rate as f64 / self.submitters as f64),
             keep_samples: self.keep_samples,
         };
@@ -249,10 +253,18 @@ fn run_lanes(
             threads.push(thread.inspect_err(|_| run.stop.store(true, Ordering::Relaxed))?);
         }
         let progress = &progress;
-        std::thread::Builder::new().name("progress".into()).spawn_scoped(scope, move || {
+        let watcher = std::thread::Builder::new().name("progress".into()).spawn_scoped(scope, move || {
+            let (mut memory, mut next) = (Memory::default(), Duration::ZERO);
+            let begun = run.clock.elapsed();
             while end.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
                 progress.at(producer.counters().records_delivered);
+                let elapsed = run.clock.elapsed() - begun;
+                if elapsed >= next {
+                    memory.sample(elapsed);
+                    next += memory::EVERY;
+                }
             }
+            memory
         })?;
         drop(done);
         let (cpu, begun) = (CpuTime::now(), run.clock.elapsed());
@@ -273,6 +285,7 @@ fn run_lanes(
             ..Produced::default()
         };
         drop(ended);
+        produced.memory = watcher.join().expect("the progress does not panic").figures();
         produced.happened = keeper.join().expect("the timeline does not panic");
         lanes.into_iter().for_each(|lane| produced.add(lane));
         Ok(produced)

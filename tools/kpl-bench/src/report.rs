@@ -11,6 +11,8 @@ use serde::{Serialize, Serializer};
 use crate::attribution::Attribution;
 use crate::clock::Quantiles;
 use crate::hashing::Hashing;
+use crate::lateness::Lateness;
+use crate::memory::MemoryFigures;
 use crate::outcomes::Reasons;
 use crate::resharding::ReshardFigures;
 
@@ -106,6 +108,9 @@ pub struct Report {
     /// Records a second that were asked for.
     pub rate: Option<u64>,
     pub ordered: bool,
+    pub memory: MemoryFigures,
+    /// Of the oldest user record of each Kinesis record; if it was asked for.
+    pub lateness_ms: Option<Lateness>,
     pub reshards: Vec<ReshardFigures>,
     /// What was done to the run, and whether it explains what went wrong; if anything was done.
     pub attribution: Option<Attribution>,
@@ -180,6 +185,15 @@ impl fmt::Display for Report {
             self.aggregation_ratio
         )?;
         writeln!(f, "{}", self.hashing)?;
+        self.write_memory(f)?;
+        if let Some(Lateness { kinesis_records, linger_ms, min, p50, p99, p999, max }) = self.lateness_ms {
+            let oldest = n(kinesis_records);
+            writeln!(f, "lateness       p50 {p50:.2}  p99 {p99:.2}  p99.9 {p999:.2}  max {max:.2}  min {min:.2} ms")?;
+            writeln!(
+                f,
+                "               past {linger_ms:.0} ms after the put, of the oldest record of {oldest} Kinesis records"
+            )?;
+        }
         writeln!(f)?;
         writeln!(
             f,
@@ -207,6 +221,15 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    fn write_memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let MemoryFigures { resident_max_mib, base_mib, end_mib, growth_mib_per_10_min, .. } = &self.memory;
+        write!(f, "memory         {resident_max_mib:.1} MiB resident at most")?;
+        if let (Some(base), Some(end), Some(growth)) = (base_mib, end_mib, growth_mib_per_10_min) {
+            write!(f, "; {base:.1} MiB after 5 minutes, {end:.1} MiB at the end: {growth:+.2} MiB in 10 minutes")?;
+        }
+        writeln!(f)
+    }
+
     fn write_reading(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let n = grouped;
         if !self.verified {
@@ -323,6 +346,8 @@ mod tests {
             faults: Vec::new(),
             rate: None,
             ordered: false,
+            memory: MemoryFigures::default(),
+            lateness_ms: None,
             reshards: Vec::new(),
             attribution: None,
         }

@@ -292,7 +292,13 @@ pub(crate) mod tests {
         };
         Scaling {
             passed: true,
-            machine: Machine { cpu_model: "A & B <CPU>".to_owned(), cpus: 2, commit: None, profile: "release" },
+            machine: Machine {
+                cpu_model: "A & B <CPU>".to_owned(),
+                cpus: 2,
+                commit: None,
+                lanes: "avx2".to_owned(),
+                profile: "release",
+            },
             base: BASE,
             record_size: 100,
             records_per_run: 1_000_000,

@@ -7,6 +7,9 @@
 //! lane of record i   i mod submitters, so that nobody shares a counter
 //! ```
 //!
+//! Where lateness is looked at, the moment of the put takes the stamp's place: nanoseconds of the clock that the endpoint's
+//! process shares. Such records are not read back.
+//!
 //! The filler is generated beforehand, some megabytes a lane, and used in turn; a put of the bench only writes
 //! sixteen bytes into it. So memory is bounded, no two records are equal, and the reader needs nothing but seed and
 //! options to tell from the bytes alone which record this is and whether it is unharmed and under its own key.
@@ -15,6 +18,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::clock::shared_ns;
 
 /// Bytes of every generated partition key.
 pub const KEY_BYTES: usize = 8;
@@ -99,6 +104,14 @@ pub struct Plan {
     pub seed: u64,
     pub record_size: usize,
     pub lanes: u64,
+    /// Whether records carry the moment of their put, in the place of the stamp.
+    pub put_times: bool,
+}
+
+/// The moment of its put that a record carries, in nanoseconds of [`shared_ns`].
+pub fn put_ns(data: &[u8]) -> Option<u64> {
+    let (_, rest) = data.split_first_chunk::<8>()?;
+    rest.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
 impl Plan {
@@ -166,7 +179,10 @@ impl Source for Generator {
         }
         let index = self.given * self.plan.lanes + self.lane;
         let body = self.body();
-        let stamp = self.plan.stamp(index, self.digests[self.slot]);
+        let stamp = match self.plan.put_times {
+            true => shared_ns(),
+            false => self.plan.stamp(index, self.digests[self.slot]),
+        };
         self.given += 1;
         self.slot = if self.slot + 1 == self.digests.len() { 0 } else { self.slot + 1 };
         let data = &mut self.bodies[body];
@@ -183,7 +199,7 @@ mod tests {
     use super::*;
 
     fn plan(seed: u64, record_size: usize, lanes: u64) -> Plan {
-        Plan { keys: Arc::new(Keys::new(50, seed)), seed, record_size, lanes }
+        Plan { keys: Arc::new(Keys::new(50, seed)), seed, record_size, lanes, put_times: false }
     }
 
     fn all(plan: &Plan, lane: u64, records: u64) -> Vec<(u64, String, Vec<u8>)> {
@@ -240,5 +256,14 @@ mod tests {
         assert_eq!(distinct.len(), 1000);
         let drawn: HashSet<_> = (0..20_000).map(|index| keys.of(index)).collect();
         assert_eq!(drawn.len(), 1000);
+    }
+
+    #[test]
+    fn a_record_that_is_to_carries_the_moment_of_its_put() {
+        let before = shared_ns();
+        let items = all(&Plan { put_times: true, ..plan(5, 100, 1) }, 0, 3);
+        let times: Vec<u64> = items.iter().filter_map(|(_, _, data)| put_ns(data)).collect();
+        assert!(times.is_sorted() && times[0] >= before && times[2] <= shared_ns(), "{times:?}");
+        assert_eq!((times.len(), put_ns(&[0; 15])), (3, None));
     }
 }

@@ -282,6 +282,33 @@ fn what_comes_too_late_to_happen_is_said() {
 }
 
 #[test]
+fn the_sink_tells_how_late_the_oldest_record_of_each_aggregate_was_and_the_bench_what_it_held() {
+    let args = ["--sink", "--no-verify", "--lateness", "--rate", "2000", "--duration", "2s", "--shards", "2"];
+    for (name, tls) in [("lateness", &[][..]), ("lateness-tls", &["--tls"])] {
+        let figures = figures(name, &[&args[..], tls].concat(), b"", 0);
+        let lateness = &figures["lateness_ms"];
+        // Of two seconds the first does not count; in the other each shard sends every 100 ms, or more often.
+        assert!(lateness["kinesis_records"].as_u64() > Some(5), "{figures}");
+        let quantiles = ["min", "p50", "p99", "p999", "max"].map(|name| lateness[name].as_f64().expect("a number"));
+        assert!(
+            quantiles.is_sorted() && quantiles[0] > -lateness["linger_ms"].as_f64().expect("a number"),
+            "{figures}"
+        );
+        let memory = &figures["memory"];
+        let by_minute = memory["by_minute_mib"].as_array().expect("a list");
+        assert!(by_minute.len() == 1 && memory["resident_max_mib"].as_f64() >= by_minute[0].as_f64(), "{figures}");
+        assert!(memory["growth_mib_per_10_min"].is_null(), "{figures}");
+    }
+}
+
+#[test]
+fn many_threads_with_completions_of_their_own_never_starve_each_other() {
+    // More than may be outstanding, so that who is ready must not keep what others wait for.
+    let args = ["scaling", "--runs", "1", "--records", "150000"];
+    assert_eq!(figures("many-threads", &args, b"", 0)["passed"], true);
+}
+
+#[test]
 fn scaling_measures_every_point_and_draws_it() {
     let (plot, options) = (Scratch::new("plot"), ["--runs", "1", "--records", "200"]);
     let figures = figures("scaling", &[&["scaling"], &options[..], &["--plot", plot.path()]].concat(), b"", 0);

@@ -9,10 +9,10 @@
 use super::{ConnectionFate, FaultKind, Faults};
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -29,6 +29,8 @@ pub(crate) struct Line {
     reset: AtomicBool,
     /// It is to be closed when it is idle.
     close_idle: AtomicBool,
+    /// When the first byte came since the last was sent: of a request, once the one before is answered.
+    first_byte: Mutex<Option<Instant>>,
 }
 
 impl Line {
@@ -42,6 +44,19 @@ impl Line {
     /// Whether it is.
     pub(crate) fn is_reset(&self) -> bool {
         self.reset.load(Ordering::Relaxed)
+    }
+
+    /// When the first byte of the request came that is being read or answered. Under TLS, of its first TLS record.
+    pub(crate) fn first_byte(&self) -> Option<Instant> {
+        *self.first_byte.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bytes_came(&self) {
+        self.first_byte.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
+    }
+
+    fn bytes_go(&self) {
+        *self.first_byte.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// The connection is to be closed after the answer.
@@ -140,6 +155,9 @@ impl AsyncRead for Tapped {
             }
         };
         let read = buffer.filled().len() - before;
+        if read > 0 {
+            tapped.line.bytes_came();
+        }
         if let Some(harm) = tapped.harm.as_mut().filter(|_| read > 0) {
             harm.read_bytes += read as u64;
             // The client wrote before its connection was closed.
@@ -155,6 +173,7 @@ impl AsyncRead for Tapped {
 
 impl AsyncWrite for Tapped {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.line.bytes_go();
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
@@ -163,6 +182,7 @@ impl AsyncWrite for Tapped {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.line.bytes_go();
         Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 

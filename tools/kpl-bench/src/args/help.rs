@@ -48,6 +48,7 @@ How
   --rate N              put N records a second in all, whether or not they are taken (default: as fast as they are)
   --ordered             the producer keeps the records of a submitter and key in order; of generated ones that is
                         checked
+  --lateness            with --sink and --rate: how long past its deadline a record's first byte is on the socket
 
 What happens meanwhile
   --faults PROFILE      calm, storm, outage, throttle or reshard: the embedded endpoint resets, stalls, refuses, fails and

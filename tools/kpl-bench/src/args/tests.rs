@@ -51,6 +51,7 @@ fn every_option_of_the_issue_is_known() {
     let options = run("--proxy http://me:hush@proxy:3128").unwrap();
     assert!(!format!("{options:?}").contains("hush"));
     assert_eq!(options.proxy, Some(ProxyUrl("http://me:hush@proxy:3128".to_owned())));
+    assert!(run("--sink --no-verify --lateness --rate 10_000 --wire cbor").unwrap().lateness);
     assert_eq!(run("--sink --no-verify --rate-limit 100").unwrap().rate_limit, RateLimit::Percent(100));
 }
 
@@ -127,6 +128,10 @@ fn an_option_without_effect_is_refused() {
         ("--key-field user", "--key-field"),
         ("--input f --record-size 20", "--record-size"),
         ("--input f --key-field user --keys 3", "--keys"),
+        ("--lateness --rate 5", "--sink"),
+        ("--lateness --sink --no-verify", "--rate"),
+        ("--lateness --sink --no-verify --rate 5 --input f", "--lateness"),
+        ("--lateness --sink --no-verify --rate 5 --wire json", "--lateness"),
         ("--frobnicate", "--frobnicate"),
         ("stray", "stray"),
         ("--records", "--records"),

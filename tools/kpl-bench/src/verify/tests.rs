@@ -8,7 +8,7 @@ use crate::workload::{Generator, Keys, Next, Source};
 type Record = (String, Vec<u8>);
 
 fn generated(lanes: u64, records: u64) -> (Plan, Vec<Record>) {
-    let plan = Plan { keys: Arc::new(Keys::new(20, 4)), seed: 4, record_size: 60, lanes };
+    let plan = Plan { keys: Arc::new(Keys::new(20, 4)), seed: 4, record_size: 60, lanes, put_times: false };
     let mut all = Vec::new();
     for lane in 0..lanes {
         let mut generator = Generator::new(plan.clone(), lane, Some(records));
@@ -143,7 +143,7 @@ fn copies_are_explained_by_ambiguous_attempts_and_no_further() {
 
 #[test]
 fn a_first_copy_behind_a_younger_record_of_its_lane_and_key_is_out_of_order() {
-    let plan = Plan { keys: Arc::new(Keys::new(1, 4)), seed: 4, record_size: 60, lanes: 2 };
+    let plan = Plan { keys: Arc::new(Keys::new(1, 4)), seed: 4, record_size: 60, lanes: 2, put_times: false };
     let mut all = Vec::new();
     for lane in 0..2 {
         let mut generator = Generator::new(plan.clone(), lane, Some(20));
