@@ -18,9 +18,10 @@ use std::sync::Arc;
 
 use super::aggregator::Aggregator;
 use super::backlog::Held;
-use super::batch::{Batch, Pool};
+use super::batch::Batch;
 use super::limiter::Limiter;
 use super::planted::{Mistake, planted};
+use super::pool::Pool;
 use super::wheel::TimerId;
 use crate::time::Time;
 
