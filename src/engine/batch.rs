@@ -19,7 +19,7 @@ use super::isolation::Suspicion;
 use super::planted::{Mistake, planted};
 use crate::codec::{Aggregate, KeyIndex, Member as Appended, Written, has_digest, hash_key, starts_with_magic};
 use crate::config::{Config, OuterPartitionKey};
-use crate::limits::OUTER_PARTITION_KEY;
+use crate::limits::{AGGREGATE_DIGEST_BYTES, OUTER_PARTITION_KEY};
 use crate::outcome::{Attempt, KeptRecord, Settlement};
 use crate::record::HashKey;
 use crate::ring;
@@ -186,6 +186,8 @@ pub struct Batch {
     pub outer: OuterPartitionKey,
     /// Hash key of the first member.
     pub first_hash: HashKey,
+    /// Of its body, once that has been hashed.
+    pub digest: Option<[u8; AGGREGATE_DIGEST_BYTES]>,
     /// Id of the predicted shard; none while the batch is open.
     pub predicted: Option<Arc<str>>,
     /// Place in the shard's order of sealing.
@@ -243,6 +245,7 @@ impl Batch {
             wrapped: false,
             outer: OuterPartitionKey::A,
             first_hash: HashKey::MIN,
+            digest: None,
             predicted: None,
             seal: 0,
             deadline: Time::NEVER,

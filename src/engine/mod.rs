@@ -397,7 +397,7 @@ impl Core {
         mut batches: Vec<Box<Batch>>,
     ) -> Transmit {
         let wire = self.wire.wire();
-        let stream = self.streams[id.index()].as_ref().expect("a request is assembled by its stream");
+        let stream = self.streams[id.index()].as_mut().expect("a request is assembled by its stream");
         let (mut body, map_epoch) = (self.sender.body(), stream.map_epoch());
         let digested = stream.encode(wire, &mut batches, Arc::get_mut(&mut body).expect("nobody else has it"));
         let kinesis_records = batches.len();

@@ -165,6 +165,11 @@ impl Shard {
         self.queue.iter().map(|batch| &**batch)
     }
 
+    /// The same, to be changed in what neither their order nor their size depends on.
+    pub fn queue_mut(&mut self) -> impl Iterator<Item = &mut Batch> {
+        self.queue.iter_mut().map(|batch| &mut **batch)
+    }
+
     /// Queued batches.
     pub fn queued(&self) -> usize {
         self.queue.len()
