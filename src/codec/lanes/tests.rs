@@ -122,7 +122,7 @@ fn keys_of_every_length_have_the_hash_keys_of_md5() {
             let keys: Vec<&[u8]> = (0..count).map(|_| text[draw.below(longest)]).collect();
             let mut hashes = vec![HashKey::MIN; count];
             let fill = lanes.hash_keys(&keys, &mut hashes);
-            assert_eq!(hashes, keys.iter().map(|key| hash_key(key)).collect::<Vec<_>>(), "{}", lanes.kind());
+            assert_eq!(hashes, keys.iter().map(hash_key).collect::<Vec<_>>(), "{}", lanes.kind());
             assert_eq!(fill.blocks, keys.iter().map(|key| naive_blocks(&[*key, &[], &[]])).sum::<u64>());
             assert!(fill.slots >= fill.blocks);
             if longest == 56 {
