@@ -12,8 +12,9 @@
 //!
 //! G1: an open aggregate has at least one member and is smaller than `aggregation_max_size`, or has one member only.
 
-use super::batch::{Batch, Bounds, Pool, Routed};
+use super::batch::{Batch, Bounds, Routed};
 use super::planted::{Mistake, planted};
+use super::pool::Pool;
 
 /// The open aggregate of one shard.
 #[derive(Default)]

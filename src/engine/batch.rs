@@ -19,7 +19,7 @@ use super::isolation::Suspicion;
 use super::planted::{Mistake, planted};
 use crate::codec::{Aggregate, KeyIndex, Member as Appended, Written, has_digest, hash_key, starts_with_magic};
 use crate::config::{Config, OuterPartitionKey};
-use crate::limits::OUTER_PARTITION_KEY;
+use crate::limits::{AGGREGATE_DIGEST_BYTES, OUTER_PARTITION_KEY};
 use crate::outcome::{Attempt, KeptRecord, Settlement};
 use crate::record::HashKey;
 use crate::ring;
@@ -186,6 +186,8 @@ pub struct Batch {
     pub outer: OuterPartitionKey,
     /// Hash key of the first member.
     pub first_hash: HashKey,
+    /// Of its body, once that has been hashed.
+    pub digest: Option<[u8; AGGREGATE_DIGEST_BYTES]>,
     /// Id of the predicted shard; none while the batch is open.
     pub predicted: Option<Arc<str>>,
     /// Place in the shard's order of sealing.
@@ -230,7 +232,7 @@ impl DataBytes {
 }
 
 impl Batch {
-    fn empty() -> Batch {
+    pub(super) fn empty() -> Batch {
         Batch {
             body: Aggregate::new(),
             tickets: Vec::new(),
@@ -243,6 +245,7 @@ impl Batch {
             wrapped: false,
             outer: OuterPartitionKey::A,
             first_hash: HashKey::MIN,
+            digest: None,
             predicted: None,
             seal: 0,
             deadline: Time::NEVER,
@@ -254,7 +257,7 @@ impl Batch {
         }
     }
 
-    fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         let mut fresh = Batch::empty();
         std::mem::swap(&mut fresh.body, &mut self.body);
         std::mem::swap(&mut fresh.tickets, &mut self.tickets);
@@ -408,14 +411,14 @@ impl Batch {
     }
 
     /// Ends the growth, and gives back what was grown too much. Answers what finds its keys, for the next one.
-    fn seal(&mut self) -> Option<Box<KeyIndex>> {
+    pub(super) fn seal(&mut self) -> Option<Box<KeyIndex>> {
         trim(&mut self.tickets);
         self.arrivals.trim();
         self.body.seal()
     }
 
     /// Bytes that it occupies, in all.
-    fn footprint(&self) -> usize {
+    pub(super) fn footprint(&self) -> usize {
         let lists = self.tickets.capacity() * size_of::<Ticket>() + self.arrivals.capacity();
         size_of::<Batch>() + self.body.capacity() + lists
     }
@@ -445,66 +448,6 @@ fn routing_hash(written: &Written<'_>) -> HashKey {
 pub fn key_tag(key: &[u8], hash: HashKey, explicit: bool) -> u64 {
     let of_key = if explicit { hash_key(key) } else { hash };
     of_key.0 as u64
-}
-
-/// Batches at rest, with the buffers that they grew, and what finds the keys of open ones.
-#[derive(Default)]
-pub struct Pool {
-    batches: Vec<Box<Batch>>,
-    /// Bytes that they occupy.
-    bytes: usize,
-    indexes: Vec<Box<KeyIndex>>,
-    /// Keys that those have room for.
-    keys: usize,
-}
-
-/// Bytes of all batches at rest: some 300 of 50 KiB, or many small ones. Beyond it they go back to the allocator.
-const POOL_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// A batch whose buffers grew past this is not kept: one large record must not stay resident.
-const POOL_BATCH_BYTES_MAX: usize = 256 * 1024;
-/// Keys that all indexes at rest have room for: some 600 of an aggregate with 430 keys. That is 4 MiB, or 10 if all are
-/// explicit hash keys.
-const POOL_KEYS_MAX: usize = 1 << 18;
-/// An index with room for more keys than this is not kept.
-const POOL_INDEX_KEYS_MAX: usize = 4096;
-
-impl Pool {
-    /// An empty batch.
-    pub fn take(&mut self) -> Box<Batch> {
-        let mut batch = match self.batches.pop() {
-            Some(batch) => {
-                self.bytes -= batch.footprint();
-                batch
-            }
-            None => Box::new(Batch::empty()),
-        };
-        if let Some(index) = self.indexes.pop() {
-            self.keys -= index.capacity();
-            batch.body.open_with(index);
-        }
-        batch
-    }
-
-    /// Ends the growth of `batch`.
-    pub fn seal(&mut self, batch: &mut Batch) {
-        let Some(index) = batch.seal() else { return };
-        let keys = index.capacity();
-        if keys <= POOL_INDEX_KEYS_MAX && self.keys + keys <= POOL_KEYS_MAX {
-            self.keys += keys;
-            self.indexes.push(index);
-        }
-    }
-
-    /// Takes back a batch whose members are gone.
-    pub fn give(&mut self, mut batch: Box<Batch>) {
-        debug_assert!(batch.tickets.is_empty(), "B1: a pooled batch settles nobody");
-        let bytes = batch.footprint();
-        if bytes <= POOL_BATCH_BYTES_MAX && self.bytes + bytes <= POOL_BYTES_MAX {
-            batch.reset();
-            self.bytes += bytes;
-            self.batches.push(batch);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -52,11 +52,15 @@ impl Collector {
     pub fn grew(&mut self, now: Time, config: &Config, count: usize, bytes: usize, send_by: Time) {
         self.count += count;
         self.bytes += bytes;
-        let aim = COLLECTION_BYTES_AIM.min(config.collection_max_size);
-        let enough = self.bytes >= aim || self.count >= config.collection_max_count;
         // What is overdue stays so when there is enough for a request: its age decides whether a connection is opened.
-        let due = if enough { send_by.min(now) } else { send_by };
+        let due = if self.has_enough(config) { send_by.min(now) } else { send_by };
         self.due = if planted(Mistake::DueWithTheLast) { due } else { self.due.min(due) };
+    }
+
+    /// Whether there is enough for a request, which waits for nothing then but a connection.
+    pub fn has_enough(&self, config: &Config) -> bool {
+        let aim = COLLECTION_BYTES_AIM.min(config.collection_max_size);
+        self.bytes >= aim || self.count >= config.collection_max_count
     }
 
     /// A listed shard's queue has shrunk, or the shard is listed no more.

@@ -58,6 +58,7 @@ mod order;
 mod outage;
 mod parcel;
 mod planted;
+mod pool;
 mod retrier;
 mod router;
 mod sender;
@@ -93,10 +94,11 @@ use crate::config::Config;
 use crate::metrics::StreamSheets;
 use crate::record::{CoreId, StreamId, StreamName};
 use crate::time::Time;
-use batch::{Batch, Pool};
+use batch::Batch;
 use chance::Chance;
 use flush::{COORDINATOR, Coordinator, Report};
 use mesh::Mesh;
+use pool::Pool;
 use retrier::{FormDoubt, Trouble, form_doubt, remedy};
 use sender::{Pull, Sender};
 use settler::Settler;
@@ -395,7 +397,7 @@ impl Core {
         mut batches: Vec<Box<Batch>>,
     ) -> Transmit {
         let wire = self.wire.wire();
-        let stream = self.streams[id.index()].as_ref().expect("a request is assembled by its stream");
+        let stream = self.streams[id.index()].as_mut().expect("a request is assembled by its stream");
         let (mut body, map_epoch) = (self.sender.body(), stream.map_epoch());
         let digested = stream.encode(wire, &mut batches, Arc::get_mut(&mut body).expect("nobody else has it"));
         let kinesis_records = batches.len();

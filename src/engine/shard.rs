@@ -18,9 +18,10 @@ use std::sync::Arc;
 
 use super::aggregator::Aggregator;
 use super::backlog::Held;
-use super::batch::{Batch, Pool};
+use super::batch::Batch;
 use super::limiter::Limiter;
 use super::planted::{Mistake, planted};
+use super::pool::Pool;
 use super::wheel::TimerId;
 use crate::time::Time;
 
@@ -162,6 +163,11 @@ impl Shard {
     /// The queued batches, in order.
     pub fn queue(&self) -> impl Iterator<Item = &Batch> {
         self.queue.iter().map(|batch| &**batch)
+    }
+
+    /// The same, to be changed in what neither their order nor their size depends on.
+    pub fn queue_mut(&mut self) -> impl Iterator<Item = &mut Batch> {
+        self.queue.iter_mut().map(|batch| &mut **batch)
     }
 
     /// Queued batches.

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use super::aggregator::Appended;
 use super::backlog::BacklogMax;
-use super::batch::{Batch, Bounds, Member, Pool, Removed, Routed, Ticket, joined};
+use super::batch::{Batch, Bounds, Member, Removed, Routed, Ticket, joined};
 use super::chance::{Chance, Jitter};
 use super::collector::Collector;
 use super::flush::Participant;
@@ -38,6 +38,7 @@ use super::order::{Order, Origin};
 use super::outage::Outage;
 use super::parcel::Parcel;
 use super::planted::{Mistake, planted};
+use super::pool::Pool;
 use super::retrier::{Action, Placement, Remedy, Trouble, Verdict, classify, judge_placement};
 use super::router::{Adoption, Route, Router};
 use super::settler::{Reason, Settler};
@@ -127,6 +128,8 @@ pub struct Stream {
     /// By index under the present map; those that had records here.
     shards: Vec<Option<Box<Shard>>>,
     collector: Collector,
+    /// The shard that is relieved next of pressure.
+    relieved: u32,
     /// Records passed to us by a core that had a newer map than ours, with its epoch and whether they were handed over.
     early: Vec<((u64, bool), Parcel)>,
     parked: Vec<Parked>,
@@ -168,6 +171,7 @@ impl Stream {
             distribution: Distribution::new(cores),
             shards: Vec::new(),
             collector: Collector::default(),
+            relieved: 0,
             early: Vec::new(),
             parked: Vec::new(),
             under_way: 0,
@@ -314,19 +318,26 @@ impl Stream {
     /// in its stead there would be more and smaller aggregates, each with its cost, just when there is most to do. It is
     /// sealed when the shard's last request has ended, if there is pressure still, and at its deadline in any case. So
     /// where everything is open or queued, the next turn sends, and something is always under way until there is room.
+    ///
+    /// For the same reason it goes through the shards in turn, and only until there is enough for a request: with
+    /// thousands of them, each would send an aggregate as soon as that has a record or two.
     pub fn relieve(&mut self, now: Time, common: &mut Common) {
-        let mut hurried = false;
-        for index in (0..self.shards.len() as u32).map(ShardIndex) {
+        let shards = self.shards.len() as u32;
+        for _ in 0..shards {
+            if self.collector.has_enough(&self.config) {
+                break;
+            }
+            let index = ShardIndex(self.relieved % shards);
+            self.relieved = (index.0 + 1) % shards;
             let Some(shard) = self.shards[index.index()].as_deref_mut() else { continue };
             if shard.is_quiet() {
                 self.seal_now(now, index, common);
-            } else {
-                shard.hurry(now);
-                hurried |= shard.listed;
+                continue;
             }
-        }
-        if hurried {
-            self.collector.grew(now, &self.config, 0, 0, now);
+            shard.hurry(now);
+            if shard.listed {
+                self.collector.grew(now, &self.config, 0, 0, now);
+            }
         }
     }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use super::batch::{Batch, Bounds, Generation, Member, Pool, Routed, Wraps};
+use super::batch::{Batch, Bounds, Generation, Member, Routed, Wraps};
+use super::pool::Pool;
 use crate::codec::hash_key;
 use crate::config::OuterPartitionKey;
 use crate::outcome::{Attempt, AttemptResult, ErrorCode, Settlement};

@@ -20,55 +20,22 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::SystemTime;
 
-use crossbeam_channel as channel;
-
 use super::Runtime;
-use super::affinity::Place;
 use super::asked::Asked;
-use super::clock::Clock;
 use super::command::{Command, Event};
 use super::hasher::Hashed;
 use super::idle::{Idleness, Pause};
 use super::lines::{Access, AccessDenied, Ended, Lines};
-use super::mesh::MeshRings;
+use super::seat::Seat;
 use crate::codec::lanes::Fill;
 use crate::codec::{Wire, read_frame};
-use crate::config::Config;
 use crate::engine::{Core, Remedy};
 use crate::limits::{SPIN_SLICE, TICK_MAX, TURN_BYTES_MAX, TURN_RECORDS_MAX};
-use crate::metrics::{CoreCounters, StreamTally};
+use crate::metrics::StreamTally;
 use crate::outcome::Settlement;
 use crate::record::CoreId;
-use crate::ring::{Budget, Doorbell, Receiver, Rest};
+use crate::ring::{Doorbell, Receiver, Rest};
 use crate::time::Time;
-
-/// Everything that one core has.
-pub(crate) struct Seat {
-    /// Which core it is.
-    pub(crate) id: CoreId,
-    /// Where its thread runs.
-    pub(crate) place: Place,
-    /// The producer's configuration.
-    pub(crate) config: Arc<Config>,
-    /// The seed of its jitter.
-    pub(crate) seed: u64,
-    /// The producer's clock.
-    pub(crate) clock: Clock,
-    /// Commands for it.
-    pub(crate) commands: channel::Receiver<Command>,
-    /// The bells of all cores, by [`CoreId`].
-    pub(crate) doorbells: Arc<[Arc<Doorbell>]>,
-    /// The mesh.
-    pub(crate) mesh: Arc<MeshRings>,
-    /// Where credit goes back to.
-    pub(crate) budget: Arc<Budget>,
-    /// What it counts.
-    pub(crate) counters: Arc<CoreCounters>,
-    /// Whether somebody is to be told of failures that nobody waits for.
-    pub(crate) has_handler: bool,
-    /// Takes what it tells. Must not block.
-    pub(crate) events: Box<dyn Fn(Event) + Send>,
-}
 
 /// Runs a core to its end, which is its close.
 pub(crate) async fn run<R: Runtime>(runtime: R, seat: Seat) {

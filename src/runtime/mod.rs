@@ -32,6 +32,7 @@ mod hasher;
 mod idle;
 pub(crate) mod lines;
 pub(crate) mod mesh;
+pub(crate) mod seat;
 pub(crate) mod signals;
 pub(crate) mod signing;
 pub(crate) mod skew;

@@ -18,7 +18,8 @@ use crossbeam_channel as channel;
 
 use super::Runtime;
 use super::command::Event;
-use super::core::{Seat, run};
+use super::core::run;
+use super::seat::Seat;
 use super::signals::block_sigpipe;
 use super::tokio::Tokio;
 use crate::config::{CoreRuntime, RuntimeChoice};

@@ -4,9 +4,8 @@
 //! chosen for it:
 //! 1. G adds its two halves one after the other, as they have no bit in common: what does not depend on the step before
 //!    is then added in advance.
-//! 2. I is `c ^ (b | !d)` = `-1 - (c ^ (!b & d))`, which has no negation that would be an instruction of its own; the 1 is in
-//!    the constant.
-//! 3. A rotation by 16 is one shuffle of bytes.
+//! 2. I is `c ^ (b | !d)` = `-1 - (c ^ (!b & d))`, which needs no instruction for a negation; the 1 is in the constant.
+//! 3. A rotation by 16 is a shuffle.
 //!
 //! X2: an [`Eight`] exists only within the functions below that have the feature.
 

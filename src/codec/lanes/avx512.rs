@@ -1,7 +1,7 @@
 //! AVX-512: vectors of sixteen lanes, with a rotation and with any function of three bits in one instruction each.
 //!
 //! A step is a chain of four instructions, and six in all. One vector leaves some room beside them, which the next block's
-//! transposition takes up.
+//! transposition takes up, so that there is no second group.
 //!
 //! X512: a [`Sixteen`] exists only within the function below that has the feature.
 

@@ -8,7 +8,8 @@
 //! Keys that need more than a block are put aside, and hashed as messages.
 
 use super::kernel::{Block, INITIAL, Kernel, LANES_MAX, digest, pick};
-use super::{Fill, schedule};
+use super::{Fill, blocks_of, schedule};
+use crate::codec::hash_key;
 use crate::record::HashKey;
 
 /// Bytes of a key that share a block with their padding.
@@ -25,6 +26,9 @@ struct Batch<T> {
 /// The hash keys of `keys`.
 pub(super) fn hash_keys(kernels: &[Kernel], keys: &[&[u8]], hashes: &mut [HashKey]) -> Fill {
     assert_eq!(keys.len(), hashes.len(), "a place for each hash key");
+    if pick(kernels, keys.len()).lanes == 1 {
+        return hash_one_by_one(keys, hashes);
+    }
     let width = kernels[0].lanes;
     let mut fill = Fill::default();
     let mut short = Batch { keys: [[0; 64]; LANES_MAX], places: [0; LANES_MAX], count: 0 };
@@ -51,6 +55,16 @@ pub(super) fn hash_keys(kernels: &[Kernel], keys: &[&[u8]], hashes: &mut [HashKe
         fill += hash_long(kernels, &mut long, hashes);
     }
     fill
+}
+
+/// Hashes keys that fill no lanes.
+fn hash_one_by_one(keys: &[&[u8]], hashes: &mut [HashKey]) -> Fill {
+    let mut blocks = 0;
+    for (key, hash) in keys.iter().zip(hashes) {
+        *hash = hash_key(key);
+        blocks += blocks_of(key.len());
+    }
+    Fill { blocks, slots: blocks }
 }
 
 /// Hashes what there is of keys of one block.

@@ -10,9 +10,15 @@
 //!    ⋮
 //! ```
 //!
-//! A step of RFC 1321 is then a step of all lanes: `a = b + ((a + k + w + mix(b, c, d)) <<< s)`. It waits for the step
-//! before it, five or six instructions long, and 64 of those are a block: one vector leaves most of a processor idle.
-//! So the steps of several `GROUPS` of lanes alternate.
+//! A step of RFC 1321 is then a step of all lanes: `a = b + ((a + k + w + mix(b, c, d)) <<< s)`. The naive form does this 64
+//! times a block, one vector after the other. The departures, with the cycles that a block in each lane took on Zen 3 with AVX2:
+//! 1. A step waits for the one before, five or six instructions long, so that one vector leaves much of a processor idle.
+//!    The steps of two groups of lanes alternate: 447 cycles for sixteen lanes, where eight take 400.
+//! 2. The next block is transposed between the steps of this one, or else each block would begin with loads and shuffles
+//!    that nothing waits beside: 459 cycles instead of 493, and 526 instead of 630 where all messages begin at the same
+//!    place of a page, and so meet in the same few lines of the cache.
+//! 3. What a step adds that does not depend on the one before is added first, and the compiler is kept from another order:
+//!    400 cycles for eight lanes instead of 478.
 //!
 //! What a processor brings is a [`Vector`]. Its methods are `#[inline(always)]`, so that they become part of the one
 //! function of their backend that has the processor's feature; nothing of them is called by itself.

@@ -1,4 +1,7 @@
-//! SHA-256, as its bytes come, and of two bodies side by side.
+//! SHA-256 of bodies, as their bytes come, and of two of them side by side.
+//!
+//! Blocks that lie whole in what is given are hashed where they are; only the beginning of a block is kept. `sha2` takes the
+//! blocks of one body, with the processor's SHA instructions where it has them.
 
 use sha2::block_api::compress256;
 

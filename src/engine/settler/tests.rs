@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::batch::Pool;
+use super::super::pool::Pool;
 use super::super::testing::{Outcome, Put, Random, Source, attempt, bounds, stored, wait};
 use super::*;
 use crate::outcome::Settled;

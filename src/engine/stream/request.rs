@@ -43,41 +43,57 @@ impl Stream {
     }
 
     /// Writes a request into `body`, which then shares what is large of the batches. Answers how full the lanes were that
-    /// hashed the aggregates.
-    pub fn encode(&self, wire: Wire, batches: &mut [Box<Batch>], body: &mut Body) -> Fill {
-        let stream = match &self.name {
-            StreamName::Name(name) => StreamRef::Name(name),
-            StreamName::Arn(arn) => StreamRef::Arn(arn),
-        };
+    /// hashed aggregates.
+    pub fn encode(&mut self, wire: Wire, batches: &mut [Box<Batch>], body: &mut Body) -> Fill {
+        let fill = self.digest(batches);
         body.clear();
         if wire == Wire::Json {
             // Base64 adds a third; to heads and keys it does not, so that they are rather too much.
             let data: usize = batches.iter().map(|batch| batch.size() + ENTRY_OVERHEAD).sum();
             body.reserve(data / 3 * 4 + 512);
         }
+        let stream = match &self.name {
+            StreamName::Name(name) => StreamRef::Name(name),
+            StreamName::Arn(arn) => StreamRef::Arn(arn),
+        };
         let mut encoder = RequestEncoder::reuse(wire, stream, std::mem::take(body));
-        let mut fill = Fill::default();
-        for together in batches.chunks_mut(DIGESTS_TOGETHER) {
-            let mut digests = [[0; AGGREGATE_DIGEST_BYTES]; DIGESTS_TOGETHER];
-            fill += digest(together, &mut digests);
-            let mut digests = digests.iter();
-            for batch in together {
-                // Under a service that goes by none only an aggregate can lie wrong, if it has begun to go by them again.
-                let needless = self.distribution.managed && !batch.is_aggregate();
-                let hash = (!needless && !planted(Mistake::HashKeyUnsent)).then_some(batch.first_hash);
-                if wire == Wire::Cbor {
-                    batch.body.share();
-                }
-                if batch.is_aggregate() {
-                    let [magic, keys, explicit, records] = batch.body.body_parts();
-                    let digest = Part::copied(digests.next().expect("a digest for each aggregate"));
-                    encoder.entry(batch.outer_partition_key(), hash, &[magic, keys, explicit, records, digest]);
-                } else if let (Some(only), Some(data)) = (batch.body.first(), batch.body.only_data()) {
-                    encoder.entry(only.partition_key, hash, &[data]);
-                }
+        for batch in batches {
+            // Under a service that goes by none only an aggregate can lie wrong, if it has begun to go by them again.
+            let needless = self.distribution.managed && !batch.is_aggregate();
+            let hash = (!needless && !planted(Mistake::HashKeyUnsent)).then_some(batch.first_hash);
+            if wire == Wire::Cbor {
+                batch.body.share();
+            }
+            if batch.is_aggregate() {
+                let [magic, keys, explicit, records] = batch.body.body_parts();
+                let digest = Part::copied(batch.digest.as_ref().expect("all that are sent were hashed"));
+                encoder.entry(batch.outer_partition_key(), hash, &[magic, keys, explicit, records, digest]);
+            } else if let (Some(only), Some(data)) = (batch.body.first(), batch.body.only_data()) {
+                encoder.entry(only.partition_key, hash, &[data]);
             }
         }
         *body = encoder.finish();
+        fill
+    }
+
+    /// Hashes the aggregates of a request, and with them of those that are queued as many as fill the lanes: they are sent
+    /// next, as a rule, and a sealed aggregate does not change.
+    fn digest(&mut self, request: &mut [Box<Batch>]) -> Fill {
+        let is_wanted = |batch: &&mut Batch| batch.is_aggregate() && batch.digest.is_none();
+        let mut left = request.iter_mut().map(|batch| &mut **batch).filter(is_wanted).count();
+        let queued = self.shards.iter_mut().flatten().filter(|shard| shard.listed).flat_map(|shard| shard.queue_mut());
+        let mut wanted = request.iter_mut().map(|batch| &mut **batch).chain(queued).filter(is_wanted);
+        let mut fill = Fill::default();
+        while left > 0 {
+            let mut together: [Option<&mut Batch>; DIGESTS_TOGETHER] = [const { None }; DIGESTS_TOGETHER];
+            let count = together.iter_mut().zip(&mut wanted).map(|(place, batch)| *place = Some(batch)).count();
+            let mut digests = [[0; AGGREGATE_DIGEST_BYTES]; DIGESTS_TOGETHER];
+            fill += hash(&together, &mut digests[..count]);
+            for (batch, digest) in together.into_iter().flatten().zip(digests) {
+                batch.digest = Some(digest);
+            }
+            left = left.saturating_sub(count);
+        }
         fill
     }
 
@@ -150,20 +166,18 @@ impl Stream {
 
 /// Bytes of an entry besides data and partition key, at most.
 const ENTRY_OVERHEAD: usize = 128;
-/// Aggregates whose digests are made together: enough to fill the lanes several times, in a list that fits the stack.
-const DIGESTS_TOGETHER: usize = 64;
 
-/// The digests of those batches that are aggregates, in their order.
-fn digest(batches: &[Box<Batch>], digests: &mut [[u8; AGGREGATE_DIGEST_BYTES]; DIGESTS_TOGETHER]) -> Fill {
+/// Aggregates whose digests are made together: as many as the widest lanes take.
+const DIGESTS_TOGETHER: usize = 16;
+
+/// The digests of these aggregates, in their order.
+fn hash(aggregates: &[Option<&mut Batch>], digests: &mut [[u8; AGGREGATE_DIGEST_BYTES]]) -> Fill {
     let mut messages = [[&[][..]; 3]; DIGESTS_TOGETHER];
-    let aggregates = batches.iter().filter(|batch| batch.is_aggregate());
-    let mut count = 0;
-    for (batch, message) in aggregates.zip(&mut messages) {
+    for (batch, message) in aggregates.iter().flatten().zip(&mut messages) {
         let [_magic, parts @ ..] = batch.body.parts();
         *message = parts;
-        count += 1;
     }
-    lanes::digests(&messages[..count], &mut digests[..count])
+    lanes::digests(&messages[..digests.len()], digests)
 }
 
 /// A request that is being put together.
