@@ -69,7 +69,7 @@ fuzz_target!(|input: Input<'_>| {
     assert_eq!(message.encode_to_vec(), wire[4..wire.len() - 16], "it is encoded as others encode it");
     assert_eq!(message.records.len(), members.len());
     for (record, member) in message.records.iter().zip(&members) {
-        assert_eq!(message.keys[record.key as usize], member.partition_key);
+        assert_eq!(message.keys[record.key as usize].as_bytes(), member.partition_key);
         let explicit = record.explicit.map(|index| message.explicit_keys[index as usize].clone());
         assert_eq!(explicit, member.explicit_hash_key.map(|hash_key| hash_key.to_string()));
         assert_eq!(record.data, member.data);
