@@ -66,7 +66,7 @@ fn keys(criterion: &mut Criterion) {
     group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1)).sample_size(20);
     for count in [1, 2, 3, 4, 8, 16, 1024] {
         let keys = &keys[..count];
-        let expected: Vec<HashKey> = keys.iter().map(|key| hash_key(key)).collect();
+        let expected: Vec<HashKey> = keys.iter().map(hash_key).collect();
         let mut hashes = vec![HashKey::MIN; count];
         group.throughput(Throughput::Elements(count as u64));
         group.bench_function(BenchmarkId::new("md-5", count), |bencher| {

@@ -283,21 +283,34 @@ fn tell(runtime: RuntimeChoice, style: Style, run: &Run) {
     }
 }
 
-/// What a core may allocate for a request. In debug builds it was 3 for its signature and headers, 10 in hyper, and 10
-/// others.
-const REQUEST_ALLOCATIONS_MAX: u64 = 40;
-/// And for each Kinesis record in it, however many records it aggregates. It was 7.
-const KINESIS_RECORD_ALLOCATIONS_MAX: u64 = 20;
-/// And in all for sleeping and yielding, which on glommio makes timers: 3 each time, however many records came with it.
+/// What a core may allocate for a request. In debug builds on tokio it was 23, each by name:
+///
+/// | | |
+/// |---|---|
+/// | hyper | `content-length` 2, oneshot channel 1, channel of the answer's body 1, read buffer 2, header name 1 |
+/// | answer | shard ids 8 (one a shard), entries 4 (doubled, then cut), set of ids 1 |
+/// | signature | its text 1, in `aws-sigv4` |
+/// | task | 1, and 1 more for a future that debug builds make too large for it |
+///
+/// Its body, its headers and the buffers of both are those of a request before.
+const REQUEST_ALLOCATIONS_MAX: u64 = 30;
+/// And for each Kinesis record in it, however many records it aggregates. It was 7: result, attempts, sequence number, and
+/// buffers of its aggregate that grow and are cut.
+const KINESIS_RECORD_ALLOCATIONS_MAX: u64 = 12;
+/// And in all for flushes, and for histograms that grow. It was 14 or 15.
+const OTHER_ALLOCATIONS_MAX: u64 = 200;
+/// And for sleeping and for looking at sockets, which on glommio makes timers: 3 each time, however many records came with
+/// it. It was some 350, but more where the machine is slow.
 const TIMER_ALLOCATIONS_MAX: u64 = 5_000;
 
 /// Nothing was allocated for outcomes, and on the core nothing for a record.
-fn check(style: Style, run: &Run) {
+fn check(style: Style, run: &Run, timers_max: u64) {
     assert_eq!(run.records, (BURST * BURSTS) as u64);
     assert_eq!(run.outcomes.allocations, 0, "{style:?}: {run:?}");
     let most = run.requests * REQUEST_ALLOCATIONS_MAX
         + run.kinesis_records * KINESIS_RECORD_ALLOCATIONS_MAX
-        + TIMER_ALLOCATIONS_MAX;
+        + OTHER_ALLOCATIONS_MAX
+        + timers_max;
     // If each record cost an allocation, or every fourth, it would show.
     assert!(most < run.records / 4, "requests are large enough to tell: {run:?}");
     assert!(run.cores.allocations > 0, "the core's thread is found");
@@ -309,7 +322,7 @@ fn a_put_allocates_nothing_and_a_record_nothing_on_its_way() {
     for style in STYLES {
         let run = run(RuntimeChoice::Tokio, style);
         assert_eq!(run.puts.allocations, 0, "{style:?}: {run:?}");
-        check(style, &run);
+        check(style, &run, 0);
     }
 }
 
@@ -320,5 +333,5 @@ fn on_the_runtime_that_a_user_gets_who_chooses_none_only_waking_the_core_allocat
     // Each burst finds the core parked and rings. glommio puts wake-ups from other threads into a list that grows by 31
     // at a time; the second is for a machine that let the core park again meanwhile.
     assert!(run.puts.allocations <= 2, "{run:?}");
-    check(style, &run);
+    check(style, &run, TIMER_ALLOCATIONS_MAX);
 }

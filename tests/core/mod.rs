@@ -6,7 +6,7 @@ use std::time::Duration;
 use kpl::HashKey;
 use kpl::codec::{EntryResult, Framed};
 use kpl::config::{Config, WireFormat};
-use kpl::engine::{Core, ShardInfo, ShardMap, Ticket, Transmit};
+use kpl::engine::{Core, RequestId, ShardInfo, ShardMap, Ticket, Transmit};
 use kpl::outcome::Settlement;
 use kpl::record::{CoreId, Record, StreamId, StreamName};
 use kpl::ring::{Ledger, Slots};
@@ -83,8 +83,8 @@ impl Driven {
         stored
     }
 
-    pub fn answer(&mut self, transmit: &Transmit, entries: Vec<EntryResult>) {
-        self.core.handle_answer(self.now, transmit.request, Ok(entries));
+    pub fn answer(&mut self, request: RequestId, entries: Vec<EntryResult>) {
+        self.core.handle_answer(self.now, request, Ok(entries));
     }
 
     /// A newer map, of the same shards or of others.

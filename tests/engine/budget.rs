@@ -58,7 +58,7 @@ fn what_is_settled_makes_room_for_newer_records_of_the_shard() {
     let transmit = driven.turn().expect("pressed");
     assert!(is_throttled(&mut put(&mut driven, 0)), "what is under way is held too");
     let entries = driven.all_stored(&transmit);
-    driven.answer(&transmit, entries);
+    driven.answer(transmit.request, entries);
     assert!(held.iter_mut().all(|handle| matches!(outcome(handle), Some(Ok(_)))));
     let mut newer: Vec<_> = (0..5).map(|_| put(&mut driven, 0)).collect();
     assert!(!newer.iter_mut().any(is_throttled));
@@ -100,7 +100,7 @@ fn what_a_newer_map_brings_to_a_shard_is_never_refused() {
     driven.core.handle_pressure(true);
     let transmit = driven.turn().expect("pressed");
     let entries = driven.all_stored(&transmit);
-    driven.answer(&transmit, entries);
+    driven.answer(transmit.request, entries);
     assert!(held.iter_mut().all(|handle| matches!(outcome(handle), Some(Ok(_)))));
     assert!(!is_throttled(&mut put(&mut driven, 0)));
 }
@@ -141,7 +141,7 @@ fn while_one_shard_is_dead_the_others_deliver() {
                     *entry = EntryResult::Failed { code, message: "".into() };
                 }
             }
-            driven.answer(&transmit, entries);
+            driven.answer(transmit.request, entries);
         }
         outstanding -= driven.core.released().records;
         let before = dead.len();
@@ -191,7 +191,7 @@ fn under_pressure_a_shard_with_records_under_way_is_not_sealed_until_those_are_s
     let _others = [put(&mut driven, 0), put(&mut driven, 0)];
     assert!(driven.turn().is_none());
     let entries = driven.all_stored(&first);
-    driven.answer(&first, entries);
+    driven.answer(first.request, entries);
     let second = driven.turn().expect("the rest, in one aggregate");
     assert_eq!((second.kinesis_records, second.user_records), (1, 2));
 }
@@ -214,7 +214,7 @@ fn a_full_producer_empties_itself_without_waiting_for_a_deadline() {
         for _ in 0..100 {
             for transmit in driven.turn_all() {
                 let entries = driven.all_stored(&transmit);
-                driven.answer(&transmit, entries);
+                driven.answer(transmit.request, entries);
             }
         }
         let open = held.iter_mut().filter_map(|handle| outcome(handle).is_none().then_some(())).count();

@@ -77,7 +77,7 @@ fn a_reshard_arouses_no_suspicion() {
         shards.map(stored).collect()
     };
     let stored = answer(&transmit, "shardId-0-of-2", "shardId-1-of-2");
-    driven.answer(&transmit, stored);
+    driven.answer(transmit.request, stored);
     assert!(waiting.iter_mut().all(|handle| end(handle).is_ok()), "merged, and every member belongs there");
     // Split: the first member belongs there, another may not.
     let low = put_at(&mut driven, 1000);

@@ -75,19 +75,19 @@ pub fn send_later(driven: &mut Driven) -> (Transmit, Duration) {
 /// The service stores everything.
 pub fn store(driven: &mut Driven, transmit: &Transmit) {
     let entries = driven.all_stored(transmit);
-    driven.answer(transmit, entries);
+    driven.answer(transmit.request, entries);
 }
 
 /// The service stores everything, and says that it is in `shard`.
 pub fn store_in(driven: &mut Driven, transmit: &Transmit, shard: &str) {
     let stored = || EntryResult::Stored { shard_id: shard.into(), sequence_number: "49".into() };
-    driven.answer(transmit, (0..transmit.kinesis_records).map(|_| stored()).collect());
+    driven.answer(transmit.request, (0..transmit.kinesis_records).map(|_| stored()).collect());
 }
 
 /// The service refuses every record of a request by itself.
 pub fn refuse_records(driven: &mut Driven, transmit: &Transmit, code: &str) {
     let failed = || EntryResult::Failed { code: code.into(), message: "why".into() };
-    driven.answer(transmit, (0..transmit.kinesis_records).map(|_| failed()).collect());
+    driven.answer(transmit.request, (0..transmit.kinesis_records).map(|_| failed()).collect());
 }
 
 /// The service refuses a request.

@@ -60,7 +60,7 @@ fn a_throttle_teaches_the_shards_limiter_and_no_other() {
     let mut entries = driven.all_stored(&transmit);
     let code = "ProvisionedThroughputExceededException";
     entries[0] = kpl::codec::EntryResult::Failed { code: code.into(), message: "".into() };
-    driven.answer(&transmit, entries);
+    driven.answer(transmit.request, entries);
     let mut waiting = Vec::new();
     for _ in 0..10 {
         waiting.extend([put(&mut driven, 0), put(&mut driven, 1)]);

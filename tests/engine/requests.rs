@@ -48,7 +48,7 @@ fn an_answer_with_another_number_of_results_fails_all() {
     let (mut driven, mut waiting, transmit) = two_under_way(&config());
     let mut entries = driven.all_stored(&transmit);
     entries.pop();
-    driven.answer(&transmit, entries);
+    driven.answer(transmit.request, entries);
     both_failed(&mut waiting, "Record Count Mismatch", &[("Record Count Mismatch", true)]);
 }
 

@@ -171,7 +171,7 @@ fn what_was_sent_without_a_map_before_the_refusal_keeps_its_end() {
     let sent = entries(&transmit);
     let results = sent.iter().map(|entry| if entry.key == "key-0" { stored_there("s") } else { failure.clone() });
     let results = results.collect();
-    driven.answer(&transmit, results);
+    driven.answer(transmit.request, results);
     assert!(end(&mut stored).is_ok());
     assert_eq!(*end(&mut failed).expect_err("no second try").code(), ErrorCode::StreamUnavailable);
 }

@@ -39,7 +39,7 @@ pub(super) struct Kernel {
     /// Messages that it takes at once.
     pub(super) lanes: usize,
     /// With fewer messages than these the next kernel is quicker.
-    pub(super) least: usize,
+    least: usize,
     compress: Compress,
 }
 
