@@ -59,8 +59,7 @@ pub(crate) fn client_config(config: &Config) -> Result<Option<Arc<ClientConfig>>
     Ok(Some(Arc::new(builder.with_no_client_auth())))
 }
 
-/// aws-lc, with AES of 128 bits before that of 256: ten rounds for each byte instead of fourteen, and nobody breaks
-/// either.
+/// aws-lc, with AES of 128 bits before that of 256: ten rounds for each byte instead of fourteen.
 fn provider() -> CryptoProvider {
     let mut provider = aws_lc_rs::default_provider();
     provider.cipher_suites.sort_by_key(|suite| {

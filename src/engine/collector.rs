@@ -135,6 +135,33 @@ mod tests {
     use super::super::testing::Random;
     use super::*;
 
+    #[test]
+    fn where_there_is_enough_for_a_request_two_of_half_the_size_leave_and_no_third() {
+        let config = Config::default();
+        let (now, later) = (Time::from_nanos(1_000_000_000), Time::from_nanos(2_000_000_000));
+        let mut collector = Collector::default();
+        collector.list(ShardIndex(0));
+        collector.grew(now, &config, 30, 3 * COLLECTION_BYTES_AIM / 2, later);
+        // Alone it is whole; with another connection it is the first of two.
+        assert_eq!(collector.request_bytes(&config, false), config.collection_max_size);
+        assert_eq!(collector.request_bytes(&config, true), COLLECTION_BYTES_AIM / 2);
+        collector.shrank(10, COLLECTION_BYTES_AIM / 2);
+        collector.reset_due(now, &config, later);
+        assert_eq!(collector.due(), Time::ZERO, "the second is due, and old enough for a connection");
+        assert_eq!(collector.request_bytes(&config, false), COLLECTION_BYTES_AIM / 2, "on the last connection too");
+        collector.shrank(10, COLLECTION_BYTES_AIM / 2);
+        collector.reset_due(now, &config, later);
+        assert_eq!(collector.due(), later, "what is left waits for companions");
+        assert_eq!(collector.request_bytes(&config, true), COLLECTION_BYTES_AIM);
+        // A second of which nothing is left is not waited for.
+        collector.grew(now, &config, 10, COLLECTION_BYTES_AIM, later);
+        assert_eq!(collector.request_bytes(&config, true), COLLECTION_BYTES_AIM / 2);
+        assert_eq!(collector.next(), Some(ShardIndex(0)));
+        collector.reset_due(now, &config, Time::NEVER);
+        collector.list(ShardIndex(1));
+        assert_eq!(collector.due(), Time::NEVER);
+    }
+
     /// The naive collector: every listed shard with what was told of its queue, and every moment that was told.
     #[derive(Default)]
     struct Oracle {

@@ -31,7 +31,7 @@ pub(super) const INITIAL: [u32; 4] = [0x67452301, 0xefcdab89, 0x98badcfe, 0x1032
 
 /// Takes blocks into the states of its first lanes, as many as the shortest of them has, and says how many.
 ///
-/// Safe to call where the processor has the feature that the kind is named after.
+/// SAFETY: to be called only where the processor has the feature that the kind is named after (K1).
 type Compress = unsafe fn(&mut States, &[&[Block]; LANES_MAX]) -> usize;
 
 /// A way to hash `lanes` messages side by side.
