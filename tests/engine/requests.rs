@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use kpl::config::Config;
+use kpl::config::{Config, RateLimit};
 use kpl::engine::Remedy;
 use kpl::outcome::ErrorCode;
-use kpl::record::StreamId;
+use kpl::record::{Record, StreamId};
 
 use super::driven::Driven;
 use super::hand::*;
@@ -278,4 +278,21 @@ fn one_failure_between_successes_gates_nobody() {
             store(&mut driven, &transmit);
         }
     }
+}
+
+#[test]
+fn aggregates_that_are_sent_next_are_hashed_with_those_that_leave() {
+    let config = Config { rate_limit: RateLimit::Off, ..Config::default() };
+    let mut driven = Driven::new(&config, 8);
+    // Some 24 aggregates of 50 KiB: enough for two requests of half the size, and for lanes that more than one of them fills.
+    for number in 0..11_000 {
+        let ticket = driven.slots.take_lone();
+        driven.put(ticket, &Record::new(&format!("key-{number}"), &[7; 100]));
+    }
+    let requests = driven.turn_all();
+    let blocks: Vec<u64> = requests.iter().map(|request| request.digested.blocks).collect();
+    let records: Vec<usize> = requests.iter().map(|request| request.kinesis_records).collect();
+    assert!(requests.len() >= 2 && records[0] >= 8 && records[1] >= 8, "{records:?}");
+    let (first, second) = (blocks[0] as usize / records[0], blocks[1] as usize / records[1]);
+    assert!(first > 800 && second < 800, "blocks of 64 bytes, an aggregate that leaves: {first}, then {second}");
 }
