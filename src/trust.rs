@@ -9,10 +9,13 @@
 //! core's first connection resumes what the control thread's began. It is built once, before any thread starts, and
 //! what cannot be read of the given roots is a fault of the configuration.
 //!
-//! Cryptography is aws-lc's alone. TLS 1.2 and 1.3 are spoken, with no protocol negotiated, which means HTTP/1.1. It
+//! Cryptography is aws-lc's, but that ring encrypts where it is the quicker one (`sealing`). TLS 1.2 and 1.3 are spoken, with no protocol negotiated, which means HTTP/1.1. It
 //! refuses client certificates and revocation lists.
 //!
 //! The machine's own roots take some milliseconds to read, so a producer whose endpoint is in the clear reads none.
+
+#[cfg(target_arch = "x86_64")]
+mod sealing;
 
 use std::error::Error;
 use std::io;
@@ -59,9 +62,12 @@ pub(crate) fn client_config(config: &Config) -> Result<Option<Arc<ClientConfig>>
     Ok(Some(Arc::new(builder.with_no_client_auth())))
 }
 
-/// aws-lc, with AES of 128 bits before that of 256: ten rounds for each byte instead of fourteen.
+/// aws-lc, with AES of 128 bits before that of 256: ten rounds for each byte instead of fourteen. How that is sent, `sealing`
+/// decides.
 fn provider() -> CryptoProvider {
     let mut provider = aws_lc_rs::default_provider();
+    #[cfg(target_arch = "x86_64")]
+    provider.cipher_suites.iter_mut().for_each(|suite| *suite = sealing::quickest(*suite));
     provider.cipher_suites.sort_by_key(|suite| {
         !matches!(
             suite.suite(),

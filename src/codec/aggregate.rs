@@ -30,6 +30,7 @@ mod index;
 mod shared;
 mod written;
 
+use std::ptr;
 use std::sync::Arc;
 
 use md5::{Digest, Md5};
@@ -185,6 +186,19 @@ impl Aggregate {
             out.extend_from_slice(part);
         }
         out.extend_from_slice(&self.digest());
+    }
+
+    /// Addresses that the next member is written to, some hundred bytes of it, with its key, and where that is looked up. They
+    /// are to be asked for, not to be followed.
+    pub fn ends(&self) -> [*const u8; 4] {
+        let (records, keys) = (self.records.as_ptr_range().end, self.keys.as_ptr_range().end);
+        let index = self.index.as_deref().map_or(ptr::null(), |index| (&raw const *index).cast());
+        [records, records.wrapping_add(64), keys, index]
+    }
+
+    /// The address of the key with this tag, as far as the tag tells, if it has one.
+    pub fn key_text(&self, tag: u64) -> Option<*const u8> {
+        Some(self.keys.get(self.index.as_ref()?.place_of(tag)?)?)
     }
 
     /// The members in their order, read back from the wire form.

@@ -54,6 +54,11 @@ impl Arrivals {
         }
     }
 
+    /// Where the next run will be written.
+    pub fn end(&self) -> *const u8 {
+        self.runs.as_ptr_range().end.cast()
+    }
+
     /// The earliest arrival, exactly; never, if there are no records.
     pub fn oldest(&self) -> Time {
         self.oldest.unwrap_or(Time::NEVER)

@@ -299,6 +299,12 @@ impl Batch {
         Ok(())
     }
 
+    /// Where the next member will be written.
+    pub(super) fn ends(&self) -> [*const u8; 6] {
+        let [records, more, keys, index] = self.body.ends();
+        [records, more, keys, index, self.tickets.as_ptr_range().end.cast(), self.arrivals.end()]
+    }
+
     /// The first member comes, which makes a body of `size` bytes.
     fn begin(&mut self, record: &Routed<'_>, size: usize, bounds: &Bounds) {
         // One so large that no wrapping fits goes as it is: refused for its size, it would be lost for certain.

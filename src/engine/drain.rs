@@ -28,6 +28,7 @@ impl Core {
                 count += 1;
             }
             self.key_fill += hash_keys(&keys[..count], &mut hashes[..count]);
+            self.expect(&held, &hashes);
             for ((ticket, framed), hash) in held.into_iter().flatten().zip(hashes) {
                 if let Some((stream, common)) = self.stream(framed.stream) {
                     stream.accept(now, ticket, &framed, hash, common);

@@ -41,6 +41,7 @@
 )]
 
 mod aggregator;
+mod ahead;
 mod arrivals;
 mod backlog;
 mod batch;
@@ -137,6 +138,8 @@ pub struct Core {
     widen_at: Time,
     /// How full the lanes were that hashed keys, since that was last asked.
     key_fill: Fill,
+    /// Shards of all streams, at the latest turn.
+    shard_states: usize,
 }
 
 impl Core {
@@ -169,6 +172,7 @@ impl Core {
             early: Vec::new(),
             widen_at: Time::NEVER,
             key_fill: Fill::default(),
+            shard_states: 0,
         }
     }
 
@@ -329,6 +333,7 @@ impl Core {
             }
         }
         self.fired = fired;
+        self.shard_states = self.streams.iter().flatten().map(Stream::shard_states).sum();
         for index in 0..self.streams.len() {
             let id = StreamId(index as u32);
             self.turn_stream(now, id);

@@ -52,6 +52,7 @@ pub use fault::{Fault, plant};
 pub use flag::Flag;
 pub use handle::Handle;
 pub use purse::{Purse, Wait};
+pub(crate) use shim::expect_write;
 pub use slot::{Abandoned, End};
 pub use slots::{Ledger, Slots};
 pub use ticket::{Ticket, Told};

@@ -87,7 +87,7 @@ impl Watch {
 
 /// Asks for the cache line at `address`, to be written soon. Any address will do: nothing is read or written.
 #[inline(always)]
-pub(super) fn expect_write<T>(address: *const T) {
+pub(crate) fn expect_write<T>(address: *const T) {
     #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
     // Not the intrinsic, which asks for reading only unless the compiler knows of a newer processor. Those that lack the
     // instruction take it for none.

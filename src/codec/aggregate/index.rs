@@ -62,6 +62,12 @@ impl KeyIndex {
         found.map(|entry| entry.number)
     }
 
+    /// Where the length of a key with this tag stands, which may be another key.
+    pub(super) fn place_of(&self, tag: u64) -> Option<usize> {
+        let tag = tag as u32;
+        self.keys.find(spread(tag), |entry| entry.tag == tag).map(|entry| entry.at as usize)
+    }
+
     /// Numbers a key whose length will stand at `at`.
     pub(super) fn enter(&mut self, tag: u64, at: usize) {
         let (tag, at, number) = (tag as u32, at as u32, self.keys.len() as u32);

@@ -33,6 +33,24 @@ impl Stream {
         }
     }
 
+    /// Shards of which there may be a state here.
+    pub fn shard_states(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// The shard that a record will come to, if that is ours, and clear before it is accepted.
+    pub fn expected_shard(&self, framed: &Framed<'_>, key_hash: HashKey) -> Option<&Shard> {
+        let hash = match framed.placement {
+            RecordPlacement::ByKey => key_hash,
+            RecordPlacement::Explicit(hash) => hash,
+            RecordPlacement::Drawn => return None,
+        };
+        match self.router.route(hash) {
+            Route::Owned(shard) => self.shards[shard.index()].as_deref(),
+            _ => None,
+        }
+    }
+
     /// Whether what a shard of ours is to have is simply appended.
     fn is_plain(&self) -> bool {
         !self.closed && self.order.is_none()

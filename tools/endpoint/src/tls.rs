@@ -56,13 +56,20 @@ impl TlsOptions {
         &self.ca_pem
     }
 
-    pub(crate) fn acceptor(self) -> io::Result<TlsAcceptor> {
+    /// How a server that has the chain speaks TLS, by aws-lc.
+    ///
+    /// Errors: the system has no randomness.
+    pub fn server_config(self) -> io::Result<Arc<ServerConfig>> {
         let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .and_then(|builder| builder.with_no_client_auth().with_single_cert(self.chain, self.key));
         let mut config = config.map_err(io::Error::other)?;
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(io::Error::other)?;
-        Ok(TlsAcceptor::from(Arc::new(config)))
+        Ok(Arc::new(config))
+    }
+
+    pub(crate) fn acceptor(self) -> io::Result<TlsAcceptor> {
+        self.server_config().map(TlsAcceptor::from)
     }
 }
 

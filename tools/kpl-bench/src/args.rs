@@ -39,7 +39,7 @@ const RECORD_SIZE_MAX: usize = limits::RECORD_BYTES_MAX - KEY_BYTES;
 /// Most `--keys`: they are a table of 8 bytes each.
 const KEYS_MAX: u32 = 10_000_000;
 /// Most `--shards`.
-const SHARDS_MAX: u32 = 1000;
+const SHARDS_MAX: u32 = 10_000;
 /// Most `--submitters`: with the pool of the producer they are the most that it takes.
 const SUBMITTERS_MAX: usize = limits::SUBMITTERS_MAX - limits::POOL_SUBMITTERS;
 /// `--pin`. A bench wants its cores to stay where they are; only on Linux can they be made to.

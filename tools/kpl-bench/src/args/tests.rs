@@ -81,7 +81,7 @@ fn a_refusal_names_option_value_and_bound() {
         ("--records 0", ["--records", "\"0\"", "from 1 to 1099511627776"]),
         ("--records many", ["--records", "\"many\"", "whole number"]),
         ("--record-size 15", ["--record-size", "\"15\"", "from 16 to 10485752"]),
-        ("--shards 1001", ["--shards", "\"1001\"", "from 1 to 1000"]),
+        ("--shards 10001", ["--shards", "\"10001\"", "from 1 to 10000"]),
         ("--keys -1", ["--keys", "\"-1\"", "from 1 to 10000000"]),
         ("--submitters 5000", ["--submitters", "\"5000\"", "from 1 to 4092"]),
         ("--cores 0", ["--cores", "\"0\"", "from 1 to 256"]),
