@@ -12,7 +12,7 @@ use kpl::record::{CoreId, Record, StreamId, StreamName};
 use kpl::ring::{Ledger, Slots};
 use kpl::time::Time;
 
-const STREAM: StreamId = StreamId(0);
+pub const STREAM: StreamId = StreamId(0);
 
 pub struct Driven {
     pub core: Core,

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use kpl::codec::Framed;
 use kpl::config::{Config, OuterPartitionKey, RateLimit};
 use kpl::outcome::{AttemptResult, ErrorCode};
 use kpl::record::{HashKey, Record};
 
-use super::driven::Driven;
+use super::driven::{Driven, STREAM};
 use super::hand::*;
 
 #[test]
@@ -148,6 +149,40 @@ fn a_record_without_a_key_goes_to_any_shard_by_a_drawn_hash_key() {
         *shards.entry(end(handle).expect("delivered").shard_id().to_owned()).or_insert(0) += 1;
     }
     assert!(shards.len() == 4 && shards.values().all(|&count| (50..150).contains(&count)), "{shards:?}");
+}
+
+#[test]
+fn records_find_their_shards_among_hundreds_however_they_come() {
+    const SHARDS: usize = 400;
+    let mut driven = Driven::new(&config(), SHARDS);
+    // A turn tells the core how many shards there are: so many that it looks ahead.
+    assert!(driven.turn().is_none());
+    let width = u128::MAX / SHARDS as u128;
+    // Two for each shard, neighbours far apart; and now and then one that goes anywhere.
+    let shards: Vec<Option<usize>> =
+        (0..2 * SHARDS).map(|number| (number % 51 != 7).then_some(number * 7 % SHARDS)).collect();
+    let keys = ["a key", "another", "a third"];
+    let (mut waiting, mut records) = (Vec::new(), Vec::new());
+    for (number, shard) in shards.iter().enumerate() {
+        let (ticket, handle) = driven.slots.take();
+        waiting.push(handle);
+        let record = match shard {
+            Some(shard) => Record::new(keys[number % keys.len()], "data")
+                .with_explicit_hash_key(HashKey(width * *shard as u128 + 1000)),
+            None => Record::unkeyed("data"),
+        };
+        records.push((ticket, Framed::new(STREAM, driven.now, &record)));
+    }
+    driven.core.handle_records(driven.now, records);
+    let transmit = send(&mut driven);
+    assert_eq!(transmit.kinesis_records, SHARDS, "an aggregate for each shard");
+    store(&mut driven, &transmit);
+    for (handle, shard) in waiting.iter_mut().zip(shards) {
+        let delivered = end(handle).expect("delivered");
+        if let Some(shard) = shard {
+            assert_eq!(delivered.shard_id(), format!("shardId-{shard}-of-{SHARDS}"));
+        }
+    }
 }
 
 #[test]
