@@ -9,8 +9,8 @@
 //! core's first connection resumes what the control thread's began. It is built once, before any thread starts, and
 //! what cannot be read of the given roots is a fault of the configuration.
 //!
-//! Cryptography is aws-lc's, but that ring encrypts where it is the quicker one (`sealing`). TLS 1.2 and 1.3 are spoken, with no protocol negotiated, which means HTTP/1.1. It
-//! refuses client certificates and revocation lists.
+//! Cryptography is aws-lc's, but that ring encrypts where it is the quicker one (`sealing`). TLS 1.2 and 1.3 are spoken, with
+//! no protocol negotiated, which means HTTP/1.1. It refuses client certificates and revocation lists.
 //!
 //! The machine's own roots take some milliseconds to read, so a producer whose endpoint is in the clear reads none.
 
