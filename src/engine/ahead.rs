@@ -14,7 +14,7 @@
 //! It changes nothing: whatever it predicts wrongly is a line that nobody needed.
 
 use super::Core;
-use super::batch::{Batch, Ticket};
+use super::batch::Batch;
 use super::shard::Shard;
 use crate::codec::Framed;
 use crate::record::HashKey;
@@ -25,12 +25,12 @@ const SHARDS_HELD_BY_CACHES: usize = 256;
 
 impl Core {
     /// Records come, each with the MD5 of its key.
-    pub(super) fn expect<const N: usize>(&self, records: &[Option<(Ticket, Framed<'_>)>; N], hashes: &[HashKey; N]) {
+    pub(super) fn expect<const N: usize>(&self, records: &[Option<Framed<'_>>; N], hashes: &[HashKey; N]) {
         if self.shard_states <= SHARDS_HELD_BY_CACHES {
             return;
         }
         let mut shards: [Option<&Shard>; N] = [None; N];
-        for (((_, framed), hash), shard) in records.iter().flatten().zip(hashes).zip(&mut shards) {
+        for ((framed, hash), shard) in records.iter().flatten().zip(hashes).zip(&mut shards) {
             let stream = self.streams.get(framed.stream.index()).and_then(Option::as_ref);
             *shard = stream.and_then(|stream| stream.expected_shard(framed, *hash));
             if let Some(shard) = shard {

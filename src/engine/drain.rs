@@ -19,19 +19,22 @@ impl Core {
     pub fn handle_records<'a>(&mut self, now: Time, records: impl IntoIterator<Item = (Ticket, Framed<'a>)>) {
         let mut records = records.into_iter();
         loop {
-            let mut held = [const { None }; KEYS_AT_ONCE];
+            // Apart, so that a record is read where it lies, while its ticket moves on.
+            let (mut tickets, mut held) = ([const { None }; KEYS_AT_ONCE], [None; KEYS_AT_ONCE]);
             let (mut keys, mut hashes) = ([&[][..]; KEYS_AT_ONCE], [HashKey::MIN; KEYS_AT_ONCE]);
             let mut count = 0;
-            for ((place, key), record) in held.iter_mut().zip(&mut keys).zip(&mut records) {
-                *key = record.1.key;
-                *place = Some(record);
+            let places = tickets.iter_mut().zip(&mut held).zip(&mut keys);
+            for (((ticket_place, place), key), (ticket, framed)) in places.zip(&mut records) {
+                *key = framed.key;
+                *ticket_place = Some(ticket);
+                *place = Some(framed);
                 count += 1;
             }
             self.key_fill += hash_keys(&keys[..count], &mut hashes[..count]);
             self.expect(&held, &hashes);
-            for ((ticket, framed), hash) in held.into_iter().flatten().zip(hashes) {
+            for ((ticket, framed), hash) in tickets.into_iter().flatten().zip(held.iter().flatten()).zip(hashes) {
                 if let Some((stream, common)) = self.stream(framed.stream) {
-                    stream.accept(now, ticket, &framed, hash, common);
+                    stream.accept(now, ticket, framed, hash, common);
                 }
             }
             if count < KEYS_AT_ONCE {
