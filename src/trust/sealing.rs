@@ -5,9 +5,9 @@
 //!   received  ─▶ aws-lc's    answers are small
 //! ```
 //!
-//! This file is of x86-64. Where a processor has AES for wide registers, but no AVX-512, which is what Zen 3 has and what hypervisors often leave of
-//! others, aws-lc 0.47 encrypts a block an instruction; with AVX-512 it takes four. Records of 16 KiB on Zen 3: ring 7.2 to
-//! 7.5 GB/s, aws-lc 3.1 to 4.0. Everything else of the suite is aws-lc's, handshake and keys included.
+//! This file is of x86-64. Where a processor has AES for wide registers, but no AVX-512, which is what Zen 3 has and what
+//! hypervisors often leave of others, aws-lc 0.47 encrypts a block an instruction; with AVX-512 it takes four. Records of 16 KiB
+//! on Zen 3: ring 7.2 to 7.5 GB/s, aws-lc 3.1 to 4.0. Everything else of the suite is aws-lc's, handshake and keys included.
 //!
 //! It promises what a suite of rustls promises: whoever speaks TLS_AES_128_GCM_SHA256 reads it.
 

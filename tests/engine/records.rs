@@ -186,6 +186,19 @@ fn records_find_their_shards_among_hundreds_however_they_come() {
 }
 
 #[test]
+fn what_comes_for_hundreds_of_shards_after_a_close_fails_as_closed() {
+    let mut driven = Driven::new(&config(), 400);
+    assert!(driven.turn().is_none());
+    driven.core.handle_close(driven.now);
+    // No turn has told the core yet that there are no shards any more.
+    let mut waiting: Vec<_> = (0..40).map(|shard| put(&mut driven, shard)).collect();
+    driven.turn();
+    for handle in &mut waiting {
+        assert_eq!(end(handle).expect_err("closed").code(), &ErrorCode::Closed);
+    }
+}
+
+#[test]
 fn an_aggregates_partition_key_may_be_its_first_members() {
     let config = Config { outer_partition_key: OuterPartitionKey::FirstMember, ..config() };
     let mut driven = Driven::new(&config, 1);

@@ -46,7 +46,8 @@ impl Stream {
             RecordPlacement::Drawn => return None,
         };
         match self.router.route(hash) {
-            Route::Owned(shard) => self.shards[shard.index()].as_deref(),
+            // A closed stream has a map still, and no shards.
+            Route::Owned(shard) => self.shards.get(shard.index())?.as_deref(),
             _ => None,
         }
     }
