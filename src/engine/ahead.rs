@@ -20,13 +20,13 @@ use crate::codec::Framed;
 use crate::record::HashKey;
 use crate::ring::expect_write;
 
-/// With more shards, of all streams together, a core looks ahead.
+/// With more shards of its own, of all streams together, a core looks ahead.
 const SHARDS_HELD_BY_CACHES: usize = 256;
 
 impl Core {
     /// Records come, each with the MD5 of its key.
     pub(super) fn expect<const N: usize>(&self, records: &[Option<Framed<'_>>; N], hashes: &[HashKey; N]) {
-        if self.shard_states <= SHARDS_HELD_BY_CACHES {
+        if self.own_shards <= SHARDS_HELD_BY_CACHES {
             return;
         }
         let mut shards: [Option<&Shard>; N] = [None; N];

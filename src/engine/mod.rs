@@ -138,8 +138,8 @@ pub struct Core {
     widen_at: Time,
     /// How full the lanes were that hashed keys, since that was last asked.
     key_fill: Fill,
-    /// Shards of all streams, at the latest turn.
-    shard_states: usize,
+    /// This core's part of the shards of all streams, about, at the latest turn.
+    own_shards: usize,
 }
 
 impl Core {
@@ -172,7 +172,7 @@ impl Core {
             early: Vec::new(),
             widen_at: Time::NEVER,
             key_fill: Fill::default(),
-            shard_states: 0,
+            own_shards: 0,
         }
     }
 
@@ -333,7 +333,9 @@ impl Core {
             }
         }
         self.fired = fired;
-        self.shard_states = self.streams.iter().flatten().map(Stream::shard_states).sum();
+        // Maps spread shards evenly.
+        let shards: usize = self.streams.iter().flatten().map(Stream::map_len).sum();
+        self.own_shards = shards / usize::from(self.cores);
         for index in 0..self.streams.len() {
             let id = StreamId(index as u32);
             self.turn_stream(now, id);

@@ -33,8 +33,8 @@ impl Stream {
         }
     }
 
-    /// Shards of which there may be a state here.
-    pub fn shard_states(&self) -> usize {
+    /// Shards of the map in use, those of other cores among them.
+    pub fn map_len(&self) -> usize {
         self.shards.len()
     }
 
