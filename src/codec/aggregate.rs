@@ -44,6 +44,9 @@ pub use index::KeyIndex;
 use written::Members;
 pub use written::Written;
 
+/// Bytes of the wire form around the fields.
+const FRAME_BYTES: usize = AGGREGATE_MAGIC.len() + AGGREGATE_DIGEST_BYTES;
+
 /// Heads of the fields, number and wire type.
 const KEY_TABLE: u8 = 0x0A;
 const EXPLICIT_TABLE: u8 = 0x12;
@@ -78,8 +81,10 @@ pub struct Aggregate {
     members: u32,
     /// While it grows.
     index: Option<Box<KeyIndex>>,
-    /// Bytes in `shell`, while requests may share them: the buffers above are empty then.
-    shared_len: usize,
+    /// Bytes of the three fields.
+    len: usize,
+    /// Whether requests may share the buffers: they are in `shell` then, and those above are empty.
+    shared: bool,
     /// Whose the buffers are while they are shared; else empty.
     shell: Option<Arc<Buffers>>,
 }
@@ -146,7 +151,7 @@ impl Aggregate {
         self.keys.clear();
         self.explicit_keys.clear();
         self.records.clear();
-        self.members = 0;
+        (self.members, self.len) = (0, 0);
         if let Some(index) = &mut self.index {
             index.clear();
         }
@@ -164,7 +169,7 @@ impl Aggregate {
 
     /// Bytes in wire form, magic and digest included; so 20 without members.
     pub fn size(&self) -> usize {
-        AGGREGATE_MAGIC.len() + self.message_len() + AGGREGATE_DIGEST_BYTES
+        FRAME_BYTES + self.len
     }
 
     /// The wire form but for the digest at its end: magic, keys, explicit hash keys, records.
@@ -209,10 +214,6 @@ impl Aggregate {
     /// The first member.
     pub fn first(&self) -> Option<Written<'_>> {
         written::first(self)
-    }
-
-    fn message_len(&self) -> usize {
-        self.keys.len() + self.explicit_keys.len() + self.records.len() + self.shared_len
     }
 
     /// Where `member` would stand, and what the aggregate would weigh with it.
@@ -264,25 +265,20 @@ impl Aggregate {
         if let (Some((_, true)), Some(hash_key)) = (place.explicit, member.explicit_hash_key) {
             self.enter_explicit_key(hash_key, room);
         }
-        let head = Fields::default().and(RECORD, place.record_len as u32).and(RECORD_KEY, place.key);
-        let explicit = match place.explicit {
-            Some((number, _)) => Fields::default().and(RECORD_EXPLICIT, number),
-            None => Fields::default(),
-        };
-        let data_head = explicit.and(RECORD_DATA, member.data.len() as u32); // below 4 GiB, as the aggregate is
         let records = &mut self.records;
-        reserve(records, head.len + data_head.len + member.data.len(), room);
-        if records.capacity() - records.len() >= 2 * Fields::BYTES {
-            head.append_to(records);
-            data_head.append_to(records);
-        } else {
-            records.extend_from_slice(&head.bytes.to_le_bytes()[..head.len]);
-            records.extend_from_slice(&data_head.bytes.to_le_bytes()[..data_head.len]);
+        let at = records.len();
+        reserve(records, field_len(place.record_len), room);
+        push_number(records, RECORD, place.record_len as u32); // below 4 GiB, as the aggregate is, and so are all below
+        push_number(records, RECORD_KEY, place.key);
+        if let Some((number, _)) = place.explicit {
+            push_number(records, RECORD_EXPLICIT, number);
         }
+        push_number(records, RECORD_DATA, member.data.len() as u32);
         records.extend_from_slice(member.data);
+        assert_eq!(records.len(), at + field_len(place.record_len), "the size is exact");
         // Every member weighs bytes, so that their number fits where the size does.
         self.members += 1;
-        assert_eq!(self.size(), place.size, "the size is exact");
+        self.len = place.size - FRAME_BYTES;
     }
 
     /// Writes a new key to its table.
@@ -291,45 +287,37 @@ impl Aggregate {
         let text = member.partition_key;
         reserve(&mut self.keys, field_len(text.len()), room);
         index.enter(member.key_tag, self.keys.len() + 1);
-        push_text(&mut self.keys, KEY_TABLE, text);
+        push_bytes(&mut self.keys, KEY_TABLE, text);
     }
 
     fn enter_explicit_key(&mut self, hash_key: HashKey, room: usize) {
         let decimal = Decimal::new(hash_key);
         reserve(&mut self.explicit_keys, field_len(decimal.as_bytes().len()), room);
         self.index.get_or_insert_default().enter_explicit(hash_key);
-        push_text(&mut self.explicit_keys, EXPLICIT_TABLE, decimal.as_bytes());
+        push_bytes(&mut self.explicit_keys, EXPLICIT_TABLE, decimal.as_bytes());
     }
 }
 
-/// A few fields of a member in wire form: as a number, since bytes that were written one by one would have to reach the
-/// cache before they could be copied together.
-#[derive(Clone, Copy, Default)]
-struct Fields {
-    /// The first of them lowest.
-    bytes: u128,
-    len: usize,
-}
-
-impl Fields {
-    /// Two fields, each a head of a byte and a varint of an aggregate below 4 GiB, are 12 bytes.
-    const BYTES: usize = size_of::<u128>();
-
-    /// These, and behind them a field whose head is `head`.
-    #[inline]
-    fn and(self, head: u8, value: u32) -> Fields {
-        let (varint, varint_len) = varint(value);
-        let field = u128::from(varint) << 8 | u128::from(head);
-        Fields { bytes: self.bytes | field << (8 * self.len), len: self.len + 1 + varint_len }
-    }
-
-    /// Appends them to a buffer that has room for [`Fields::BYTES`]: a copy of fixed length, which is then cut.
-    #[inline]
-    fn append_to(self, out: &mut Vec<u8>) {
-        let end = out.len() + self.len;
-        out.extend_from_slice(&self.bytes.to_le_bytes());
+/// Appends a field of a number, or the head of a field of bytes: a copy of fixed length, which is then cut, where there is
+/// room for that. Bytes written one by one would have to reach the cache before they could be read together.
+#[inline]
+fn push_number(out: &mut Vec<u8>, field: u8, value: u32) {
+    let (varint, varint_len) = varint(value);
+    let bytes = (varint << 8 | u64::from(field)).to_le_bytes();
+    let end = out.len() + 1 + varint_len;
+    if out.capacity() - out.len() >= bytes.len() {
+        out.extend_from_slice(&bytes);
         out.truncate(end);
+    } else {
+        out.extend_from_slice(&bytes[..1 + varint_len]);
     }
+}
+
+/// Appends a field of bytes.
+#[inline]
+fn push_bytes(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
+    push_number(out, field, bytes.len() as u32); // below 4 GiB
+    out.extend_from_slice(bytes);
 }
 
 /// A varint of up to five bytes, the first of them lowest, and how many there are.
@@ -386,18 +374,6 @@ fn text_is_at(table: &[u8], at: usize, text: &[u8]) -> bool {
     }
 }
 
-/// A field of bytes: its head, their number, and they.
-#[inline]
-fn push_text(out: &mut Vec<u8>, field: u8, text: &[u8]) {
-    if text.len() < 0x80 {
-        out.extend_from_slice(&[field, text.len() as u8]);
-    } else {
-        out.push(field);
-        push_varint(out, text.len() as u64);
-    }
-    out.extend_from_slice(text);
-}
-
 /// Bytes of a length-delimited field with a head of one byte.
 fn field_len(len: usize) -> usize {
     1 + varint_len(len as u64) + len
@@ -431,14 +407,6 @@ fn varint_len(value: u64) -> usize {
         0x80..0x4000 => 2,
         _ => (64 - value.leading_zeros() as usize).div_ceil(7),
     }
-}
-
-fn push_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }
 
 #[cfg(test)]

@@ -169,31 +169,31 @@ pub fn finish_frame(buf: &mut [u8], arrival: Time, explicit_hash_key: Option<Has
 /// If `bytes` is not such a frame.
 #[inline]
 pub fn read_frame(bytes: &[u8]) -> Framed<'_> {
-    let (stream, rest) = take::<4>(bytes);
-    let (arrival, rest) = take::<8>(rest);
-    let (key_len, rest) = take::<2>(rest);
-    let ([flags], mut rest) = take::<1>(rest);
+    let (header, mut rest) = take::<HEADER_BYTES>(bytes);
+    let (stream, header) = take::<4>(header);
+    let (arrival, header) = take::<8>(header);
+    let (key_len, header) = take::<2>(header);
+    let flags = header[0];
     let mut placement = if flags & IS_DRAWN != 0 { Placement::Drawn } else { Placement::ByKey };
     if flags & (HAS_EXPLICIT | VOID_EXPLICIT) != 0 {
         let (explicit, tail) = take::<EXPLICIT_BYTES>(rest);
         if flags & HAS_EXPLICIT != 0 {
-            placement = Placement::Explicit(HashKey(u128::from_le_bytes(explicit)));
+            placement = Placement::Explicit(HashKey(u128::from_le_bytes(*explicit)));
         }
         rest = tail;
     }
-    let (key, data) = rest.split_at(usize::from(u16::from_le_bytes(key_len)));
+    let (key, data) = rest.split_at(usize::from(u16::from_le_bytes(*key_len)));
     Framed {
-        stream: StreamId(u32::from_le_bytes(stream)),
-        arrival: Time::from_nanos(u64::from_le_bytes(arrival)),
+        stream: StreamId(u32::from_le_bytes(*stream)),
+        arrival: Time::from_nanos(u64::from_le_bytes(*arrival)),
         key,
         placement,
         data,
     }
 }
 
-fn take<const N: usize>(bytes: &[u8]) -> ([u8; N], &[u8]) {
-    let (head, rest) = bytes.split_first_chunk().expect("a frame holds its header whole");
-    (*head, rest)
+fn take<const N: usize>(bytes: &[u8]) -> (&[u8; N], &[u8]) {
+    bytes.split_first_chunk().expect("a frame holds its header whole")
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@
 //!
 //! G1: an open aggregate has at least one member and is smaller than `aggregation_max_size`, or has one member only.
 
-use super::batch::{Batch, Bounds, Routed};
+use super::batch::{Batch, Bounds, Routed, Ticket};
 use super::planted::{Mistake, planted};
 use super::pool::Pool;
 
@@ -39,10 +39,10 @@ pub type Sealed = [Option<Box<Batch>>; 2];
 impl Aggregator {
     /// Appends `record`, if something is open that takes it.
     #[inline]
-    pub fn append<'r>(&mut self, record: Routed<'r>, bounds: &Bounds) -> Result<Appended, Routed<'r>> {
-        let Some(open) = &mut self.open else { return Err(record) };
+    pub fn append(&mut self, ticket: Ticket, record: &Routed<'_>, bounds: &Bounds) -> Result<Appended, Ticket> {
+        let Some(open) = &mut self.open else { return Err(ticket) };
         let deadline = open.deadline;
-        open.try_append(record, bounds)?;
+        open.try_append(ticket, record, bounds)?;
         if is_full(open, bounds) {
             return Ok(Appended::Full);
         }
@@ -57,12 +57,12 @@ impl Aggregator {
     }
 
     /// Appends `record`; answers the batches that this seals.
-    pub fn push(&mut self, record: Routed<'_>, bounds: &Bounds, pool: &mut Pool) -> Sealed {
+    pub fn push(&mut self, ticket: Ticket, record: &Routed<'_>, bounds: &Bounds, pool: &mut Pool) -> Sealed {
         let mut before = None;
         let open = self.open.get_or_insert_with(|| pool.take());
-        if let Err(record) = open.try_append(record, bounds) {
+        if let Err(ticket) = open.try_append(ticket, record, bounds) {
             before = self.open.replace(pool.take());
-            let fresh = self.open.as_mut().and_then(|open| open.try_append(record, bounds).ok());
+            let fresh = self.open.as_mut().and_then(|open| open.try_append(ticket, record, bounds).ok());
             assert!(fresh.is_some(), "a first member always fits");
         }
         before.iter_mut().for_each(|batch| pool.seal(batch));

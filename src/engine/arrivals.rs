@@ -19,9 +19,9 @@ use crate::limits::DURATION_MAX;
 use crate::time::Time;
 
 /// See the essay.
-#[derive(Default)]
 pub struct Arrivals {
-    oldest: Option<Time>,
+    /// Never, if there are no records.
+    oldest: Time,
     runs: Vec<Run>,
 }
 
@@ -45,8 +45,9 @@ const _: () = {
 
 impl Arrivals {
     /// The next record.
+    #[inline]
     pub fn push(&mut self, arrival: Time, generation: Generation) {
-        self.oldest = Some(self.oldest.map_or(arrival, |oldest| oldest.min(arrival)));
+        self.oldest = self.oldest.min(arrival);
         let unit = unit(arrival) as u32;
         match self.runs.last_mut() {
             Some(run) if run.unit == unit && run.generation() == generation => run.records += 2,
@@ -61,7 +62,7 @@ impl Arrivals {
 
     /// The earliest arrival, exactly; never, if there are no records.
     pub fn oldest(&self) -> Time {
-        self.oldest.unwrap_or(Time::NEVER)
+        self.oldest
     }
 
     /// Every run in order: arrival, generation, and number of records.
@@ -85,7 +86,7 @@ impl Arrivals {
 
     /// Forgets all records and keeps the room.
     pub fn clear(&mut self) {
-        self.oldest = None;
+        self.oldest = Time::NEVER;
         self.runs.clear();
     }
 
@@ -97,6 +98,12 @@ impl Arrivals {
     /// Gives back room for more than a sixteenth of what there is.
     pub fn trim(&mut self) {
         super::batch::trim(&mut self.runs);
+    }
+}
+
+impl Default for Arrivals {
+    fn default() -> Arrivals {
+        Arrivals { oldest: Time::NEVER, runs: Vec::new() }
     }
 }
 

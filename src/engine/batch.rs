@@ -49,22 +49,16 @@ impl Generation {
     }
 }
 
-/// One accepted record besides its bytes, while it moves.
-pub struct Member {
-    /// Settles the record.
-    pub ticket: Ticket,
+/// A record whose hash key is known: all but its ticket, which goes beside it. So a record is read where it was put
+/// together, and 8 bytes move.
+#[derive(Clone, Copy)]
+pub struct Routed<'a> {
     /// When it was put.
     pub arrival: Time,
     /// Bytes of data and partition key, the credit to give back at settling.
     pub size: u32,
     /// The flush round it belongs to.
     pub generation: Generation,
-}
-
-/// A record whose hash key is known.
-pub struct Routed<'a> {
-    /// Its ticket and times.
-    pub member: Member,
     /// Decides the shard.
     pub hash: HashKey,
     /// Where key tables look for the partition key first: the low half of its MD5.
@@ -78,13 +72,19 @@ pub struct Routed<'a> {
     /// The payload.
     pub data: &'a [u8],
     /// Attempts made in an earlier batch.
-    pub prior: Option<Arc<[Attempt]>>,
+    pub prior: Option<&'a Arc<[Attempt]>>,
 }
 
 /// A record that left its batch or parcel to be settled by itself.
 pub struct Removed {
-    /// Its ticket and times.
-    pub member: Member,
+    /// Settles the record.
+    pub ticket: Ticket,
+    /// When it was put.
+    pub arrival: Time,
+    /// Bytes of data and partition key.
+    pub size: u32,
+    /// The flush round it belongs to.
+    pub generation: Generation,
     /// The attempts that were made for it.
     pub prior: Option<Arc<[Attempt]>>,
     /// A copy of it, where failed records are kept.
@@ -93,10 +93,11 @@ pub struct Removed {
 
 impl Removed {
     /// Takes `record` out; `keeps` says whether failed records are kept.
-    pub fn of(record: Routed<'_>, keeps: bool) -> Removed {
+    pub fn of(ticket: Ticket, record: &Routed<'_>, keeps: bool) -> Removed {
         let explicit = record.explicit.then_some(record.hash);
         let kept = keeps.then(|| KeptRecord::new(record.key, explicit, record.data));
-        Removed { member: record.member, prior: record.prior, kept }
+        let Routed { arrival, size, generation, .. } = *record;
+        Removed { ticket, arrival, size, generation, prior: record.prior.cloned(), kept }
     }
 }
 
@@ -224,6 +225,7 @@ impl Default for DataBytes {
 }
 
 impl DataBytes {
+    #[inline]
     fn add(&mut self, bytes: u32) {
         self.bytes += u64::from(bytes);
         self.least = self.least.min(bytes);
@@ -271,13 +273,13 @@ impl Batch {
     /// Appends `record`, unless the batch would then be larger than `max_size`; a first member always fits. Plain
     /// members of an explicit batch carry their computed hash key.
     #[inline]
-    pub fn try_append<'r>(&mut self, record: Routed<'r>, bounds: &Bounds) -> Result<(), Routed<'r>> {
+    pub fn try_append(&mut self, ticket: Ticket, record: &Routed<'_>, bounds: &Bounds) -> Result<(), Ticket> {
         let first = self.tickets.is_empty();
         if first {
             self.first_hash = record.hash;
             self.explicit = record.explicit;
         } else if record.explicit && !self.explicit && !planted(Mistake::ExplicitKeyLost) {
-            return Err(record);
+            return Err(ticket);
         }
         let carries_hash = if planted(Mistake::ExplicitKeysMixed) { record.explicit } else { self.explicit };
         let appended = Appended {
@@ -288,14 +290,14 @@ impl Batch {
         };
         let place = self.body.place(&appended);
         if !first && place.size() > bounds.max_size {
-            return Err(record);
+            return Err(ticket);
         }
         if first {
-            self.begin(&record, place.size(), bounds);
+            self.begin(record, place.size(), bounds);
         }
         // One that goes alone takes what it needs, not room to grow.
         self.body.append_at(&appended, place, if bounds.aggregates { bounds.max_size } else { 0 });
-        self.note(record, first, bounds);
+        self.note(ticket, record, first, bounds);
         Ok(())
     }
 
@@ -323,11 +325,11 @@ impl Batch {
 
     /// Notes of a member all that is not in the body.
     #[inline]
-    fn note(&mut self, record: Routed<'_>, first: bool, bounds: &Bounds) {
+    fn note(&mut self, ticket: Ticket, record: &Routed<'_>, first: bool, bounds: &Bounds) {
         if let Some(prior) = record.prior {
-            self.prior.push((self.tickets.len() as u32, prior));
+            self.prior.push((self.tickets.len() as u32, Arc::clone(prior)));
         }
-        let Member { ticket, arrival, size, generation } = record.member;
+        let Routed { arrival, size, generation, .. } = *record;
         // From the true arrival; what is kept of it is coarser.
         if arrival < self.arrivals.oldest() {
             self.deadline = arrival + bounds.buffered_time;
@@ -394,7 +396,7 @@ impl Batch {
     }
 
     /// Takes all members out, in order, with every attempt that was made for them.
-    pub fn dissolve(&mut self, mut take: impl FnMut(Routed<'_>)) {
+    pub fn dissolve(&mut self, mut take: impl FnMut(Ticket, &Routed<'_>)) {
         let own: Option<Arc<[Attempt]>> = (!self.attempts.is_empty()).then(|| self.attempts.as_slice().into());
         let mut prior = self.prior.drain(..).peekable();
         let members = self.body.members().zip(self.tickets.drain(..)).zip(self.arrivals.iter());
@@ -403,16 +405,20 @@ impl Batch {
             let size = (written.partition_key.len() + written.data.len()) as u32; // limits::RECORD_BYTES_MAX
             let kept = if planted(Mistake::GenerationNotKept) { Generation::default() } else { generation };
             let hash = routing_hash(&written);
-            take(Routed {
-                member: Member { ticket, arrival, size, generation: kept },
+            let prior = joined(earlier, own.as_ref());
+            let record = Routed {
+                arrival,
+                size,
+                generation: kept,
                 hash,
                 tag: key_tag(written.partition_key.as_bytes(), hash, written.explicit_hash_key.is_some()),
                 explicit: self.explicit,
                 fresh: false,
                 key: written.partition_key.as_bytes(),
                 data: written.data,
-                prior: joined(earlier, own.as_ref()),
-            });
+                prior: prior.as_ref(),
+            };
+            take(ticket, &record);
         }
     }
 

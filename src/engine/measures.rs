@@ -143,7 +143,7 @@ impl Measures {
         if self.on {
             let sheet = self.sheet(shard);
             end(sheet, 1, Some(code));
-            attempts(sheet, removed.member.arrival, removed.prior.iter().flat_map(|prior| prior.iter()), 1);
+            attempts(sheet, removed.arrival, removed.prior.iter().flat_map(|prior| prior.iter()), 1);
         }
     }
 

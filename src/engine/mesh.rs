@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 
 use super::Core;
-use super::batch::Routed;
+use super::batch::{Routed, Ticket};
 use super::flush::Report;
 use super::parcel::Parcel;
 use super::planted::{Mistake, planted};
@@ -123,16 +123,16 @@ impl Mesh {
 
     /// Passes a record on, in one parcel with what was passed to that core just before in the same way: of this stream,
     /// by the map of this epoch, and handed over or not.
-    pub fn pass(&mut self, to: CoreId, way: (StreamId, u64, bool), record: Routed<'_>) {
+    pub fn pass(&mut self, to: CoreId, way: (StreamId, u64, bool), ticket: Ticket, record: &Routed<'_>) {
         if let Some(Message::Records { stream, epoch, handed_over, parcel }) = self.outboxes[to.index()].back_mut()
             && (*stream, *epoch, *handed_over) == way
             && parcel.len() < PARCEL_RECORDS_MAX
         {
-            parcel.push(record, true);
+            parcel.push(ticket, record, true);
             return;
         }
         let mut parcel = self.spare.pop().unwrap_or_default();
-        parcel.push(record, true);
+        parcel.push(ticket, record, true);
         let (stream, epoch, handed_over) = way;
         self.say(to, Message::Records { stream, epoch, handed_over, parcel });
     }
@@ -226,7 +226,7 @@ mod tests {
             match message {
                 Message::Records { epoch, mut parcel, .. } => {
                     let mut data = Vec::new();
-                    parcel.unpack(|record| data.push(String::from_utf8_lossy(record.data).into_owned()));
+                    parcel.unpack(|_, record| data.push(String::from_utf8_lossy(record.data).into_owned()));
                     mesh.give(parcel);
                     all.push((epoch, data));
                 }
@@ -236,21 +236,25 @@ mod tests {
         all
     }
 
+    fn pass(mesh: &mut Mesh, to: CoreId, stream: StreamId, epoch: u64, (ticket, record): (Ticket, Routed<'_>)) {
+        mesh.pass(to, (stream, epoch, false), ticket, &record);
+    }
+
     #[test]
     fn records_go_in_one_parcel_unless_something_was_said_between_or_they_differ() {
         let mut source = Source::new();
         let mut mesh = Mesh::new(CoreId(0), 3);
         let (one, two) = (CoreId(1), CoreId(2));
-        let mut pass = |mesh: &mut Mesh, to, stream, epoch, data: &str| {
-            mesh.pass(to, (stream, epoch, false), source.lone(&Put::new("key", data.as_bytes())));
+        let mut put = |mesh: &mut Mesh, to, stream, epoch, data: &str| {
+            pass(mesh, to, stream, epoch, source.lone(&Put::new("key", data.as_bytes())));
         };
-        pass(&mut mesh, one, STREAM, 5, "a");
-        pass(&mut mesh, two, STREAM, 5, "to another");
-        pass(&mut mesh, one, STREAM, 5, "b");
-        pass(&mut mesh, one, STREAM, 6, "c");
-        pass(&mut mesh, one, StreamId(1), 6, "d");
+        put(&mut mesh, one, STREAM, 5, "a");
+        put(&mut mesh, two, STREAM, 5, "to another");
+        put(&mut mesh, one, STREAM, 5, "b");
+        put(&mut mesh, one, STREAM, 6, "c");
+        put(&mut mesh, one, StreamId(1), 6, "d");
         mesh.say(one, Message::FlushMark { stream: STREAM, round: 1 });
-        pass(&mut mesh, one, StreamId(1), 6, "e");
+        put(&mut mesh, one, StreamId(1), 6, "e");
         assert!(!mesh.is_empty());
         let list = |all: &[&str]| -> Vec<String> { all.iter().map(|data| (*data).to_owned()).collect() };
         let expected =
@@ -266,7 +270,7 @@ mod tests {
         let mut mesh = Mesh::new(CoreId(1), 2);
         let put = Put::new("key", b"x");
         for _ in 0..2 * PARCEL_RECORDS_MAX + 1 {
-            mesh.pass(CoreId(0), (STREAM, 1, false), source.lone(&put));
+            pass(&mut mesh, CoreId(0), STREAM, 1, source.lone(&put));
         }
         let lengths: Vec<usize> = said(&mut mesh, CoreId(0)).iter().map(|(_, data)| data.len()).collect();
         assert_eq!(lengths, [PARCEL_RECORDS_MAX, PARCEL_RECORDS_MAX, 1]);
@@ -278,11 +282,11 @@ mod tests {
         let mut mesh = Mesh::new(CoreId(0), 3);
         let put = Put::new("key", b"x");
         assert!(!mesh.is_bereft());
-        mesh.pass(CoreId(1), (STREAM, 1, false), source.lone(&put));
+        pass(&mut mesh, CoreId(1), STREAM, 1, source.lone(&put));
         assert!(mesh.fail(CoreId(1)), "it is news");
         assert_eq!(source.ledger.abandoned(), 1);
         assert!(!mesh.fail(CoreId(1)), "once");
-        mesh.pass(CoreId(1), (STREAM, 1, false), source.lone(&put));
+        pass(&mut mesh, CoreId(1), STREAM, 1, source.lone(&put));
         assert_eq!(source.ledger.abandoned(), 2);
         assert!(mesh.is_bereft() && mesh.is_empty());
         mesh.say_all(|| Message::Closed);
@@ -306,17 +310,19 @@ mod tests {
         let mut source = Source::new();
         let mut mesh = Mesh::new(CoreId(0), 2);
         let put = Put::new("key", &[0; 5000]);
-        mesh.pass(CoreId(1), (STREAM, 1, false), source.lone(&put));
+        pass(&mut mesh, CoreId(1), STREAM, 1, source.lone(&put));
         said(&mut mesh, CoreId(1));
         let room = mesh.spare[0].capacity();
         assert!(room >= 5000);
-        mesh.pass(CoreId(1), (STREAM, 1, false), source.lone(&Put::new("key", b"x")));
+        pass(&mut mesh, CoreId(1), STREAM, 1, source.lone(&Put::new("key", b"x")));
         assert!(mesh.spare.is_empty(), "it goes again");
         let Some(Message::Records { parcel, .. }) = mesh.outbox(CoreId(1)).front() else { panic!("a parcel") };
         assert_eq!(parcel.capacity(), room);
         for data in [SPARE_PARCEL_BYTES_MAX / 2, SPARE_PARCEL_BYTES_MAX] {
             let mut parcel = Parcel::default();
-            parcel.push(source.lone(&Put::new("key", &vec![0; data])), true);
+            let put = Put::new("key", &vec![0; data]);
+            let (ticket, record) = source.lone(&put);
+            parcel.push(ticket, &record, true);
             mesh.give(parcel);
         }
         assert_eq!(mesh.spare.len(), 1, "the larger one is not kept");

@@ -25,7 +25,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::batch::Routed;
+use super::batch::{Routed, Ticket};
 use super::parcel::Parcel;
 use super::planted::{Mistake, planted};
 use super::shard_map::ShardMap;
@@ -143,16 +143,16 @@ impl Order {
     }
 
     /// Keeps a straggler that has a departed shard before it; gives any other back.
-    pub fn keep_behind<'r>(&mut self, record: Routed<'r>) -> Option<Routed<'r>> {
+    pub fn keep_behind(&mut self, ticket: Ticket, record: &Routed<'_>) -> Option<Ticket> {
         let holds = |departed: &&mut Departed| (departed.range.0..=departed.range.1).contains(&record.hash);
-        let Some(departed) = self.departed.iter_mut().find(holds) else { return Some(record) };
-        Parcel::push_last(&mut departed.tail, record);
+        let Some(departed) = self.departed.iter_mut().find(holds) else { return Some(ticket) };
+        Parcel::push_last(&mut departed.tail, ticket, record);
         None
     }
 
     /// Keeps a record for a held shard until the changeover is complete.
-    pub fn keep_for_later(&mut self, record: Routed<'_>) {
-        Parcel::push_last(&mut self.later, record);
+    pub fn keep_for_later(&mut self, ticket: Ticket, record: &Routed<'_>) {
+        Parcel::push_last(&mut self.later, ticket, record);
     }
 
     /// The tails of departed shards of which nothing is under way any more.
@@ -211,7 +211,7 @@ mod tests {
     fn data(parcels: Vec<Parcel>) -> Vec<String> {
         let mut all = Vec::new();
         for mut parcel in parcels {
-            parcel.unpack(|record| all.push(String::from_utf8_lossy(record.data).into_owned()));
+            parcel.unpack(|_, record| all.push(String::from_utf8_lossy(record.data).into_owned()));
         }
         all
     }
@@ -252,15 +252,16 @@ mod tests {
         let mut source = Source::new();
         let mut order = Order::new(CoreId(0), 1);
         let id: Arc<str> = "shardId-7".into();
+        let puts = [("queued", 5), ("straggler", 9), ("other", 10), ("direct", 0)];
+        let puts = puts.map(|(data, hash)| Put::new("key", data.as_bytes()).with_hash(HashKey(hash)));
+        let [queued, straggler, other, direct] = puts.each_ref().map(|put| source.lone(put));
         let mut tail = Vec::new();
-        Parcel::push_last(&mut tail, source.lone(&Put::new("key", b"queued").with_hash(HashKey(5))));
+        Parcel::push_last(&mut tail, queued.0, &queued.1);
         order.begin(1);
         order.depart(Arc::clone(&id), (HashKey(0), HashKey(9)), 1, tail);
-        let straggler = Put::new("key", b"straggler").with_hash(HashKey(9));
-        assert!(order.keep_behind(source.lone(&straggler)).is_none());
-        let other = Put::new("key", b"other").with_hash(HashKey(10));
-        assert!(order.keep_behind(source.lone(&other)).is_some(), "of another shard");
-        order.keep_for_later(source.lone(&Put::new("key", b"direct")));
+        assert!(order.keep_behind(straggler.0, &straggler.1).is_none());
+        assert!(order.keep_behind(other.0, &other.1).is_some(), "of another shard");
+        order.keep_for_later(direct.0, &direct.1);
         order.landed(&"shardId-7".into());
         assert!(order.take_tails().is_empty() && order.hand_over().is_none(), "an equal id is another shard's");
         order.landed(&id);

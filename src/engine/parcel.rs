@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use super::arrivals::Arrivals;
-use super::batch::{Member, Removed, Routed, Ticket, key_tag, trim};
+use super::batch::{Removed, Routed, Ticket, key_tag, trim};
 use super::planted::{Mistake, planted};
 use crate::codec::hash_key;
 use crate::limits::PARTITION_KEY_BYTES_MAX;
@@ -42,7 +42,7 @@ const PARCEL_BYTES_AIM: usize = 64 * 1024;
 
 impl Parcel {
     /// Adds a copy of `record` at the end. `keeps_hash` spares the hashing when it is taken out.
-    pub fn push(&mut self, record: Routed<'_>, keeps_hash: bool) {
+    pub fn push(&mut self, ticket: Ticket, record: &Routed<'_>, keeps_hash: bool) {
         let has_hash = keeps_hash || record.explicit;
         let explicit = record.explicit && !planted(Mistake::ParcelForgetsExplicit);
         let mut head = record.key.len() as u16; // at most KEY_LEN
@@ -59,22 +59,22 @@ impl Parcel {
         if let Some(prior) = record.prior
             && !planted(Mistake::ParcelForgetsAttempts)
         {
-            self.prior.push((self.tickets.len() as u32, prior));
+            self.prior.push((self.tickets.len() as u32, Arc::clone(prior)));
         }
-        self.arrivals.push(record.member.arrival, record.member.generation);
-        self.tickets.push(record.member.ticket);
+        self.arrivals.push(record.arrival, record.generation);
+        self.tickets.push(ticket);
     }
 
     /// Adds a copy of `record` to the last of `parcels`, or to a further one.
-    pub fn push_last(parcels: &mut Vec<Parcel>, record: Routed<'_>) {
+    pub fn push_last(parcels: &mut Vec<Parcel>, ticket: Ticket, record: &Routed<'_>) {
         if let Some(last) = parcels.last_mut() {
             if last.bytes.len() < PARCEL_BYTES_AIM {
-                return last.push(record, false);
+                return last.push(ticket, record, false);
             }
             last.seal();
         }
         let mut parcel = Parcel::default();
-        parcel.push(record, false);
+        parcel.push(ticket, record, false);
         parcels.push(parcel);
     }
 
@@ -101,7 +101,7 @@ impl Parcel {
     }
 
     /// Takes every record out, in order. The room is kept.
-    pub fn unpack(&mut self, mut take: impl FnMut(Routed<'_>)) {
+    pub fn unpack(&mut self, mut take: impl FnMut(Ticket, &Routed<'_>)) {
         let mut prior = self.prior.drain(..).peekable();
         let mut rest = Reader(&self.bytes);
         let records = self.tickets.drain(..).zip(self.arrivals.iter());
@@ -113,16 +113,20 @@ impl Parcel {
             let data = rest.bytes(data_len);
             let size = (key.len() + data_len) as u32; // at most 10 MiB: limits::RECORD_BYTES_MAX
             let (hash, explicit) = (kept.unwrap_or_else(|| hash_key(key)), head & EXPLICIT != 0);
-            take(Routed {
-                member: Member { ticket, arrival, size, generation },
+            let attempts = prior.next_if(|(at, _)| *at as usize == place).map(|(_, attempts)| attempts);
+            let record = Routed {
+                arrival,
+                size,
+                generation,
                 hash,
                 tag: key_tag(key, hash, explicit),
                 explicit,
                 fresh: head & FRESH != 0,
                 key,
                 data,
-                prior: prior.next_if(|(at, _)| *at as usize == place).map(|(_, attempts)| attempts),
-            });
+                prior: attempts.as_ref(),
+            };
+            take(ticket, &record);
         }
         drop(prior);
         self.bytes.clear();
@@ -136,11 +140,11 @@ impl Parcel {
         }
         let mut removed = Vec::new();
         let mut kept = Parcel::default();
-        self.unpack(|record| {
-            if gone(record.member.arrival) {
-                removed.push(Removed::of(record, keeps));
+        self.unpack(|ticket, record| {
+            if gone(record.arrival) {
+                removed.push(Removed::of(ticket, record, keeps));
             } else {
-                kept.push(record, true);
+                kept.push(ticket, record, true);
             }
         });
         *self = kept;
@@ -193,23 +197,23 @@ mod tests {
                 let arrival = Time::from_nanos(number as u64) + std::time::Duration::from_secs(1);
                 let generation = Generation::of_round(number as u64);
                 let size = (key.len() + data.len()) as u32;
-                let member = Member { ticket: slots.take_lone(), arrival, size, generation };
                 let hash = explicit.unwrap_or_else(|| hash_key(key));
-                let prior = attempted.then(|| Arc::clone(&attempts));
+                let prior = attempted.then_some(&attempts);
                 let (explicit, key) = (explicit.is_some(), key.as_bytes());
                 let tag = key_tag(key, hash, explicit);
-                parcel.push(Routed { member, hash, tag, explicit, fresh, key, data, prior }, keeps_hash);
+                let record = Routed { arrival, size, generation, hash, tag, explicit, fresh, key, data, prior };
+                parcel.push(slots.take_lone(), &record, keeps_hash);
             }
             assert_eq!((parcel.len(), parcel.oldest()), (4, Some(Time::from_nanos(1_000_000_000))));
             let mut number = 0;
-            parcel.unpack(|record| {
+            parcel.unpack(|_, record| {
                 let (key, explicit, fresh, data, attempted) = records[number];
                 assert_eq!((record.key, record.data, record.fresh), (key.as_bytes(), data, fresh));
                 assert_eq!(record.hash, explicit.unwrap_or_else(|| hash_key(key)));
                 assert_eq!((record.explicit, record.prior.is_some()), (explicit.is_some(), attempted));
                 assert_eq!(record.tag, hash_key(key).0 as u64);
-                assert_eq!(record.member.size as usize, key.len() + data.len());
-                assert_eq!(record.member.generation, Generation::of_round(number as u64));
+                assert_eq!(record.size as usize, key.len() + data.len());
+                assert_eq!(record.generation, Generation::of_round(number as u64));
                 number += 1;
             });
             assert_eq!((number, parcel.is_empty(), parcel.oldest()), (4, true, None));
@@ -221,15 +225,11 @@ mod tests {
         let mut slots = Slots::new(Arc::new(Ledger::new()));
         let mut parcels = Vec::new();
         for number in 0..1000u32 {
-            let member = Member {
-                ticket: slots.take_lone(),
+            let data = [number.to_le_bytes().as_slice(), &[0; 496]].concat();
+            let record = Routed {
                 arrival: Time::from_nanos(u64::from(number)),
                 size: 503,
                 generation: Generation::default(),
-            };
-            let data = [number.to_le_bytes().as_slice(), &[0; 496]].concat();
-            let record = Routed {
-                member,
                 hash: hash_key("key"),
                 tag: hash_key("key").0 as u64,
                 explicit: false,
@@ -238,13 +238,13 @@ mod tests {
                 data: &data,
                 prior: None,
             };
-            Parcel::push_last(&mut parcels, record);
+            Parcel::push_last(&mut parcels, slots.take_lone(), &record);
         }
         // Some 520 KB in all.
         assert!((8..=9).contains(&parcels.len()), "{}", parcels.len());
         let mut expected = 0..1000u32;
         for mut parcel in parcels {
-            parcel.unpack(|record| assert_eq!(record.data[..4], expected.next().expect("no more").to_le_bytes()));
+            parcel.unpack(|_, record| assert_eq!(record.data[..4], expected.next().expect("no more").to_le_bytes()));
         }
         assert_eq!(expected.next(), None);
     }

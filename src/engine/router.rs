@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use super::batch::Routed;
+use super::batch::{Routed, Ticket};
 use super::parcel::Parcel;
 use super::planted::{Mistake, planted};
 use super::shard_map::ShardMap;
@@ -49,6 +49,7 @@ impl Router {
     }
 
     /// Where a record with hash key `hash` goes.
+    #[inline]
     pub fn route(&self, hash: HashKey) -> Route {
         if self.refusal.is_some() {
             return Route::Refused;
@@ -60,8 +61,8 @@ impl Router {
     }
 
     /// Keeps a record until there is a map.
-    pub fn wait(&mut self, record: Routed<'_>) {
-        Parcel::push_last(&mut self.waiting, record);
+    pub fn wait(&mut self, ticket: Ticket, record: &Routed<'_>) {
+        Parcel::push_last(&mut self.waiting, ticket, record);
     }
 
     /// Takes a newer map; answers the one that it replaces, unless it is not newer. If it predicts nothing (`scattered`),
@@ -189,11 +190,13 @@ mod tests {
         let mut router = Router::new(CoreId(0));
         assert_eq!(router.route(HashKey(0)), Route::Wait);
         for data in [b"1", b"2"] {
-            router.wait(source.lone(&Put::new("key", data)));
+            let put = Put::new("key", data);
+            let (ticket, record) = source.lone(&put);
+            router.wait(ticket, &record);
         }
         let Adoption::Adopted { waited, .. } = router.adopt(halves(1), false) else { panic!("it is the first") };
         let mut data = Vec::new();
-        waited.into_iter().for_each(|mut parcel| parcel.unpack(|record| data.push(record.data.to_vec())));
+        waited.into_iter().for_each(|mut parcel| parcel.unpack(|_, record| data.push(record.data.to_vec())));
         assert_eq!(data, [b"1", b"2"]);
         assert!(router.waiting().is_empty());
     }
@@ -202,7 +205,9 @@ mod tests {
     fn a_refusal_lasts_until_there_is_a_map_and_a_known_map_outlasts_refusals() {
         let mut source = Source::new();
         let mut router = Router::new(CoreId(0));
-        router.wait(source.lone(&Put::new("key", b"data")));
+        let put = Put::new("key", b"data");
+        let (ticket, record) = source.lone(&put);
+        router.wait(ticket, &record);
         assert_eq!(router.refuse("not allowed").len(), 1);
         assert_eq!(router.route(HashKey(0)), Route::Refused);
         assert_eq!(router.refusal().map(|reason| &**reason), Some("not allowed"));

@@ -117,8 +117,8 @@ impl Settler {
     pub fn fail(&mut self, stream: StreamId, removed: Removed, reason: &Reason) {
         let attempts = removed.prior.map_or_else(Vec::new, |attempts| attempts.to_vec());
         let settlement = Arc::new(Settlement { attempts, failure: Some(reason.clone()), kept: removed.kept });
-        self.release(1, u64::from(removed.member.size), false);
-        self.one(stream, removed.member.ticket, &settlement, 0);
+        self.release(1, u64::from(removed.size), false);
+        self.one(stream, removed.ticket, &settlement, 0);
     }
 
     #[inline]

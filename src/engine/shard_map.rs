@@ -242,6 +242,7 @@ impl ShardMap {
     ///
     /// # Panics
     /// `index` is not of this map, and beyond its end.
+    #[inline]
     pub fn shard(&self, index: ShardIndex) -> &Shard {
         &self.shards[index.index()]
     }

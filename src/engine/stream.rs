@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use super::aggregator::Appended;
 use super::backlog::BacklogMax;
-use super::batch::{Batch, Bounds, Member, Removed, Routed, Ticket, joined};
+use super::batch::{Batch, Bounds, Removed, Routed, Ticket, joined};
 use super::chance::{Chance, Jitter};
 use super::collector::Collector;
 use super::flush::Participant;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use super::batch::{Batch, Bounds, Generation, Member, Routed, Wraps};
+use super::batch::{Batch, Bounds, Generation, Routed, Ticket, Wraps};
 use super::pool::Pool;
 use crate::codec::hash_key;
 use crate::config::OuterPartitionKey;
@@ -84,19 +84,19 @@ impl Source {
     }
 
     /// The record on its way, and who waits for its outcome.
-    pub fn routed<'a>(&mut self, put: &'a Put) -> (Routed<'a>, Outcome) {
+    pub fn routed<'a>(&mut self, put: &'a Put) -> (Ticket, Routed<'a>, Outcome) {
         let (ticket, outcome) = self.slots.take();
-        (route(put, ticket), outcome)
+        (ticket, route(put), outcome)
     }
 
     /// The record on its way; nobody waits for its outcome.
-    pub fn lone<'a>(&mut self, put: &'a Put) -> Routed<'a> {
-        route(put, self.slots.take_lone())
+    pub fn lone<'a>(&mut self, put: &'a Put) -> (Ticket, Routed<'a>) {
+        (self.slots.take_lone(), route(put))
     }
 
     /// The record on its way; its outcome is listed.
-    pub fn listed<'a>(&mut self, put: &'a Put) -> Routed<'a> {
-        route(put, self.slots.take_listed(0))
+    pub fn listed<'a>(&mut self, put: &'a Put) -> (Ticket, Routed<'a>) {
+        (self.slots.take_listed(0), route(put))
     }
 
     pub fn completions(&mut self) -> Completions<Arc<Settlement>> {
@@ -108,24 +108,26 @@ impl Source {
         let mut batch = pool.take();
         let mut outcomes = Vec::new();
         for put in puts {
-            let (record, outcome) = self.routed(put);
-            assert!(batch.try_append(record, &bounds()).is_ok());
+            let (ticket, record, outcome) = self.routed(put);
+            assert!(batch.try_append(ticket, &record, &bounds()).is_ok());
             outcomes.push(outcome);
         }
         (batch, outcomes)
     }
 }
 
-fn route(put: &Put, ticket: super::Ticket) -> Routed<'_> {
+fn route(put: &Put) -> Routed<'_> {
     Routed {
-        member: Member { ticket, arrival: put.arrival, size: put.size() as u32, generation: put.generation },
+        arrival: put.arrival,
+        size: put.size() as u32,
+        generation: put.generation,
         hash: put.hash(),
         explicit: put.explicit.is_some(),
         fresh: true,
         tag: hash_key(&put.key).0 as u64,
         key: put.key.as_bytes(),
         data: &put.data,
-        prior: put.prior.clone(),
+        prior: put.prior.as_ref(),
     }
 }
 

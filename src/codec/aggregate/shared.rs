@@ -18,10 +18,10 @@ impl Aggregate {
     /// Has requests share what they send of it from now on, if anything of it is worth that. No member is appended until it
     /// is cleared.
     pub fn share(&mut self) {
-        if self.is_shared() || self.message_len() < SHARED_BYTES_MIN {
+        if self.shared || self.len < SHARED_BYTES_MIN {
             return;
         }
-        self.shared_len = self.message_len();
+        self.shared = true;
         let buffers = [&mut self.keys, &mut self.explicit_keys, &mut self.records].map(std::mem::take);
         let mut shell = self.shell.take().unwrap_or_default();
         match Arc::get_mut(&mut shell) {
@@ -31,14 +31,10 @@ impl Aggregate {
         self.shell = Some(shell);
     }
 
-    pub(super) fn is_shared(&self) -> bool {
-        self.shared_len > 0
-    }
-
     /// Keys, explicit hash keys and records, each in wire form.
     pub(super) fn tables(&self) -> [&[u8]; 3] {
         match &self.shell {
-            Some(shared) if self.is_shared() => shared.0.each_ref().map(Vec::as_slice),
+            Some(shared) if self.shared => shared.0.each_ref().map(Vec::as_slice),
             _ => [&self.keys, &self.explicit_keys, &self.records],
         }
     }
@@ -58,7 +54,7 @@ impl Aggregate {
 
     fn part(&self, buffer: usize, from: usize) -> Part<'_> {
         match &self.shell {
-            Some(shared) if self.is_shared() => Part::of(shared, buffer, from),
+            Some(shared) if self.shared => Part::of(shared, buffer, from),
             _ => Part::copied(&self.tables()[buffer][from..]),
         }
     }
@@ -70,10 +66,9 @@ impl Aggregate {
 
     /// Takes the buffers back, if nobody else has them.
     pub(super) fn unshare(&mut self) {
-        if !self.is_shared() {
+        if !std::mem::take(&mut self.shared) {
             return;
         }
-        self.shared_len = 0;
         match self.shell.as_mut().and_then(Arc::get_mut) {
             Some(shared) => [self.keys, self.explicit_keys, self.records] = std::mem::take(&mut shared.0),
             None => self.shell = None,

@@ -193,7 +193,7 @@ fn buffers_grow_to_the_largest_size_and_no_further_and_sealing_cuts_them() {
             assert!(aggregate.keys.capacity() <= SIZE_MAX && aggregate.records.capacity() <= SIZE_MAX);
         }
         let _ = aggregate.seal();
-        let used = aggregate.message_len();
+        let used = aggregate.len;
         assert!(aggregate.capacity() <= used + used / 16, "{} for {used}", aggregate.capacity());
     }
 }
@@ -238,12 +238,17 @@ fn keys_are_told_apart_by_their_length_too() {
 }
 
 #[test]
-fn varints_have_the_length_that_is_foretold() {
-    for bit in 0..64 {
-        for value in [(1u64 << bit) - 1, 1 << bit, u64::MAX >> bit] {
-            let mut out = Vec::new();
-            push_varint(&mut out, value);
-            assert_eq!(out.len(), varint_len(value), "{value}");
+fn a_number_is_written_as_protobuf_has_it_and_as_long_as_foretold() {
+    for bit in 0..32 {
+        for value in [(1u32 << bit) - 1, 1 << bit, u32::MAX >> bit] {
+            let mut expected = Vec::new();
+            prost::encoding::encode_varint(u64::from(value), &mut expected);
+            for room in [0, 64] {
+                let mut out = Vec::with_capacity(room);
+                push_number(&mut out, RECORD, value);
+                assert_eq!((out[0], &out[1..]), (RECORD, &expected[..]), "{value}");
+                assert_eq!(out.len(), 1 + varint_len(u64::from(value)), "{value}");
+            }
         }
     }
 }

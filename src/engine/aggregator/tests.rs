@@ -140,14 +140,15 @@ fn what_is_sealed_and_when_is_what_encoding_and_weighing_would_seal() {
                 oracle.seal();
                 sealed.extend(aggregator.seal(&mut pool));
             } else {
-                sealed.extend(aggregator.push(source.lone(&put), &bounds, &mut pool).into_iter().flatten());
+                let (ticket, record) = source.lone(&put);
+                sealed.extend(aggregator.push(ticket, &record, &bounds, &mut pool).into_iter().flatten());
                 oracle.push(put, &bounds);
             }
             assert_eq!(sealed.len(), oracle.sealed.len(), "seed {seed}");
             for (mut batch, puts) in sealed.into_iter().zip(oracle.sealed.drain(..)) {
                 check(&batch, &puts, &bounds);
                 assert_eq!(batch.body.digest(), super::super::testing::digest(&encode(&puts)));
-                batch.dissolve(|_| ());
+                batch.dissolve(|_, _| ());
                 pool.give(batch);
             }
             match aggregator.open() {

@@ -35,13 +35,13 @@ fn a_batch_comes_apart_into_its_members_in_order_with_all_that_was_tried() {
             pool.seal(&mut batch);
         }
         let mut place = 0;
-        batch.dissolve(|record| {
+        batch.dissolve(|ticket, record| {
             let put = &puts[place];
             assert_eq!((record.key, record.data, record.hash), (put.key.as_bytes(), &*put.data, put.hash()));
             assert_eq!((record.explicit, record.fresh), (explicit, false));
             let tried = put.prior.iter().flat_map(|prior| prior.iter()).chain(&own);
             assert!(record.prior.iter().flat_map(|prior| prior.iter()).eq(tried), "seed {seed}");
-            let Member { ticket, arrival, size, generation } = record.member;
+            let Routed { arrival, size, generation, .. } = *record;
             assert_eq!((size as usize, generation), (put.size(), put.generation));
             assert!(arrival <= put.arrival && arrival + Duration::from_nanos(ARRIVAL_UNIT_NS) > put.arrival);
             assert!(!ticket.settle(Settlement::unattempted(crate::outcome::ErrorCode::Closed, ""), 77).wakes());
@@ -67,6 +67,11 @@ fn a_batch_has_expired_whole_when_its_last_member_has() {
     assert!(!batch.has_expired_whole(last - Duration::from_nanos(1), bounds().ttl));
 }
 
+/// Whether the batch takes the record.
+fn append(batch: &mut Batch, (ticket, record): (Ticket, Routed<'_>), bounds: &Bounds) -> bool {
+    batch.try_append(ticket, &record, bounds).is_ok()
+}
+
 #[test]
 fn a_later_member_may_not_make_a_plain_batch_explicit_and_any_first_member_fits() {
     let (mut source, mut pool) = (Source::new(), Pool::default());
@@ -75,14 +80,13 @@ fn a_later_member_may_not_make_a_plain_batch_explicit_and_any_first_member_fits(
     let (plain, large) = (Put::new("key", b"data"), Put::new("key", &[0; 100]));
     for first in [&plain, &large] {
         let mut batch = pool.take();
-        assert!(batch.try_append(source.lone(first), &tight).is_ok());
-        let Err(refused) = batch.try_append(source.lone(&explicit), &tight) else { panic!("it was taken") };
-        assert_eq!((refused.key, refused.explicit), (&b"key"[..], true));
+        assert!(append(&mut batch, source.lone(first), &tight));
+        assert!(!append(&mut batch, source.lone(&explicit), &tight), "it was taken");
     }
     let mut batch = pool.take();
-    assert!(batch.try_append(source.lone(&explicit), &tight).is_ok());
-    assert!(batch.try_append(source.lone(&large), &tight).is_err(), "it would be too large");
-    assert!(batch.try_append(source.lone(&plain), &bounds()).is_ok());
+    assert!(append(&mut batch, source.lone(&explicit), &tight));
+    assert!(!append(&mut batch, source.lone(&large), &tight), "it would be too large");
+    assert!(append(&mut batch, source.lone(&plain), &bounds()));
     assert!(batch.hashes().eq([HashKey(5), plain.hash()]));
 }
 

@@ -17,7 +17,7 @@ fn a_batch_from_the_pool_is_as_a_new_one() {
     (batch.seal, batch.send_by, batch.not_before) = (7, Time::ZERO, Time::NEVER);
     batch.refused_since = Some(Time::ZERO);
     pool.seal(&mut batch);
-    batch.dissolve(|_| ());
+    batch.dissolve(|_, _| ());
     let (address, room) = (&raw const *batch, batch.tickets.capacity());
     pool.give(batch);
     let batch = pool.take();
@@ -38,7 +38,7 @@ fn the_pool_keeps_no_large_batch_and_no_more_than_its_bound() {
     let (mut source, mut pool) = (Source::new(), Pool::default());
     let mut give = |pool: &mut Pool, data: usize| {
         let (mut batch, _outcomes) = source.batch(&[Put::new("key", &vec![0; data])], pool);
-        batch.dissolve(|_| ());
+        batch.dissolve(|_, _| ());
         pool.give(batch);
     };
     give(&mut pool, POOL_BATCH_BYTES_MAX);
@@ -47,7 +47,7 @@ fn the_pool_keeps_no_large_batch_and_no_more_than_its_bound() {
     let batches: Vec<_> = (0..200)
         .map(|_| {
             let (mut batch, _outcomes) = source.batch(&[Put::new("key", &[0; 150_000])], &mut pool);
-            batch.dissolve(|_| ());
+            batch.dissolve(|_, _| ());
             batch
         })
         .collect();

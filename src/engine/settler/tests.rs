@@ -91,8 +91,8 @@ fn who_waits_is_woken_by_the_driver_and_what_is_listed_holds_its_credit() {
     let put = Put::new("key", b"data");
     let (mut batch, mut outcomes) = source.batch(&vec![put.clone(); 2], &mut pool);
     wait(&mut outcomes[1]);
-    let listed = source.listed(&put);
-    assert!(batch.try_append(listed, &bounds()).is_ok());
+    let (ticket, record) = source.listed(&put);
+    assert!(batch.try_append(ticket, &record, &bounds()).is_ok());
     settler.settle(STREAM, &mut batch, Some(failure()), |_, _| {});
     assert_eq!(settler.wakers().len(), 1);
     assert_eq!(settler.released(), Released { records: 3, bytes: 21, delivered: 0, failed: 3, held: 1 });
@@ -108,7 +108,8 @@ fn failures_that_nobody_waits_for_are_counted_by_stream_and_settlement() {
     for (stream, reason) in [(STREAM, Some(failure())), (STREAM, None), (StreamId(4), Some(failure()))] {
         let (mut batch, _heard) = source.batch(std::slice::from_ref(&put), &mut pool);
         for _ in 0..2 {
-            assert!(batch.try_append(source.lone(&put), &bounds()).is_ok());
+            let (ticket, record) = source.lone(&put);
+            assert!(batch.try_append(ticket, &record, &bounds()).is_ok());
         }
         batch.note_attempt(stored());
         settler.settle(stream, &mut batch, reason, |_, _| {});
@@ -116,8 +117,8 @@ fn failures_that_nobody_waits_for_are_counted_by_stream_and_settlement() {
     let unheard: Vec<_> = settler.unheard_list().drain(..).map(|unheard| (unheard.stream, unheard.records)).collect();
     assert_eq!(unheard, [(STREAM, 2), (StreamId(4), 2)]);
     for stream in [STREAM, STREAM, StreamId(4)] {
-        let removed = Removed::of(source.lone(&put), false);
-        settler.fail(stream, removed, &failure());
+        let (ticket, record) = source.lone(&put);
+        settler.fail(stream, Removed::of(ticket, &record, false), &failure());
     }
     let unheard: Vec<_> = settler.unheard_list().iter().map(|unheard| (unheard.stream, unheard.records)).collect();
     assert_eq!(unheard, [(STREAM, 1), (STREAM, 1), (StreamId(4), 1)], "each has a settlement of its own");
@@ -128,8 +129,8 @@ fn a_record_that_fails_by_itself_keeps_its_history() {
     let mut source = Source::new();
     let mut settler = Settler::new(true);
     let put = Put { prior: Some([attempt(1), attempt(2)].into()), ..Put::new("key", b"data") };
-    let (record, mut outcome) = source.routed(&put);
-    settler.fail(STREAM, Removed::of(record, true), &failure());
+    let (ticket, record, mut outcome) = source.routed(&put);
+    settler.fail(STREAM, Removed::of(ticket, &record, true), &failure());
     let (settlement, place) = settlement(&mut outcome);
     assert_eq!((&settlement.attempts[..], place), (&[attempt(1), attempt(2)][..], 0));
     assert_eq!(settlement.failure, Some(failure()));

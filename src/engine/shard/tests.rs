@@ -151,7 +151,8 @@ fn the_open_aggregate_counts_as_the_last_batch_and_a_shard_is_quiet_without_any_
     let (queued, _outcomes) = source.batch(&puts[..1], &mut pool);
     shard.enqueue(queued, Time::ZERO + Duration::from_secs(1));
     assert!(!shard.is_quiet());
-    let sealed = shard.aggregator.push(source.lone(&puts[1]), &bounds(), &mut pool);
+    let (ticket, record) = source.lone(&puts[1]);
+    let sealed = shard.aggregator.push(ticket, &record, &bounds(), &mut pool);
     assert!(sealed.iter().all(Option::is_none));
     let first_keys = |batch: &Batch| batch.body.first().map(|first| first.partition_key.to_owned());
     let keys: Vec<_> = shard.batches().filter_map(first_keys).collect();

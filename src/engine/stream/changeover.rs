@@ -53,7 +53,7 @@ impl Stream {
         let mut oldest = Time::NEVER;
         for mut batch in batches {
             oldest = oldest.min(batch.arrivals.oldest());
-            batch.dissolve(|record| Parcel::push_last(&mut tail, record));
+            batch.dissolve(|ticket, record| Parcel::push_last(&mut tail, ticket, record));
             common.pool.give(batch);
         }
         order.depart(id, range, under_way, tail);
@@ -62,33 +62,33 @@ impl Stream {
         }
     }
 
-    /// Where a record goes while a changeover is under way; gives it back if it goes its usual way.
-    pub(super) fn take_in_changing<'r>(
+    /// Where a record goes while a changeover is under way; gives its ticket back if it goes its usual way.
+    pub(super) fn take_in_changing(
         &mut self,
         now: Time,
         route: Route,
-        record: Routed<'r>,
+        ticket: Ticket,
+        record: &Routed<'_>,
         origin: Origin,
         common: &mut Common,
-    ) -> Option<Routed<'r>> {
-        let arrival = record.member.arrival;
+    ) -> Option<Ticket> {
         let kept = match route {
             Route::Owned(index) if self.is_held(index) => match origin {
                 Origin::HandedOver => {
                     self.shard_entry(now, index).held_back = true;
-                    return Some(record);
+                    return Some(ticket);
                 }
-                Origin::Direct | Origin::Straggler if planted(Mistake::LaterOvertakes) => return Some(record),
+                Origin::Direct | Origin::Straggler if planted(Mistake::LaterOvertakes) => return Some(ticket),
                 Origin::Direct | Origin::Straggler => {
-                    self.order.as_mut()?.keep_for_later(record);
+                    self.order.as_mut()?.keep_for_later(ticket, record);
                     None
                 }
             },
-            Route::Pass(_) if origin == Origin::Straggler => self.order.as_mut()?.keep_behind(record),
-            _ => Some(record),
+            Route::Pass(_) if origin == Origin::Straggler => self.order.as_mut()?.keep_behind(ticket, record),
+            _ => Some(ticket),
         };
         if kept.is_none() {
-            self.arm_waiting(arrival, common);
+            self.arm_waiting(record.arrival, common);
         }
         kept
     }
@@ -103,7 +103,7 @@ impl Stream {
         while self.is_changing() && !self.closed {
             let Some(order) = &mut self.order else { return };
             for mut parcel in order.take_tails() {
-                parcel.unpack(|record| self.take_in(now, record, Origin::HandedOver, common));
+                parcel.unpack(|ticket, record| self.take_in(now, ticket, record, Origin::HandedOver, common));
             }
             let (stream, Some(order)) = (self.id, &mut self.order) else { return };
             if let Some(epoch) = order.hand_over() {
@@ -117,7 +117,7 @@ impl Stream {
                 }
             }
             for mut parcel in later {
-                parcel.unpack(|record| self.take_in(now, record, Origin::Direct, common));
+                parcel.unpack(|ticket, record| self.take_in(now, ticket, record, Origin::Direct, common));
             }
             if let Some(map) = self.order.as_mut().and_then(Order::take_next) {
                 self.change_to(now, map, common);

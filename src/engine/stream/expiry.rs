@@ -59,12 +59,12 @@ impl Stream {
         (rest.refused_since, rest.suspicion) = (batch.refused_since, batch.suspicion);
         let bounds = Bounds { max_size: usize::MAX, ..bounds };
         let (records, bytes) = (batch.tickets.len() as u64, batch.record_bytes);
-        batch.dissolve(|record| {
-            if record.member.arrival + ttl <= now {
-                let removed = Removed::of(record, bounds.keeps_failed);
+        batch.dissolve(|ticket, record| {
+            if record.arrival + ttl <= now {
+                let removed = Removed::of(ticket, record, bounds.keeps_failed);
                 self.fail_expired(now, rest.predicted.as_ref(), removed, expired().1, common);
             } else {
-                let appended = rest.try_append(record, &bounds);
+                let appended = rest.try_append(ticket, record, &bounds);
                 assert!(appended.is_ok(), "what was one batch fits one batch");
             }
         });

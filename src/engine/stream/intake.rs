@@ -14,22 +14,26 @@ impl Stream {
     #[inline]
     pub fn accept(&mut self, now: Time, ticket: Ticket, framed: &Framed<'_>, key_hash: HashKey, common: &mut Common) {
         self.measures.received();
-        let member = Member {
-            ticket,
-            arrival: framed.arrival,
-            size: framed.size() as u32, // at most 10 MiB: limits::RECORD_BYTES_MAX
-            generation: self.flush.accept(),
-        };
         let (hash, explicit) = match framed.placement {
             RecordPlacement::ByKey => (key_hash, false),
             RecordPlacement::Explicit(hash) => (hash, true),
             RecordPlacement::Drawn => (common.chance.hash_key(), true),
         };
-        let (key, data, tag) = (framed.key, framed.data, key_hash.0 as u64);
-        let record = Routed { member, hash, tag, explicit, fresh: true, key, data, prior: None };
+        let record = Routed {
+            arrival: framed.arrival,
+            size: framed.size() as u32, // at most 10 MiB: limits::RECORD_BYTES_MAX
+            generation: self.flush.accept(),
+            hash,
+            tag: key_hash.0 as u64,
+            explicit,
+            fresh: true,
+            key: framed.key,
+            data: framed.data,
+            prior: None,
+        };
         match self.router.route(hash) {
-            Route::Owned(shard) if self.is_plain() => self.append(now, shard, record, common),
-            _ => self.take_in(now, record, Origin::Direct, common),
+            Route::Owned(shard) if self.is_plain() => self.append(now, shard, ticket, &record, common),
+            _ => self.take_in(now, ticket, &record, Origin::Direct, common),
         }
     }
 
@@ -79,44 +83,59 @@ impl Stream {
             false if epoch < self.router.epoch() => Origin::Straggler,
             false => Origin::Direct,
         };
-        parcel.unpack(|record| self.take_in(now, record, origin, common));
+        parcel.unpack(|ticket, record| self.take_in(now, ticket, record, origin, common));
         common.mesh.give(parcel);
     }
 
-    pub(super) fn take_in(&mut self, now: Time, record: Routed<'_>, origin: Origin, common: &mut Common) {
+    pub(super) fn take_in(
+        &mut self,
+        now: Time,
+        ticket: Ticket,
+        record: &Routed<'_>,
+        origin: Origin,
+        common: &mut Common,
+    ) {
         if self.closed {
-            return self.fail(None, Removed::of(record, self.bounds.keeps_failed), &closed(), common);
+            return self.fail(None, Removed::of(ticket, record, self.bounds.keeps_failed), &closed(), common);
         }
         let route = self.router.route(record.hash);
         if !self.is_changing() {
-            self.place(now, route, record, origin, common);
-        } else if let Some(record) = self.take_in_changing(now, route, record, origin, common) {
-            self.place(now, route, record, origin, common);
+            self.place(now, route, ticket, record, origin, common);
+        } else if let Some(ticket) = self.take_in_changing(now, route, ticket, record, origin, common) {
+            self.place(now, route, ticket, record, origin, common);
         }
     }
 
-    pub(super) fn place(&mut self, now: Time, route: Route, record: Routed<'_>, origin: Origin, common: &mut Common) {
+    pub(super) fn place(
+        &mut self,
+        now: Time,
+        route: Route,
+        ticket: Ticket,
+        record: &Routed<'_>,
+        origin: Origin,
+        common: &mut Common,
+    ) {
         match route {
-            Route::Owned(shard) => self.append(now, shard, record, common),
+            Route::Owned(shard) => self.append(now, shard, ticket, record, common),
             Route::Pass(core) => {
                 let handed_over = self.order.is_some() && origin != Origin::Direct;
-                common.mesh.pass(core, (self.id, self.router.epoch(), handed_over), record);
+                common.mesh.pass(core, (self.id, self.router.epoch(), handed_over), ticket, record);
             }
             Route::Wait if self.config.shard_map == ShardMapPolicy::Unknown => {
                 self.do_without_map(now, common);
-                self.take_in(now, record, origin, common);
+                self.take_in(now, ticket, record, origin, common);
             }
             Route::Wait => {
                 if let ShardMapPolicy::Degrade { after } = self.config.shard_map {
                     set_earlier(&mut self.stand_in_alarm, now + after, Timer::StandIn(self.id), common);
                 }
-                self.arm_waiting(record.member.arrival, common);
+                self.arm_waiting(record.arrival, common);
                 self.map_wanted = true;
-                self.router.wait(record);
+                self.router.wait(ticket, record);
             }
             Route::Refused => {
                 let reason = self.router.refusal().map_or_else(|| "".into(), Arc::clone);
-                let removed = Removed::of(record, self.bounds.keeps_failed);
+                let removed = Removed::of(ticket, record, self.bounds.keeps_failed);
                 self.fail(None, removed, &(ErrorCode::StreamUnavailable, reason), common);
             }
         }
@@ -129,39 +148,52 @@ impl Stream {
     }
 
     #[inline]
-    pub(super) fn append(&mut self, now: Time, index: ShardIndex, record: Routed<'_>, common: &mut Common) {
+    pub(super) fn append(
+        &mut self,
+        now: Time,
+        index: ShardIndex,
+        ticket: Ticket,
+        record: &Routed<'_>,
+        common: &mut Common,
+    ) {
         if let Some(max) = self.backlog_max {
-            let bytes = u64::from(record.member.size);
+            let bytes = u64::from(record.size);
             // A range whose records the service spreads over all shards is none of them.
             let judged = record.fresh && !self.distribution.managed;
             let shard = self.shard_entry(now, index);
             if judged && let Some(reason) = max.refuses(&shard.id, &shard.held, bytes) {
                 let shard = Arc::clone(&shard.id);
-                return self.fail(Some(&shard), Removed::of(record, self.bounds.keeps_failed), &reason, common);
+                return self.fail(Some(&shard), Removed::of(ticket, record, self.bounds.keeps_failed), &reason, common);
             }
             shard.held.add(1, bytes);
         }
-        self.late |= self.flush.is_late(record.member.generation);
+        self.late |= self.flush.is_late(record.generation);
         if self.shards[index.index()].is_none() {
             self.shard_entry(now, index);
         }
         let (shards, bounds) = (&mut self.shards, &self.bounds);
         let shard = shards[index.index()].as_deref_mut().expect("it was just made");
-        match shard.aggregator.append(record, bounds) {
+        match shard.aggregator.append(ticket, record, bounds) {
             Ok(Appended::Open) => {}
             Ok(_) => self.append_rarely(now, index, None, common),
-            Err(record) => self.append_rarely(now, index, Some(record), common),
+            Err(ticket) => self.append_rarely(now, index, Some((ticket, record)), common),
         }
     }
 
     /// A record opens an aggregate, or it has filled one, or brings forward when that is to be sealed.
     #[inline(never)]
-    fn append_rarely(&mut self, now: Time, index: ShardIndex, record: Option<Routed<'_>>, common: &mut Common) {
+    fn append_rarely(
+        &mut self,
+        now: Time,
+        index: ShardIndex,
+        record: Option<(Ticket, &Routed<'_>)>,
+        common: &mut Common,
+    ) {
         let (id, wait) = (self.id, self.collector_wait());
         let (shards, bounds) = (&mut self.shards, &self.bounds);
         let shard = shards[index.index()].as_deref_mut().expect("a record was appended to it, or is to be");
         let sealed = match record {
-            Some(record) => shard.aggregator.push(record, bounds, &mut common.pool),
+            Some((ticket, record)) => shard.aggregator.push(ticket, record, bounds, &mut common.pool),
             None => [shard.aggregator.take_full(bounds, &mut common.pool), None],
         };
         if sealed.iter().any(Option::is_some) {

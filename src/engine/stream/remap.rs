@@ -66,7 +66,7 @@ impl Stream {
             self.depart(now, range, shard, common);
         }
         for mut parcel in waited {
-            parcel.unpack(|record| self.take_in(now, record, Origin::Direct, common));
+            parcel.unpack(|ticket, record| self.take_in(now, ticket, record, Origin::Direct, common));
         }
         for (way, parcel) in std::mem::take(&mut self.early) {
             self.accept_parcel(now, way, parcel, common);
@@ -93,7 +93,7 @@ impl Stream {
 
     pub(super) fn route_anew(&mut self, now: Time, mut batch: Box<Batch>, common: &mut Common) {
         self.let_go(&batch.predicted, batch.tickets.len() as u64, batch.record_bytes);
-        batch.dissolve(|record| self.take_in(now, record, Origin::HandedOver, common));
+        batch.dissolve(|ticket, record| self.take_in(now, ticket, record, Origin::HandedOver, common));
         common.pool.give(batch);
     }
 
@@ -184,8 +184,8 @@ impl Stream {
             }
         }
         for mut parcel in self.router.refuse(&reason.1) {
-            parcel.unpack(|record| {
-                let removed = Removed::of(record, self.bounds.keeps_failed);
+            parcel.unpack(|ticket, record| {
+                let removed = Removed::of(ticket, record, self.bounds.keeps_failed);
                 self.fail(None, removed, &reason, common);
             });
         }

@@ -17,7 +17,7 @@ impl Stream {
         let ordered = self.order.iter_mut().flat_map(Order::parcels_mut).map(std::mem::take);
         let early = std::mem::take(&mut self.early).into_iter().map(|(_, parcel)| parcel);
         for mut parcel in early.chain(ordered).chain(waiting).collect::<Vec<_>>() {
-            parcel.unpack(|record| self.take_in(now, record, Origin::Direct, common));
+            parcel.unpack(|ticket, record| self.take_in(now, ticket, record, Origin::Direct, common));
         }
         for Parked { mut batch, stored, attempt, .. } in std::mem::take(&mut self.parked) {
             batch.note_attempt(misplaced(&attempt, ErrorCode::UnverifiedShard, &stored));
@@ -58,7 +58,7 @@ impl Stream {
     /// Fails a record by itself; `shard` is its predicted one, if it had one.
     pub(super) fn fail(&mut self, shard: Option<&Arc<str>>, removed: Removed, reason: &Reason, common: &mut Common) {
         self.measures.failed(shard, &removed, &reason.0);
-        self.flush.settled(removed.member.generation, usize::from(!planted(Mistake::FailureUncounted)));
+        self.flush.settled(removed.generation, usize::from(!planted(Mistake::FailureUncounted)));
         common.settler.fail(self.id, removed, reason);
     }
 }
