@@ -13,6 +13,7 @@ claims! {
     a_close_counts_those_that_were_told_listed_and_frees_every_slot catches CompletionCloseForgets;
     who_waits_is_told_that_nothing_is_left_to_come catches CompletionEndSilent, CompletionUnfenced;
     whoever_of_three_is_last_frees_the_pool catches SlotsMiscounted;
+    slots_that_are_given_back_together_are_taken_again_or_leave_their_pool catches SlotFreeRelaxed, FreedMiscounted;
     a_list_that_nobody_pops_is_freed_with_its_pool catches CompletionCloseForgets;
 }
 
@@ -99,6 +100,21 @@ fn whoever_of_three_is_last_frees_the_pool() {
     let consumer = thread::spawn(move || drop(completions));
     drop(slots);
     core.join().unwrap();
+    consumer.join().unwrap();
+    assert_eq!(Arc::strong_count(&ledger), 1, "the pool is freed");
+}
+
+fn slots_that_are_given_back_together_are_taken_again_or_leave_their_pool() {
+    let (ledger, mut slots, mut completions) = fixture();
+    for number in [1, 2] {
+        assert!(settle(slots.take_listed(number), number));
+    }
+    let consumer = thread::spawn(move || {
+        let numbers = [completions.pop(), completions.pop()].map(|completed| completed.map(|one| one.number));
+        assert_eq!(numbers, [Some(1), Some(2)]);
+    });
+    settle(slots.take_listed(3), 3);
+    drop(slots);
     consumer.join().unwrap();
     assert_eq!(Arc::strong_count(&ledger), 1, "the pool is freed");
 }

@@ -83,24 +83,39 @@ impl Settler {
         self.release(batch.tickets.len() as u64, batch.record_bytes, failure.is_none());
         let keeps = self.keeps_failed && failure.is_some();
         let common = Arc::new(Settlement { attempts, failure, kept: None });
+        if keeps || !batch.prior.is_empty() {
+            self.settle_apart(stream, batch, keeps, &common);
+        } else {
+            let mut tickets = batch.tickets.drain(..);
+            for place in u32::from(planted(Mistake::MembersFromOne)).. {
+                let Some(ticket) = tickets.next() else { break };
+                if let Some(later) = tickets.as_slice().get(SETTLED_AHEAD) {
+                    later.expect_settling();
+                }
+                self.one(stream, ticket, &common, place);
+            }
+        }
+        batch.body.clear();
+        batch.arrivals.clear();
+    }
+
+    /// Settles members that do not all have the settlement which they have in `common`.
+    #[cold]
+    #[inline(never)]
+    fn settle_apart(&mut self, stream: StreamId, batch: &mut Batch, keeps: bool, common: &Arc<Settlement>) {
         let mut prior = batch.prior.drain(..).peekable();
         let skipped = usize::from(planted(Mistake::NeighbourKept) && batch.tickets.len() > 1);
         let mut members = keeps.then(|| batch.body.members().skip(skipped));
-        let mut tickets = batch.tickets.drain(..);
-        for place in 0.. {
-            let Some(ticket) = tickets.next() else { break };
-            if let Some(later) = tickets.as_slice().get(SETTLED_AHEAD) {
-                later.expect_settling();
-            }
+        for (place, ticket) in (0..).zip(batch.tickets.drain(..)) {
             let told_place = place + u32::from(planted(Mistake::MembersFromOne));
             let earlier = prior.next_if(|(at, _)| *at == place && !planted(Mistake::PriorForgotten));
             if earlier.is_none() && members.is_none() {
-                self.one(stream, ticket, &common, told_place);
+                self.one(stream, ticket, common, told_place);
                 continue;
             }
             let mut settlement = match earlier {
-                Some((_, earlier)) => preceded(&earlier, &common),
-                None => Settlement::clone(&common),
+                Some((_, earlier)) => preceded(&earlier, common),
+                None => Settlement::clone(common),
             };
             if let Some(member) = members.as_mut().and_then(Iterator::next) {
                 let kept = KeptRecord::new(member.partition_key.as_bytes(), member.explicit_hash_key, member.data);
@@ -108,9 +123,6 @@ impl Settler {
             }
             self.one(stream, ticket, &Arc::new(settlement), told_place);
         }
-        drop((tickets, prior, members));
-        batch.body.clear();
-        batch.arrivals.clear();
     }
 
     /// Fails a record of `stream` by itself.

@@ -206,18 +206,20 @@ impl<T: Send + 'static> Sender<T> {
     /// `len` is more than `reserved`.
     #[inline]
     pub fn stage(&mut self, ticket: Ticket<T>, reserved: usize, len: usize) {
-        let place = match self.shown.take() {
-            Some((shown, place)) if shown == reserved && len <= reserved => place,
+        // Looked at where it lies: words that were just written are slow to read as one.
+        let plain = match &self.shown {
+            Some((shown, place)) if *shown == reserved && len <= reserved => !place.large && place.pad == 0,
             _ => staged_without_room(),
         };
-        let memory = &self.shared.memory;
-        if place.large || place.pad > 0 {
-            self.stage_large_or_padded(ticket, &place, len);
-        } else {
+        if plain {
+            let memory = &self.shared.memory;
             // SAFETY: R2: as the place was shown there is room for the frame, which is ours until the tail is stored.
             unsafe { memory.write_frame(memory.offset(self.tail), len, KIND_BYTES, ticket) };
             self.tail += frame_size(len) as u64;
+        } else {
+            self.stage_large_or_padded(ticket, len);
         }
+        self.shown = None;
         if is_planted(Fault::RingStagePublishes) {
             self.publish();
         }
@@ -225,7 +227,8 @@ impl<T: Send + 'static> Sender<T> {
 
     #[cold]
     #[inline(never)]
-    fn stage_large_or_padded(&mut self, ticket: Ticket<T>, place: &Place, len: usize) {
+    fn stage_large_or_padded(&mut self, ticket: Ticket<T>, len: usize) {
+        let Some((_, place)) = self.shown else { staged_without_room() };
         let memory = &self.shared.memory;
         let frame = self.tail + place.pad as u64;
         let offset = memory.offset(frame);

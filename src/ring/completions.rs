@@ -19,22 +19,27 @@
 //! When the popping end goes, or if the owner of the slots goes and there never was one, the list is closed: what is
 //! settled later has nobody to learn of it, as if its handle had been dropped.
 //!
-//! Cost: one compare-and-swap to list, and a fence if the list was empty; one swap for each batch that is popped.
+//! Cost: one compare-and-swap to list, and a fence if the list was empty; one swap for each batch that is popped, and a
+//! compare-and-swap for each 64 of it.
 
 use std::fmt;
 use std::ptr::{self, NonNull};
 use std::task::{Context, Poll, Waker};
 
+use crossbeam_utils::CachePadded;
+
 use super::fault::{Fault, fence_against, is_planted, order};
 use super::shim::{self, Arc, AtomicBool, AtomicPtr, AtomicU64, Mutex, Ordering, fence};
 use super::slot::{End, Slot, take_end};
-use super::slots::{Pool, free, leave_pool, pool_of};
+use super::slots::{Freed, Pool, free, leave_pool, pool_of};
 use super::ticket::Told;
 
 /// The shared end of a list; its pool holds it.
 pub(super) struct List<T> {
-    /// The newest. `closed()` once nobody pops any more.
-    newest: AtomicPtr<Slot<T>>,
+    /// The newest. `closed()` once nobody pops any more. Apart from what every put looks at.
+    newest: CachePadded<AtomicPtr<Slot<T>>>,
+    /// Whether nobody pops any more.
+    closed: AtomicBool,
     /// How many slots were taken for the list (L3); `MORE` while their owner may take another.
     taken: AtomicU64,
     /// Apart, as whoever lists looks at it when the slot, and so perhaps the pool, is gone.
@@ -59,7 +64,12 @@ impl<T> List<T> {
     /// An empty list.
     pub(super) fn new() -> List<T> {
         let sleeper = Sleeper { waiting: AtomicBool::new(false), waker: Mutex::new(None) };
-        List { newest: AtomicPtr::new(ptr::null_mut()), taken: AtomicU64::new(MORE), sleeper: Arc::new(sleeper) }
+        List {
+            newest: CachePadded::new(AtomicPtr::new(ptr::null_mut())),
+            closed: AtomicBool::new(false),
+            taken: AtomicU64::new(MORE),
+            sleeper: Arc::new(sleeper),
+        }
     }
 
     /// The owner of the slots goes, and has taken so many for the list.
@@ -76,8 +86,8 @@ impl<T> List<T> {
 
     /// Whether somebody pops, or will.
     pub(super) fn is_open(&self) -> bool {
-        // Relaxed: only the address is looked at; partner of the swap in the drop of `Completions`.
-        self.newest.load(Ordering::Relaxed) != closed()
+        // Relaxed: who sees it late lists onto a closed list; partner of the swap in `shut`.
+        !self.closed.load(Ordering::Relaxed)
     }
 }
 
@@ -139,19 +149,25 @@ pub struct Completions<T: Send + 'static> {
     pool: NonNull<Pool<T>>,
     /// Taken from the list and not popped, the oldest first.
     pending: *mut Slot<T>,
+    /// Popped, and not given back yet; none if nothing is pending.
+    freed: Freed<T>,
     popped: u64,
 }
 
-// SAFETY: the pool lives as long as this counts as one of its users; the slots of `pending` are this end's alone.
+/// Slots that are given back together, at most.
+const FREED_MAX: usize = 64;
+
+// SAFETY: the pool lives as long as this counts as one of its users; the slots of `pending` and `freed` are this end's alone.
 unsafe impl<T: Send> Send for Completions<T> {}
 
 impl<T: Send + 'static> Completions<T> {
     /// The end of `pool`'s list; there is one, which the pool counts as a user.
     pub(super) fn new(pool: NonNull<Pool<T>>) -> Completions<T> {
-        Completions { pool, pending: ptr::null_mut(), popped: 0 }
+        Completions { pool, pending: ptr::null_mut(), freed: Freed::none(), popped: 0 }
     }
 
-    /// The oldest completion of those that were settled up to some moment before. Frees its slot.
+    /// The oldest completion of those that were settled up to some moment before. Its slot is freed with those of some
+    /// others, at the latest when none of them is left.
     pub fn pop(&mut self) -> Option<Completed<T>> {
         if self.pending.is_null() {
             self.refill(ptr::null_mut());
@@ -163,7 +179,10 @@ impl<T: Send + 'static> Completions<T> {
             self.pending = listed.next;
             self.popped += 1;
             let end = take_end(slot);
-            free(slot);
+            self.freed.add(slot);
+            if self.pending.is_null() || self.freed.len() == FREED_MAX {
+                self.freed.give_back(self.pool);
+            }
             Some(Completed { number: listed.number, end })
         }
     }
@@ -235,13 +254,13 @@ impl<T: Send + 'static> Completions<T> {
     }
 
     fn shut(&mut self) -> u64 {
-        let mut left = 0;
-        if self.list().is_open() {
-            left += self.drop_pending();
-            self.refill(closed());
-            if is_planted(Fault::CompletionCloseForgets) {
-                return left;
-            }
+        // Relaxed: partner of the load in `is_open`.
+        if self.list().closed.swap(true, Ordering::Relaxed) {
+            return 0;
+        }
+        let mut left = self.drop_pending();
+        self.refill(closed());
+        if !is_planted(Fault::CompletionCloseForgets) {
             left += self.drop_pending();
         }
         left
@@ -261,7 +280,7 @@ impl<T: Send + 'static> Drop for Completions<T> {
     fn drop(&mut self) {
         self.shut();
         // SAFETY: this end is gone after this, and with it its use of the pool.
-        unsafe { leave_pool(self.pool) };
+        unsafe { leave_pool(self.pool, 1) };
     }
 }
 

@@ -66,6 +66,8 @@ faults! {
     SlotFreeRelaxed,
     /// The owner of the slots does not count those that were freed as it went.
     SlotsMiscounted,
+    /// Slots that are given back together leave their pool as one.
+    FreedMiscounted,
     /// A completion is listed before it is written.
     CompletionRelaxed,
     /// Whoever lists a completion looks for a sleeper before it is listed.

@@ -3,7 +3,7 @@
 //! ```text
 //!   Slots (owner) ──▶ local free slots ◀─ all at once ─┐
 //!        │                                             │
-//!        └──▶ Pool: free list ◀─ one at a time ── the later end of each slot
+//!        └──▶ Pool: free list ◀─ one at a time, or some together ── the later end of each slot
 //!
 //!   segment:  pool's address │ number │ link 0 │ link 1 │ … │ slot 0 │ slot 1 │ …
 //! ```
@@ -17,7 +17,7 @@
 //! owner as long as a slot is in use, without a count that every take would have to touch.
 //!
 //! Cost: 5 bytes a slot beside the slot. To take one touches nothing that is shared, unless the owner has none left; to
-//! free one is one compare-and-swap. Nothing is allocated until more slots are in use than ever before.
+//! free some is one compare-and-swap. Nothing is allocated until more slots are in use than ever before.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::fmt;
@@ -94,7 +94,7 @@ pub(super) struct Pool<T> {
     /// once the owner is gone.
     free: CachePadded<AtomicU32>,
     /// Settled slots that go to the submitter's list.
-    pub(super) completions: CachePadded<List<T>>,
+    pub(super) completions: List<T>,
     /// Users after the owner is gone: slots, and the popping end of the list. See `Slots::drop`.
     remaining: AtomicIsize,
     pub(super) ledger: Arc<Ledger>,
@@ -157,7 +157,7 @@ impl<T: Send + 'static> Slots<T> {
     pub fn new(ledger: Arc<Ledger>) -> Slots<T> {
         let pool = Box::new(Pool {
             free: CachePadded::new(AtomicU32::new(NONE)),
-            completions: CachePadded::new(List::new()),
+            completions: List::new(),
             remaining: AtomicIsize::new(0),
             ledger,
             segments: UnsafeCell::new(Vec::new()),
@@ -305,7 +305,7 @@ impl<T: Send + 'static> Drop for Slots<T> {
     /// Leaves the pool to the slots that are still in use.
     ///
     /// The swap closes the free list. A slot pushed before it is counted as free here; one freed after it finds the
-    /// list closed and subtracts one from `remaining`, which starts at 0 and so may go below it; so does the popping end
+    /// list closed and is subtracted from `remaining`, which starts at 0 and so may go below it; so does the popping end
     /// of the completions whenever it goes. The owner adds the number of these users, once. The sum reaches exactly zero
     /// once, when all of them and the owner have been there, and whoever brings it there is the last to know the pool,
     /// and frees it.
@@ -348,40 +348,89 @@ impl<T: Send + 'static> fmt::Debug for Slots<T> {
 ///
 /// # Safety
 /// Both ends are done with the slot: the caller is the later of the two, and does not touch the slot afterwards.
+#[inline]
 pub(super) unsafe fn free<T>(slot: *mut Slot<T>) {
-    // SAFETY: the slot is in use until it is pushed or counted below, so its segment and its pool are alive until then,
-    // and its link is the caller's.
+    // SAFETY: the slot is in use until it is given back, so that its pool is alive.
     unsafe {
-        let (segment, index) = (segment_of(slot), (*slot).index());
-        let pool = (*segment).pool;
-        let number = (*segment).first + index as u32;
-        let generation = (*slot).next_generation();
-        (*segment).generations[index].with_mut(|begins| *begins = generation);
-        let list = &pool.as_ref().free;
-        // Relaxed: the head is only compared and linked, never read through.
-        let mut head = list.load(Ordering::Relaxed);
-        while head != CLOSED {
-            (*segment).links[index].with_mut(|next| *next = head);
-            // Release: partner of the owner's swaps in `refill` and `drop`, which then may reuse the slot.
-            let success = order(Ordering::Release, Fault::SlotFreeRelaxed);
-            match list.compare_exchange_weak(head, number, success, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(now) => head = now,
-            }
-        }
-        leave_pool(pool);
+        let pool = (*segment_of(slot)).pool;
+        let mut freed = Freed::none();
+        freed.add(slot);
+        freed.give_back(pool);
     }
 }
 
-/// A user leaves the pool, which is freed if it was the last and the owner is gone.
+/// Slots of one pool that are given back together: linked by their numbers, the latest first. Until then they count as in
+/// use.
+pub(super) struct Freed<T> {
+    /// `NONE` if there are none.
+    latest: u32,
+    /// Where the first of them keeps its link.
+    first: Option<(NonNull<Segment<T>>, usize)>,
+    slots: isize,
+}
+
+impl<T> Freed<T> {
+    pub(super) const fn none() -> Freed<T> {
+        Freed { latest: NONE, first: None, slots: 0 }
+    }
+
+    /// How many they are.
+    pub(super) fn len(&self) -> usize {
+        self.slots as usize
+    }
+
+    /// # Safety
+    /// As [`free`]; and the slot is of the same pool as the others.
+    #[inline]
+    pub(super) unsafe fn add(&mut self, slot: *mut Slot<T>) {
+        // SAFETY: the slot is in use until it is given back, so its segment is alive, and its link is the caller's.
+        unsafe {
+            let (segment, index) = (NonNull::new_unchecked(segment_of(slot)), (*slot).index());
+            let generation = (*slot).next_generation();
+            (*segment.as_ptr()).generations[index].with_mut(|begins| *begins = generation);
+            (*segment.as_ptr()).links[index].with_mut(|next| *next = self.latest);
+            self.first.get_or_insert((segment, index));
+            self.latest = (*segment.as_ptr()).first + index as u32;
+        }
+        self.slots += 1;
+    }
+
+    /// Gives them back, if there are any.
+    ///
+    /// # Safety
+    /// `pool` is theirs, and alive: they are in use until now.
+    #[inline]
+    pub(super) unsafe fn give_back(&mut self, pool: NonNull<Pool<T>>) {
+        let Freed { latest, first, slots } = std::mem::replace(self, Freed::none());
+        let Some((segment, index)) = first else { return };
+        // SAFETY: the caller's word; the links are ours until the exchange succeeds, and nothing is touched afterwards.
+        unsafe {
+            let list = &pool.as_ref().free;
+            // Relaxed: the head is only compared and linked, never read through.
+            let mut head = list.load(Ordering::Relaxed);
+            while head != CLOSED {
+                (*segment.as_ptr()).links[index].with_mut(|next| *next = head);
+                // Release: partner of the owner's swaps in `refill` and `drop`, which then may reuse the slots.
+                let success = order(Ordering::Release, Fault::SlotFreeRelaxed);
+                match list.compare_exchange_weak(head, latest, success, Ordering::Relaxed) {
+                    Ok(_) => return,
+                    Err(now) => head = now,
+                }
+            }
+            leave_pool(pool, if is_planted(Fault::FreedMiscounted) { 1 } else { slots });
+        }
+    }
+}
+
+/// Users leave the pool, which is freed if they were the last and the owner is gone.
 ///
 /// # Safety
-/// The caller is a user that the owner counts or will count, and touches the pool no more.
-pub(super) unsafe fn leave_pool<T>(pool: NonNull<Pool<T>>) {
+/// They are users that the owner counts or will count, and touch the pool no more.
+pub(super) unsafe fn leave_pool<T>(pool: NonNull<Pool<T>>, users: isize) {
     // AcqRel: partner of the owner's addition and of the other subtractions; see `Slots::drop`.
     // SAFETY: the pool is alive until the subtraction, and after it if the sum says so.
-    let before = unsafe { pool.as_ref().remaining.fetch_sub(1, Ordering::AcqRel) };
-    if before == 1 {
+    let before = unsafe { pool.as_ref().remaining.fetch_sub(users, Ordering::AcqRel) };
+    if before == users {
         // SAFETY: the sum is zero, so nobody else knows the pool.
         unsafe { free_pool(pool) };
     }
