@@ -23,18 +23,20 @@ impl Core {
             let (mut tickets, mut held) = ([const { None }; KEYS_AT_ONCE], [None; KEYS_AT_ONCE]);
             let (mut keys, mut hashes) = ([&[][..]; KEYS_AT_ONCE], [HashKey::MIN; KEYS_AT_ONCE]);
             let mut count = 0;
-            let places = tickets.iter_mut().zip(&mut held).zip(&mut keys);
-            for (((ticket_place, place), key), (ticket, framed)) in places.zip(&mut records) {
-                *key = framed.key;
-                *ticket_place = Some(ticket);
-                *place = Some(framed);
+            while count < KEYS_AT_ONCE
+                && let Some((ticket, framed)) = records.next()
+            {
+                keys[count] = framed.key;
+                tickets[count] = Some(ticket);
+                held[count] = Some(framed);
                 count += 1;
             }
             self.key_fill += hash_keys(&keys[..count], &mut hashes[..count]);
             self.expect(&held, &hashes);
-            for ((ticket, framed), hash) in tickets.into_iter().flatten().zip(held.iter().flatten()).zip(hashes) {
+            for at in 0..count {
+                let (Some(ticket), Some(framed)) = (tickets[at].take(), &held[at]) else { continue };
                 if let Some((stream, common)) = self.stream(framed.stream) {
-                    stream.accept(now, ticket, framed, hash, common);
+                    stream.accept(now, ticket, framed, hashes[at], common);
                 }
             }
             if count < KEYS_AT_ONCE {
