@@ -217,7 +217,8 @@ impl Aggregate {
     }
 
     /// Where `member` would stand, and what the aggregate would weigh with it.
-    #[inline]
+    // Always, as is the next one: each record comes by here, and what would be handed over by way of memory stays in registers.
+    #[inline(always)]
     pub fn place(&self, member: &Member<'_>) -> Place {
         let mut size = self.size();
         let index = self.index.as_deref();
@@ -252,7 +253,7 @@ impl Aggregate {
     /// # Panics
     ///
     /// If the aggregate would reach 4 GiB, or the place is not that of the member in it.
-    #[inline]
+    #[inline(always)]
     pub fn append_at(&mut self, member: &Member<'_>, place: Place, size_max: usize) {
         assert!(u32::try_from(place.size).is_ok(), "an aggregate is below 4 GiB");
         // What all buffers together may still grow by.
