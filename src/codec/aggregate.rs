@@ -252,7 +252,8 @@ impl Aggregate {
     ///
     /// # Panics
     ///
-    /// If the aggregate would reach 4 GiB, or the place is not that of the member in it.
+    /// If the aggregate would reach 4 GiB, or the place is not that of the member; where assertions for debugging are on, also
+    /// if it is not a place in the aggregate as it is now.
     #[inline(always)]
     pub fn append_at(&mut self, member: &Member<'_>, place: Place, size_max: usize) {
         assert!(u32::try_from(place.size).is_ok(), "an aggregate is below 4 GiB");
@@ -280,6 +281,11 @@ impl Aggregate {
         // Every member weighs bytes, so that their number fits where the size does.
         self.members += 1;
         self.len = place.size - FRAME_BYTES;
+        debug_assert_eq!(
+            self.len,
+            self.keys.len() + self.explicit_keys.len() + self.records.len(),
+            "the size is exact"
+        );
     }
 
     /// Writes a new key to its table.
