@@ -168,6 +168,7 @@ impl<T: Send + 'static> Completions<T> {
 
     /// The oldest completion of those that were settled up to some moment before. Its slot is freed with those of some
     /// others, at the latest when none of them is left.
+    #[inline]
     pub fn pop(&mut self) -> Option<Completed<T>> {
         if self.pending.is_null() {
             self.refill(ptr::null_mut());
@@ -230,6 +231,7 @@ impl<T: Send + 'static> Completions<T> {
     }
 
     /// Takes all that is listed and turns it round; leaves `end` in its place.
+    #[inline(never)]
     fn refill(&mut self, end: *mut Slot<T>) {
         // Acquire: the slots are settled and linked; partner of the exchange in `list`.
         let mut newest = self.list().newest.swap(end, order(Ordering::Acquire, Fault::CompletionRelaxed));

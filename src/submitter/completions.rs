@@ -124,6 +124,7 @@ impl Drop for Told<'_> {
     }
 }
 
+#[inline]
 fn completion(completed: Completed<Arc<Settlement>>) -> Completion {
     let result = match completed.end {
         Ok(end) => Settled::from(end).into_result(),
