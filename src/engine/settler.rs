@@ -18,7 +18,7 @@ use super::batch::{Batch, Generation, Removed, Ticket, joined};
 use super::planted::{Mistake, planted};
 use crate::outcome::{Attempt, AttemptResult, ErrorCode, KeptRecord, Settlement};
 use crate::record::StreamId;
-use crate::ring::Told;
+use crate::ring::{Told, settle_all};
 
 /// A failure's code and message.
 pub type Reason = (ErrorCode, Arc<str>);
@@ -48,9 +48,6 @@ pub struct Unheard {
     /// How many they are.
     pub records: u64,
 }
-
-/// How many records ahead a slot is asked for: by when it comes, these are settled.
-const SETTLED_AHEAD: usize = 8;
 
 /// Settles records.
 #[derive(Default)]
@@ -86,14 +83,8 @@ impl Settler {
         if keeps || !batch.prior.is_empty() {
             self.settle_apart(stream, batch, keeps, &common);
         } else {
-            let mut tickets = batch.tickets.drain(..);
-            for place in u32::from(planted(Mistake::MembersFromOne)).. {
-                let Some(ticket) = tickets.next() else { break };
-                if let Some(later) = tickets.as_slice().get(SETTLED_AHEAD) {
-                    later.expect_settling();
-                }
-                self.one(stream, ticket, &common, place);
-            }
+            let first = u32::from(planted(Mistake::MembersFromOne));
+            settle_all(&mut batch.tickets, &common, first, |told, records| self.told(stream, told, &common, records));
         }
         batch.body.clear();
         batch.arrivals.clear();
@@ -135,23 +126,29 @@ impl Settler {
 
     #[inline]
     fn one(&mut self, stream: StreamId, ticket: Ticket, settlement: &Arc<Settlement>, place: u32) {
-        match ticket.settle_with(|| Arc::clone(settlement), place) {
+        self.told(stream, ticket.settle_with(|| Arc::clone(settlement), place), settlement, 1);
+    }
+
+    /// So many records more are settled, of which `told` hears.
+    #[inline]
+    fn told(&mut self, stream: StreamId, told: Told, settlement: &Arc<Settlement>, records: u64) {
+        match told {
             Told::Handle => {}
             Told::Waiting(waker) => self.wakers.push(waker),
             Told::Listed(waker) => {
-                self.released.held += 1;
+                self.released.held += records;
                 self.wakers.extend(waker);
             }
             Told::Nobody if settlement.failure.is_none() => {}
-            Told::Nobody => self.unheard(stream, settlement),
+            Told::Nobody => self.unheard(stream, settlement, records),
         }
     }
 
-    /// One more record that failed with nobody to hear of it.
-    fn unheard(&mut self, stream: StreamId, settlement: &Arc<Settlement>) {
+    /// So many records more failed with nobody to hear of it.
+    fn unheard(&mut self, stream: StreamId, settlement: &Arc<Settlement>, records: u64) {
         match self.unheard.last_mut() {
-            Some(last) if last.stream == stream && Arc::ptr_eq(&last.settlement, settlement) => last.records += 1,
-            _ => self.unheard.push(Unheard { stream, settlement: Arc::clone(settlement), records: 1 }),
+            Some(last) if last.stream == stream && Arc::ptr_eq(&last.settlement, settlement) => last.records += records,
+            _ => self.unheard.push(Unheard { stream, settlement: Arc::clone(settlement), records }),
         }
     }
 

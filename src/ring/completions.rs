@@ -9,6 +9,8 @@
 //!
 //! Many list, one pops. The list is never full and allocates nothing, as its links lie in the slots.
 //!
+//! What is listed is a settled slot, or the first slot of a `run` of records that were settled together.
+//!
 //! L1: a slot on the list is settled and in use until it is popped. L2: whoever lists onto an empty list looks whether
 //! somebody sleeps, after a fence; whoever is about to sleep says so, fences, and looks at the list. So a sleeper is
 //! woken. Onto a list that is not empty nobody need look: whoever made it so does.
@@ -19,8 +21,8 @@
 //! When the popping end goes, or if the owner of the slots goes and there never was one, the list is closed: what is
 //! settled later has nobody to learn of it, as if its handle had been dropped.
 //!
-//! Cost: one compare-and-swap to list, and a fence if the list was empty; one swap for each batch that is popped, and a
-//! compare-and-swap for each 64 of it.
+//! Cost: one compare-and-swap to list a record or a run, and a fence if the list was empty; one swap for each time that
+//! all is taken, and a compare-and-swap for each 64 that are popped.
 
 use std::fmt;
 use std::ptr::{self, NonNull};
@@ -29,6 +31,7 @@ use std::task::{Context, Poll, Waker};
 use crossbeam_utils::CachePadded;
 
 use super::fault::{Fault, fence_against, is_planted, order};
+use super::run::{Run, take_run};
 use super::shim::{self, Arc, AtomicBool, AtomicPtr, AtomicU64, Mutex, Ordering, fence};
 use super::slot::{End, Slot, take_end};
 use super::slots::{Freed, Pool, free, leave_pool, pool_of};
@@ -104,9 +107,14 @@ pub(super) unsafe fn list<T>(slot: *mut Slot<T>) -> Told {
         let mut newest = list.newest.load(Ordering::Relaxed);
         loop {
             if newest == closed() {
-                let end = take_end(slot);
-                free(slot);
-                drop(end);
+                match take_run(slot) {
+                    Some(run) => run.forgo(),
+                    None => {
+                        let end = take_end(slot);
+                        free(slot);
+                        drop(end);
+                    }
+                }
                 return Told::Handle;
             }
             (*slot).extra.with_mut(|extra| (*extra).listed.next = newest);
@@ -145,9 +153,11 @@ pub struct Completed<T> {
 }
 
 /// The popping end of the list.
-pub struct Completions<T: Send + 'static> {
+pub struct Completions<T: Clone + Send + 'static> {
     pool: NonNull<Pool<T>>,
-    /// Taken from the list and not popped, the oldest first.
+    /// Taken from the list and not popped: first these records, if there are any left of a run,
+    run: Option<Run<T>>,
+    /// and then these slots, the oldest first.
     pending: *mut Slot<T>,
     /// Popped, and not given back yet; none if nothing is pending.
     freed: Freed<T>,
@@ -158,33 +168,64 @@ pub struct Completions<T: Send + 'static> {
 const FREED_MAX: usize = 64;
 
 // SAFETY: the pool lives as long as this counts as one of its users; the slots of `pending` and `freed` are this end's alone.
-unsafe impl<T: Send> Send for Completions<T> {}
+unsafe impl<T: Clone + Send> Send for Completions<T> {}
 
-impl<T: Send + 'static> Completions<T> {
+impl<T: Clone + Send + 'static> Completions<T> {
     /// The end of `pool`'s list; there is one, which the pool counts as a user.
     pub(super) fn new(pool: NonNull<Pool<T>>) -> Completions<T> {
-        Completions { pool, pending: ptr::null_mut(), freed: Freed::none(), popped: 0 }
+        Completions { pool, run: None, pending: ptr::null_mut(), freed: Freed::none(), popped: 0 }
     }
 
     /// The oldest completion of those that were settled up to some moment before. Its slot is freed with those of some
     /// others, at the latest when none of them is left.
     #[inline]
     pub fn pop(&mut self) -> Option<Completed<T>> {
+        if self.run.is_none() {
+            let slot = self.next_slot()?.as_ptr();
+            // SAFETY: L1; it is ours alone, and no longer pending.
+            unsafe {
+                self.run = take_run(slot);
+                if self.run.is_none() {
+                    let end = take_end(slot);
+                    return Some(self.popped(slot, end));
+                }
+            }
+        }
+        let run = self.run.as_mut()?;
+        let (slot, value, place) = run.pop()?;
+        if run.is_empty() {
+            self.run = None;
+        }
+        // SAFETY: the slot was the run's, and so is ours.
+        Some(unsafe { self.popped(slot, Ok((value, place))) })
+    }
+
+    /// The oldest slot that is pending, or on the list; it is pending no longer.
+    fn next_slot(&mut self) -> Option<NonNull<Slot<T>>> {
         if self.pending.is_null() {
             self.refill(ptr::null_mut());
         }
-        let slot = NonNull::new(self.pending)?.as_ptr();
-        // SAFETY: L1; it is ours alone, and leaves `pending` before anything else is done with it.
+        let slot = NonNull::new(self.pending)?;
+        // SAFETY: L1; what is pending is ours alone.
+        self.pending = unsafe { (*slot.as_ptr()).extra.with(|extra| (*extra).listed.next) };
+        Some(slot)
+    }
+
+    /// The completion of a record that ended so, and was taken from what is pending.
+    ///
+    /// # Safety
+    /// The slot is ours alone, and nothing else is done with it afterwards.
+    #[inline]
+    unsafe fn popped(&mut self, slot: *mut Slot<T>, end: End<T>) -> Completed<T> {
+        self.popped += 1;
+        // SAFETY: the caller's word; a slot that was taken for the list has a number until it is given back.
         unsafe {
-            let listed = (*slot).extra.with(|extra| (*extra).listed);
-            self.pending = listed.next;
-            self.popped += 1;
-            let end = take_end(slot);
+            let number = (*slot).extra.with(|extra| (*extra).listed.number);
             self.freed.add(slot);
-            if self.pending.is_null() || self.freed.len() == FREED_MAX {
-                self.freed.give_back(self.pool);
+            if !self.has_pending() || self.freed.len() == FREED_MAX {
+                self.freed.give_back();
             }
-            Some(Completed { number: listed.number, end })
+            Completed { number, end }
         }
     }
 
@@ -217,12 +258,12 @@ impl<T: Send + 'static> Completions<T> {
 
     /// Whether the next [`Completions::pop`] takes from what was on the list before.
     pub fn has_pending(&self) -> bool {
-        !self.pending.is_null()
+        self.run.is_some() || !self.pending.is_null()
     }
 
     fn has_any(&self) -> bool {
         // Relaxed: only whether there is one is asked; partner of the exchange in `list`.
-        !self.pending.is_null() || !self.list().newest.load(Ordering::Relaxed).is_null()
+        self.has_pending() || !self.list().newest.load(Ordering::Relaxed).is_null()
     }
 
     fn list(&self) -> &List<T> {
@@ -249,7 +290,7 @@ impl<T: Send + 'static> Completions<T> {
     }
 }
 
-impl<T: Send + 'static> Completions<T> {
+impl<T: Clone + Send + 'static> Completions<T> {
     /// Closes the list. Answers how many completions nobody has popped.
     pub fn close(mut self) -> u64 {
         self.shut()
@@ -270,7 +311,7 @@ impl<T: Send + 'static> Completions<T> {
 
     fn drop_pending(&mut self) -> u64 {
         let mut dropped = 0;
-        while !self.pending.is_null() {
+        while self.has_pending() {
             drop(self.pop());
             dropped += 1;
         }
@@ -278,7 +319,7 @@ impl<T: Send + 'static> Completions<T> {
     }
 }
 
-impl<T: Send + 'static> Drop for Completions<T> {
+impl<T: Clone + Send + 'static> Drop for Completions<T> {
     fn drop(&mut self) {
         self.shut();
         // SAFETY: this end is gone after this, and with it its use of the pool.
@@ -286,7 +327,7 @@ impl<T: Send + 'static> Drop for Completions<T> {
     }
 }
 
-impl<T: Send + 'static> fmt::Debug for Completions<T> {
+impl<T: Clone + Send + 'static> fmt::Debug for Completions<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Completions").finish_non_exhaustive()
     }

@@ -68,6 +68,10 @@ faults! {
     SlotsMiscounted,
     /// Slots that are given back together leave their pool as one.
     FreedMiscounted,
+    /// Records of different submitters go to one list, as a run.
+    RunOfTwoPools,
+    /// The slots of a run that nobody will pop are not given back.
+    RunKept,
     /// A completion is listed before it is written.
     CompletionRelaxed,
     /// Whoever lists a completion looks for a sleeper before it is listed.

@@ -38,6 +38,7 @@ mod memory;
 #[cfg(any(fuzzing, all(test, not(loom))))]
 pub mod oracle;
 pub mod purse;
+pub mod run;
 mod shim;
 pub mod slot;
 pub mod slots;
@@ -52,6 +53,7 @@ pub use fault::{Fault, plant};
 pub use flag::Flag;
 pub use handle::Handle;
 pub use purse::{Purse, Wait};
+pub use run::settle_all;
 pub(crate) use shim::expect_write;
 pub use slot::{Abandoned, End};
 pub use slots::{Ledger, Slots};

@@ -8,6 +8,9 @@
 //!   segment:  pool's address │ number │ link 0 │ link 1 │ … │ slot 0 │ slot 1 │ …
 //! ```
 //!
+//! A segment fills 64 KiB, and lies at a multiple of that: so whoever has a slot's address knows where the segment begins,
+//! and whose it is, without a look at the slot.
+//!
 //! A slot has a number: that of its segment and its place there. Free slots are linked by numbers, and the links lie
 //! beside each other, apart from the slots: to take a slot its owner reads a link, and only writes to the slot. Slots were
 //! last written by another thread, so that to read one would cost its owner a cache miss; links of slots that are settled
@@ -31,12 +34,15 @@ use super::completions::{Completions, List};
 use super::fault::{Fault, is_planted, order};
 use super::handle::Handle;
 use super::shim::{self, AtomicIsize, AtomicU32, AtomicU64, Ordering, UnsafeCell};
-use super::slot::{SEGMENT_MAX, Slot};
+use super::slot::Slot;
 use super::ticket::{Ticket, ends, listed_end, lone_end};
 
-/// Slots of a segment.
-const SEGMENT: usize = if cfg!(loom) { 2 } else { 1024 };
-const _: () = assert!(SEGMENT <= SEGMENT_MAX && SEGMENT.is_power_of_two());
+/// Slots of a segment: as many as fit.
+const SEGMENT: usize = if cfg!(loom) { 2 } else { 1770 };
+/// Bytes of a segment, and what its address is a multiple of.
+const SEGMENT_BYTES: usize = 1 << 16;
+/// How far the numbers of two segments lie apart.
+const STRIDE: usize = SEGMENT.next_power_of_two();
 
 /// The end of a free list.
 const NONE: u32 = u32::MAX;
@@ -44,7 +50,7 @@ const NONE: u32 = u32::MAX;
 const CLOSED: u32 = u32::MAX - 1;
 /// Segments at most, so that a slot's number is not one of these: far more than `max_outstanding_records`, but outcomes
 /// that nobody takes are not bounded by that.
-const SEGMENTS_MAX: usize = CLOSED as usize / SEGMENT;
+const SEGMENTS_MAX: usize = CLOSED as usize / STRIDE;
 
 /// Counts the records that were abandoned: accepted, and dropped by whoever had to settle them.
 #[derive(Debug)]
@@ -103,7 +109,7 @@ pub(super) struct Pool<T> {
 }
 
 /// A number of slots, made together.
-#[repr(C)]
+#[repr(C, align(65536))]
 struct Segment<T> {
     pool: NonNull<Pool<T>>,
     /// The number of its first slot.
@@ -115,26 +121,27 @@ struct Segment<T> {
     slots: [Slot<T>; SEGMENT],
 }
 
-/// The segment of a slot.
+/// The segment of a slot. Neither is looked at.
+fn segment_of<T>(slot: *mut Slot<T>) -> *mut Segment<T> {
+    slot.map_addr(|address| address & !(SEGMENT_BYTES - 1)).cast()
+}
+
+/// The place of a slot in its segment.
+fn index_of<T>(slot: *mut Slot<T>) -> usize {
+    (slot.addr() % SEGMENT_BYTES - offset_of!(Segment<T>, slots)) / size_of::<Slot<T>>()
+}
+
+/// The pool of a slot. The slot is not looked at.
 ///
 /// # Safety
 /// The slot is in use, and `slot` was handed out by its owner.
-unsafe fn segment_of<T>(slot: *mut Slot<T>) -> *mut Segment<T> {
-    // SAFETY: the caller's word: the slot lies where its index says, in a segment that its address was taken from.
-    unsafe { slot.sub((*slot).index()).byte_sub(offset_of!(Segment<T>, slots)).cast() }
-}
-
-/// The pool of a slot.
-///
-/// # Safety
-/// As [`segment_of`].
 pub(super) unsafe fn pool_of<T>(slot: *mut Slot<T>) -> *mut Pool<T> {
-    // SAFETY: the caller's word; it was written when the segment was made.
+    // SAFETY: the caller's word: its segment is alive, and this was written when that was made.
     unsafe { (*segment_of(slot)).pool.as_ptr() }
 }
 
 /// The slots of one submitter.
-pub struct Slots<T: Send + 'static> {
+pub struct Slots<T: Clone + Send + 'static> {
     pool: NonNull<Pool<T>>,
     segments: Vec<NonNull<Segment<T>>>,
     /// Free slots that the owner took back.
@@ -150,9 +157,9 @@ pub struct Slots<T: Send + 'static> {
 
 // SAFETY: the pointers lead to the pool and its slots, which any thread may free and settle; what is the owner's moves
 // with it.
-unsafe impl<T: Send> Send for Slots<T> {}
+unsafe impl<T: Clone + Send> Send for Slots<T> {}
 
-impl<T: Send + 'static> Slots<T> {
+impl<T: Clone + Send + 'static> Slots<T> {
     /// Slots whose abandoned records `ledger` counts. Allocates the first segment.
     pub fn new(ledger: Arc<Ledger>) -> Slots<T> {
         let pool = Box::new(Pool {
@@ -218,8 +225,8 @@ impl<T: Send + 'static> Slots<T> {
         } else {
             self.local
         };
-        let index = number as usize % SEGMENT;
-        let segment = self.segments[number as usize / SEGMENT].as_ptr();
+        let index = number as usize % STRIDE;
+        let segment = self.segments[number as usize / STRIDE].as_ptr();
         // SAFETY: the slot is free and the owner's, and so is its link; its segment lives as long as the pool.
         unsafe {
             let generation = (*segment).generations[index].with(|generation| *generation);
@@ -228,15 +235,15 @@ impl<T: Send + 'static> Slots<T> {
                 self.expect(self.local);
             }
             let slot = (&raw mut (*segment).slots).cast::<Slot<T>>().add(index);
-            (NonNull::new_unchecked(slot), Start { index: index as u32, generation })
+            (NonNull::new_unchecked(slot), Start(generation))
         }
     }
 
     /// Asks the processor for a free slot, which another thread has last written.
     #[inline]
     fn expect(&self, number: u32) {
-        if let Some(segment) = self.segments.get(number as usize / SEGMENT) {
-            let index = number as usize % SEGMENT;
+        if let Some(segment) = self.segments.get(number as usize / STRIDE) {
+            let index = number as usize % STRIDE;
             // SAFETY: the segment lives as long as the pool, and addresses within it are only computed.
             unsafe {
                 let segment = segment.as_ptr();
@@ -262,8 +269,9 @@ impl<T: Send + 'static> Slots<T> {
 
     fn grow(&mut self) {
         assert!(self.segments.len() < SEGMENTS_MAX, "four billion records whose outcomes nobody took");
+        const { assert!(size_of::<Segment<T>>() == SEGMENT_BYTES, "a slot holds no more than a shared value of 8 bytes") };
         let layout = Layout::new::<Segment<T>>();
-        let first = (self.segments.len() * SEGMENT) as u32; // SEGMENTS_MAX
+        let first = (self.segments.len() * STRIDE) as u32; // SEGMENTS_MAX
         // SAFETY: the layout is not empty, and every field is written in place.
         let segment = unsafe {
             let Some(segment) = NonNull::new(alloc(layout).cast::<Segment<T>>()) else { handle_alloc_error(layout) };
@@ -273,7 +281,7 @@ impl<T: Send + 'static> Slots<T> {
             for index in 0..SEGMENT {
                 (&raw mut (*at).links).cast::<UnsafeCell<u32>>().add(index).write(UnsafeCell::new(NONE));
                 (&raw mut (*at).generations).cast::<UnsafeCell<u8>>().add(index).write(UnsafeCell::new(0));
-                (&raw mut (*at).slots).cast::<Slot<T>>().add(index).write(Slot::new(index));
+                (&raw mut (*at).slots).cast::<Slot<T>>().add(index).write(Slot::new());
             }
             segment
         };
@@ -286,22 +294,19 @@ impl<T: Send + 'static> Slots<T> {
         let mut length = 0;
         while number != NONE {
             length += 1;
-            let segment = self.segments[number as usize / SEGMENT];
+            let segment = self.segments[number as usize / STRIDE];
             // SAFETY: the slot is free and ours, and so is its link.
-            number = unsafe { segment.as_ref().links[number as usize % SEGMENT].with(|next| *next) };
+            number = unsafe { segment.as_ref().links[number as usize % STRIDE].with(|next| *next) };
         }
         length
     }
 }
 
-/// How a slot begins: its place in its segment, and its generation.
+/// How a slot begins: its generation.
 #[derive(Clone, Copy)]
-pub(super) struct Start {
-    pub(super) index: u32,
-    pub(super) generation: u8,
-}
+pub(super) struct Start(pub(super) u8);
 
-impl<T: Send + 'static> Drop for Slots<T> {
+impl<T: Clone + Send + 'static> Drop for Slots<T> {
     /// Leaves the pool to the slots that are still in use.
     ///
     /// The swap closes the free list. A slot pushed before it is counted as free here; one freed after it finds the
@@ -338,7 +343,7 @@ impl<T: Send + 'static> Drop for Slots<T> {
     }
 }
 
-impl<T: Send + 'static> fmt::Debug for Slots<T> {
+impl<T: Clone + Send + 'static> fmt::Debug for Slots<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Slots").finish_non_exhaustive()
     }
@@ -352,10 +357,9 @@ impl<T: Send + 'static> fmt::Debug for Slots<T> {
 pub(super) unsafe fn free<T>(slot: *mut Slot<T>) {
     // SAFETY: the slot is in use until it is given back, so that its pool is alive.
     unsafe {
-        let pool = (*segment_of(slot)).pool;
         let mut freed = Freed::none();
         freed.add(slot);
-        freed.give_back(pool);
+        freed.give_back();
     }
 }
 
@@ -385,7 +389,7 @@ impl<T> Freed<T> {
     pub(super) unsafe fn add(&mut self, slot: *mut Slot<T>) {
         // SAFETY: the slot is in use until it is given back, so its segment is alive, and its link is the caller's.
         unsafe {
-            let (segment, index) = (NonNull::new_unchecked(segment_of(slot)), (*slot).index());
+            let (segment, index) = (NonNull::new_unchecked(segment_of(slot)), index_of(slot));
             let generation = (*slot).next_generation();
             (*segment.as_ptr()).generations[index].with_mut(|begins| *begins = generation);
             (*segment.as_ptr()).links[index].with_mut(|next| *next = self.latest);
@@ -396,15 +400,14 @@ impl<T> Freed<T> {
     }
 
     /// Gives them back, if there are any.
-    ///
-    /// # Safety
-    /// `pool` is theirs, and alive: they are in use until now.
     #[inline]
-    pub(super) unsafe fn give_back(&mut self, pool: NonNull<Pool<T>>) {
-        let Freed { latest, first, slots } = std::mem::replace(self, Freed::none());
+    pub(super) fn give_back(&mut self) {
+        let Freed { latest, first, slots } = mem::replace(self, Freed::none());
         let Some((segment, index)) = first else { return };
-        // SAFETY: the caller's word; the links are ours until the exchange succeeds, and nothing is touched afterwards.
+        // SAFETY: they are in use until now, and so their segments and their pool are alive; the links are ours until the
+        // exchange succeeds, and nothing is touched afterwards.
         unsafe {
+            let pool = segment.as_ref().pool;
             let list = &pool.as_ref().free;
             // Relaxed: the head is only compared and linked, never read through.
             let mut head = list.load(Ordering::Relaxed);

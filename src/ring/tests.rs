@@ -35,7 +35,7 @@ impl Count {
     }
 }
 
-fn slots<T: Send>() -> (Arc<Ledger>, Slots<T>) {
+fn slots<T: Clone + Send>() -> (Arc<Ledger>, Slots<T>) {
     let ledger = Arc::new(Ledger::new());
     (Arc::clone(&ledger), Slots::new(ledger))
 }
@@ -161,7 +161,7 @@ fn a_slot_is_used_again_and_no_segment_is_added_for_it() {
         assert_eq!(handle.try_take(), None, "an outcome is taken once");
     }
     assert_eq!(slots.segments(), 1);
-    let tickets: Vec<_> = (0..1025).map(|_| slots.take_lone()).collect();
+    let tickets: Vec<_> = (0..1771).map(|_| slots.take_lone()).collect();
     assert_eq!(slots.segments(), 2);
     drop(tickets);
 }

@@ -8,7 +8,7 @@
 //! The states that it moves stand in the essay of `slot`.
 
 use std::fmt;
-use std::mem;
+use std::mem::{self, ManuallyDrop, MaybeUninit};
 use std::ptr::{self, NonNull};
 use std::task::Waker;
 
@@ -51,7 +51,7 @@ impl Told {
 }
 
 /// The settling end of a slot: it travels with the record, and must be settled. Dropping it abandons the record.
-pub struct Ticket<T: Send + 'static>(Token<T>);
+pub struct Ticket<T: Send + 'static>(pub(super) Token<T>);
 
 // SAFETY: the slot's cells are handed over by its state, and `T` may be sent.
 unsafe impl<T: Send> Send for Ticket<T> {}
@@ -80,7 +80,7 @@ pub(super) fn listed_end<T: Send>((slot, start): (NonNull<Slot<T>>, Start), numb
         slot.as_ref().begin(start, LISTED);
         slot.as_ref().extra.with_mut(|extra| (*extra).listed = Listed { number, next: ptr::null_mut() });
     }
-    Ticket(Token::new(slot, start))
+    Ticket(Token::new_listed(slot, start))
 }
 
 impl<T: Send + 'static> Ticket<T> {
@@ -100,17 +100,16 @@ impl<T: Send + 'static> Ticket<T> {
         unsafe { finish(slot, Some((value, place))) }
     }
 
-    /// Asks the processor for the slot, which another thread has last written and which is to be settled soon.
-    #[inline]
-    pub fn expect_settling(&self) {
-        shim::expect_write(self.0.0.as_ptr());
+    /// The ticket's token, for whoever takes over what it has to do.
+    pub(super) fn into_token(self) -> Token<T> {
+        let token = Token(self.0.0);
+        mem::forget(self);
+        token
     }
 
     /// The ticket as it lies in a ring.
     pub(super) fn into_raw(self) -> *mut () {
-        let raw = self.0.0.as_ptr().cast();
-        mem::forget(self);
-        raw
+        self.into_token().0.as_ptr().cast()
     }
 
     /// The ticket that lay in a ring.
@@ -171,7 +170,8 @@ unsafe fn finish<T>(slot: *mut Slot<T>, end: Option<(impl FnOnce() -> T, u32)>) 
         }
         if let Some((value, place)) = end {
             let value = value();
-            (*slot).value.with_mut(|cell| (*cell).write(value));
+            let value = ManuallyDrop::new(MaybeUninit::new(value));
+            (*slot).held.with_mut(|held| (*held).value = value);
             (*slot).place.with_mut(|cell| *cell = place);
         }
         if state == LISTED {

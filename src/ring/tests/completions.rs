@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn completions<T: Send>() -> (Arc<Ledger>, Slots<T>, Completions<T>) {
+fn completions<T: Clone + Send>() -> (Arc<Ledger>, Slots<T>, Completions<T>) {
     let (ledger, mut slots) = slots();
     let completions = slots.completions().expect("the first time");
     (ledger, slots, completions)
@@ -123,4 +123,84 @@ fn a_value_that_nobody_takes_is_not_made_and_a_lone_record_that_is_lost_is_count
     let (ticket, handle) = slots.take();
     drop((handle, ticket));
     assert_eq!((ledger.abandoned(), ledger.abandoned_lone()), (2, 1));
+}
+
+/// Settles records together, the first in place 3; answers who was told, of how many.
+fn settle_together(mut tickets: Vec<Ticket<u64>>, value: u64) -> Vec<(&'static str, u64)> {
+    let mut all_told = Vec::new();
+    settle_all(&mut tickets, &value, 3, |told, records| {
+        let name = match told {
+            Told::Handle => "handle",
+            Told::Listed(None) => "list",
+            Told::Nobody => "nobody",
+            Told::Waiting(_) | Told::Listed(Some(_)) => "sleeper",
+        };
+        all_told.push((name, records));
+    });
+    assert!(tickets.is_empty());
+    all_told
+}
+
+fn popped(completions: &mut Completions<u64>) -> Vec<(u64, u32)> {
+    let next = || completions.pop().map(|Completed { number, end }| (number, end.expect("it was settled").1));
+    std::iter::from_fn(next).collect()
+}
+
+#[test]
+fn records_that_end_together_are_told_to_each_in_its_place() {
+    let ((_, mut slots, mut completions), (_, mut others, mut other_completions)) = (completions(), completions());
+    let (waited_for, mut handle) = slots.take();
+    let mut tickets: Vec<_> = (0..20).map(|number| slots.take_listed(number)).collect();
+    tickets.extend([waited_for, slots.take_lone(), slots.take_listed(20), others.take_listed(100)]);
+    tickets.extend((21..4_000).map(|number| slots.take_listed(number)));
+    tickets.extend((101..109).map(|number| others.take_listed(number)));
+    let (count, waker) = Count::new();
+    assert!(completions.poll_any(&mut Context::from_waker(&waker)).is_pending());
+    let told = settle_together(tickets, 7);
+    let (run, one) = (("sleeper", 20), ("list", 1));
+    assert_eq!(told, [run, ("handle", 1), ("nobody", 1), one, one, ("list", 3_979), ("list", 8)]);
+    assert_eq!(count.get(), 0, "settling calls nobody");
+    assert_eq!(handle.try_take(), Some(Ok((7, 23))));
+    // Of ours, a handle, a lone one and one of the others stood between.
+    let place = |number| number as u32 + 3 + if number < 20 { 0 } else { 2 } + u32::from(number > 20);
+    assert_eq!(popped(&mut completions), (0..4_000).map(|number| (number, place(number))).collect::<Vec<_>>());
+    let last = 20 + 4 + 3_979 + 3;
+    let others: Vec<_> = (0..8).map(|at| (101 + at, last + at as u32)).collect();
+    assert_eq!(popped(&mut other_completions), [vec![(100, 26)], others].concat());
+}
+
+#[test]
+fn a_run_is_counted_by_a_close_though_a_part_was_popped_and_a_later_one_is_told_to_nobody() {
+    let (ledger, mut slots, mut completions) = completions();
+    let [early, late] = [(); 2].map(|()| (0..100).map(|number| slots.take_listed(number)).collect::<Vec<_>>());
+    assert_eq!(settle_together(early, 7), [("list", 100)]);
+    assert_eq!(completions.pop(), completed(0, 7));
+    assert!(completions.has_pending());
+    assert_eq!(completions.close(), 99);
+    assert_eq!(settle_together(late, 8), [("handle", 100)]);
+    drop(slots);
+    assert_eq!(Arc::strong_count(&ledger), 1);
+}
+
+#[test]
+fn slots_of_runs_are_used_again() {
+    let (_, mut slots, mut completions) = completions();
+    for _ in 0..100 {
+        let tickets = (0..1_000).map(|number| slots.take_listed(number)).collect();
+        assert_eq!(settle_together(tickets, 7), [("list", 1_000)]);
+        assert_eq!(popped(&mut completions).len(), 1_000);
+    }
+    assert_eq!(slots.segments(), 1);
+}
+
+#[test]
+fn tickets_that_are_left_as_the_settler_panics_are_abandoned() {
+    let (ledger, mut slots, mut completions) = completions();
+    let mut tickets: Vec<_> = (0..3).map(|number| slots.take_listed(number)).collect();
+    let settling = || settle_all(&mut tickets, &7u64, 3, |_, _| panic!("the settler's own"));
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(settling)).is_err());
+    assert_eq!((ledger.abandoned(), tickets.len()), (2, 0));
+    assert_eq!(completions.pop(), completed(0, 7));
+    let abandoned = |number| Some(Completed { number, end: Err(Abandoned) });
+    assert_eq!([completions.pop(), completions.pop()], [abandoned(1), abandoned(2)]);
 }

@@ -1,0 +1,143 @@
+//! Runs: records of one submitter that end together, and go to its list of completions as one.
+//!
+//! ```text
+//!   tickets of a batch   a1 a2 a3 … a9 │ b1 │ a10 a11 … a99     of submitters a and b, say
+//!                        ╰─── run ───╯  alone  ╰── run ───╯
+//!
+//!   list of a   ─▶ slot of a10 ─▶ slot of a1
+//!                       ╎              ╰╌╌ Run { value, place, [a1, …, a9] }
+//!                       ╰╌╌ Run { … }
+//! ```
+//!
+//! Whoever settles a run touches the slot of its first record only. All others stay as their owner left them, until
+//! whoever pops comes by; and that is often the owner. What it reads is an array: so it knows which slots come next, and
+//! asks the processor for them ahead, as it could not along a chain.
+//!
+//! R1: the tokens of a run are listed, of one pool, and the run's alone. So their slots are in use until it gives them up.
+//!
+//! Cost: two allocations a run, so that few records are better settled one by one.
+
+use std::vec;
+
+use super::completions;
+use super::fault::{Fault, is_planted};
+use super::shim::{self, Ordering};
+use super::slot::{RUN, STATE, Slot, Token};
+use super::slots::{Freed, pool_of};
+use super::ticket::{Ticket, Told};
+
+/// Records of a run at least: about where it costs less than to list as many by themselves.
+const RUN_MIN: usize = if cfg!(loom) { 2 } else { 8 };
+/// How many records ahead a slot is asked for: by when it comes, these are dealt with.
+const AHEAD: usize = 8;
+
+/// Records that ended with one value, each in the place after the one before it.
+pub(super) struct Run<T> {
+    value: T,
+    /// Of the next record.
+    place: u32,
+    tokens: vec::IntoIter<Token<T>>,
+}
+
+/// Ends records with one value, in their order, of which the first is the `first`-th. `told` hears who learns of them, and
+/// of how many records. Tickets that are left, as `told` panicked, are abandoned.
+pub fn settle_all<T: Clone + Send + 'static>(
+    tickets: &mut Vec<Ticket<T>>,
+    value: &T,
+    first: u32,
+    mut told: impl FnMut(Told, u64),
+) {
+    let mut rest = tickets.drain(..);
+    let mut place = first;
+    while !rest.as_slice().is_empty() {
+        let run = length(rest.as_slice());
+        if run >= RUN_MIN {
+            let tokens: Vec<Token<T>> = rest.by_ref().take(run).map(Ticket::into_token).collect();
+            // SAFETY: the tickets are gone; `length` has looked that they are of one list.
+            told(unsafe { list(Run { value: value.clone(), place, tokens: tokens.into_iter() }) }, run as u64);
+            place += run as u32; // a batch has no more than that
+            continue;
+        }
+        for _ in 0..run.max(1) {
+            let Some(ticket) = rest.next() else { break };
+            if let Some(later) = rest.as_slice().get(AHEAD) {
+                shim::expect_write(later.0.address());
+            }
+            told(ticket.settle_with(|| value.clone(), place), 1);
+            place += 1;
+        }
+    }
+}
+
+/// How many of the first tickets go to one list. No slot is looked at.
+fn length<T: Send>(tickets: &[Ticket<T>]) -> usize {
+    let Some(first) = tickets.first().filter(|first| first.0.is_listed()) else { return 0 };
+    // SAFETY: while its ticket lives, a slot is in use.
+    let pool = |ticket: &Ticket<T>| unsafe { pool_of(ticket.0.address()) };
+    let pool_of_all = pool(first);
+    let is_of_run =
+        |ticket: &&Ticket<T>| ticket.0.is_listed() && (pool(ticket) == pool_of_all || is_planted(Fault::RunOfTwoPools));
+    tickets.iter().take_while(is_of_run).count()
+}
+
+/// Puts a run on its list, by the slot of its first record. If nobody pops any more, all of it is freed.
+///
+/// # Safety
+/// R1.
+unsafe fn list<T>(run: Run<T>) -> Told {
+    let slot = run.tokens.as_slice()[0].slot();
+    let run = Box::into_raw(Box::new(run));
+    // SAFETY: R1: the slot's cells are its ticket's, which the run has taken.
+    unsafe {
+        (*slot).held.with_mut(|held| (*held).run = run);
+        // Relaxed: the list publishes it.
+        let word = (*slot).state.load(Ordering::Relaxed);
+        (*slot).state.store(word & !STATE | RUN, Ordering::Relaxed);
+        completions::list(slot)
+    }
+}
+
+/// The run that a settled slot is the first of, if it is one's.
+///
+/// # Safety
+/// The slot is on the list or was, what it holds is the caller's, and the run is taken once.
+pub(super) unsafe fn take_run<T>(slot: *mut Slot<T>) -> Option<Run<T>> {
+    // SAFETY: the caller's word; the state says which of both the slot holds. Relaxed: the caller has acquired it.
+    unsafe {
+        let is_run = (*slot).state.load(Ordering::Relaxed) & STATE == RUN;
+        is_run.then(|| *Box::from_raw((*slot).held.with(|held| (*held).run)))
+    }
+}
+
+impl<T: Clone> Run<T> {
+    /// The next record's slot, which is the caller's then, and its end.
+    #[inline]
+    pub(super) fn pop(&mut self) -> Option<(*mut Slot<T>, T, u32)> {
+        let slot = self.tokens.next()?.slot();
+        if let Some(later) = self.tokens.as_slice().get(AHEAD) {
+            shim::expect_write(later.address());
+        }
+        let place = self.place;
+        self.place += 1;
+        Some((slot, self.value.clone(), place))
+    }
+}
+
+impl<T> Run<T> {
+    /// Whether every record was popped.
+    pub(super) fn is_empty(&self) -> bool {
+        self.tokens.as_slice().is_empty()
+    }
+
+    /// Gives the slots of a run up that nobody will pop.
+    pub(super) fn forgo(self) {
+        let mut freed = Freed::none();
+        for token in self.tokens {
+            // SAFETY: R1; the slot is not touched afterwards.
+            unsafe { freed.add(token.slot()) };
+        }
+        if !is_planted(Fault::RunKept) {
+            freed.give_back();
+        }
+    }
+}
