@@ -251,6 +251,15 @@ impl Delivered {
         any_ambiguous(self.attempts())
     }
 
+    /// Makes this what is known of another member of the same aggregate, if `settlement` is of it too.
+    pub(crate) fn turn_to(&mut self, settlement: &Arc<Settlement>, sub_sequence: u32) -> bool {
+        let is_same = Arc::ptr_eq(&self.0.settlement, settlement);
+        if is_same {
+            self.0.sub_sequence = sub_sequence;
+        }
+        is_same
+    }
+
     fn stored(&self) -> (&str, &str) {
         match self.attempts().last() {
             Some(Attempt { result: AttemptResult::Stored { shard_id, sequence_number }, .. }) => {

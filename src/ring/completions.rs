@@ -33,7 +33,7 @@ use crossbeam_utils::CachePadded;
 use super::fault::{Fault, fence_against, is_planted, order};
 use super::run::{Run, take_run};
 use super::shim::{self, Arc, AtomicBool, AtomicPtr, AtomicU64, Mutex, Ordering, fence};
-use super::slot::{End, Slot, take_end};
+use super::slot::{Abandoned, End, Slot, take_end};
 use super::slots::{Freed, Pool, free, leave_pool, pool_of};
 use super::ticket::Told;
 
@@ -180,24 +180,33 @@ impl<T: Clone + Send + 'static> Completions<T> {
     /// others, at the latest when none of them is left.
     #[inline]
     pub fn pop(&mut self) -> Option<Completed<T>> {
-        if self.run.is_none() {
+        self.pop_with(|number, end| Completed { number, end: end.map(|(value, place)| (value.clone(), place)) })
+    }
+
+    /// The same, shown to `told` instead of given away: the number, and the value with the record's place, or nothing.
+    /// Neighbours mostly share their value, and to share it once more costs more than to look at it.
+    #[inline]
+    pub fn pop_with<R>(&mut self, told: impl FnOnce(u64, Result<(&T, u32), Abandoned>) -> R) -> Option<R> {
+        if !self.has_run() {
             let slot = self.next_slot()?.as_ptr();
             // SAFETY: L1; it is ours alone, and no longer pending.
             unsafe {
                 self.run = take_run(slot);
                 if self.run.is_none() {
                     let end = take_end(slot);
-                    return Some(self.popped(slot, end));
+                    let number = self.give_up(slot);
+                    return Some(told(number, end.as_ref().map(|(value, place)| (value, *place)).map_err(|no| *no)));
                 }
             }
         }
-        let run = self.run.as_mut()?;
-        let (slot, value, place) = run.pop()?;
-        if run.is_empty() {
+        let (slot, place) = self.run.as_mut()?.pop()?;
+        // SAFETY: the slot was the run's, and so is ours.
+        let number = unsafe { self.give_up(slot) };
+        let answer = told(number, Ok((self.run.as_ref()?.value(), place)));
+        if !self.has_run() {
             self.run = None;
         }
-        // SAFETY: the slot was the run's, and so is ours.
-        Some(unsafe { self.popped(slot, Ok((value, place))) })
+        Some(answer)
     }
 
     /// The oldest slot that is pending, or on the list; it is pending no longer.
@@ -211,12 +220,12 @@ impl<T: Clone + Send + 'static> Completions<T> {
         Some(slot)
     }
 
-    /// The completion of a record that ended so, and was taken from what is pending.
+    /// The number of a record that was taken from what is pending. Its slot is given back, at once or with others.
     ///
     /// # Safety
     /// The slot is ours alone, and nothing else is done with it afterwards.
     #[inline]
-    unsafe fn popped(&mut self, slot: *mut Slot<T>, end: End<T>) -> Completed<T> {
+    unsafe fn give_up(&mut self, slot: *mut Slot<T>) -> u64 {
         self.popped += 1;
         // SAFETY: the caller's word; a slot that was taken for the list has a number until it is given back.
         unsafe {
@@ -225,7 +234,7 @@ impl<T: Clone + Send + 'static> Completions<T> {
             if !self.has_pending() || self.freed.len() == FREED_MAX {
                 self.freed.give_back();
             }
-            Completed { number, end }
+            number
         }
     }
 
@@ -258,7 +267,12 @@ impl<T: Clone + Send + 'static> Completions<T> {
 
     /// Whether the next [`Completions::pop`] takes from what was on the list before.
     pub fn has_pending(&self) -> bool {
-        self.run.is_some() || !self.pending.is_null()
+        self.has_run() || !self.pending.is_null()
+    }
+
+    /// Whether the first of what is pending is of a run.
+    fn has_run(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| !run.is_empty())
     }
 
     fn has_any(&self) -> bool {

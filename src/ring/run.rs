@@ -109,21 +109,24 @@ pub(super) unsafe fn take_run<T>(slot: *mut Slot<T>) -> Option<Run<T>> {
     }
 }
 
-impl<T: Clone> Run<T> {
-    /// The next record's slot, which is the caller's then, and its end.
+impl<T> Run<T> {
+    /// The next record's slot, which is the caller's then, and the record's place.
     #[inline]
-    pub(super) fn pop(&mut self) -> Option<(*mut Slot<T>, T, u32)> {
+    pub(super) fn pop(&mut self) -> Option<(*mut Slot<T>, u32)> {
         let slot = self.tokens.next()?.slot();
         if let Some(later) = self.tokens.as_slice().get(AHEAD) {
             shim::expect_write(later.address());
         }
         let place = self.place;
         self.place += 1;
-        Some((slot, self.value.clone(), place))
+        Some((slot, place))
     }
-}
 
-impl<T> Run<T> {
+    /// With which its records ended.
+    pub(super) fn value(&self) -> &T {
+        &self.value
+    }
+
     /// Whether every record was popped.
     pub(super) fn is_empty(&self) -> bool {
         self.tokens.as_slice().is_empty()

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::fork::Origin;
 use crate::outcome::{Delivered, ErrorCode, Failure, Settled, Settlement};
-use crate::ring::{self, Budget, Completed};
+use crate::ring::{self, Abandoned, Budget};
 use crate::waiting::{block_on, block_on_for};
 
 /// How a record ended that was put with a token.
@@ -44,15 +44,18 @@ impl Completions {
         Completions { list: Some(list), budget, origin }
     }
 
-    /// Hands every completion that is there to `each`, without waiting, and answers how many there were. What is settled
-    /// meanwhile may be left for the next call. If `each` panics, the completion that it was given is gone, and those
-    /// after it are kept.
-    pub fn drain(&mut self, mut each: impl FnMut(Completion)) -> usize {
+    /// Shows every completion that is there to `each`, without waiting, and answers how many there were; whoever wants to
+    /// keep one clones it. What is settled meanwhile may be left for the next call. If `each` panics, the completion that
+    /// it was shown is gone, and those after it are kept.
+    pub fn drain(&mut self, mut each: impl FnMut(&Completion)) -> usize {
         let Some(list) = self.list.as_mut().filter(|_| !self.origin.is_elsewhere()) else { return 0 };
         let mut told = Told { budget: &self.budget, records: 0 };
-        while let Some(completed) = list.pop() {
+        let mut shown = None;
+        let mut show = |token, end: Result<(&Arc<Settlement>, u32), Abandoned>| {
             told.records += 1;
-            each(completion(completed));
+            each(turned(&mut shown, token, end));
+        };
+        while list.pop_with(&mut show).is_some() {
             if !list.has_pending() {
                 break;
             }
@@ -63,9 +66,9 @@ impl Completions {
     /// The next completion, if one is there.
     pub fn try_next(&mut self) -> Option<Completion> {
         let list = self.list.as_mut().filter(|_| !self.origin.is_elsewhere())?;
-        let completed = list.pop()?;
+        let completion = list.pop_with(completion)?;
         self.budget.let_go(1);
-        Some(completion(completed))
+        Some(completion)
     }
 
     /// Waits for the next completion. Nothing if the submitter is gone and there is none left to come.
@@ -124,11 +127,28 @@ impl Drop for Told<'_> {
     }
 }
 
-#[inline]
-fn completion(completed: Completed<Arc<Settlement>>) -> Completion {
-    let result = match completed.end {
-        Ok(end) => Settled::from(end).into_result(),
-        Err(_abandoned) => Err(Failure::new(ErrorCode::CoreFailed, "the core that held the record ended")),
+fn completion(token: u64, end: Result<(&Arc<Settlement>, u32), Abandoned>) -> Completion {
+    let result = match end {
+        Ok((settlement, place)) => Settled::from((Arc::clone(settlement), place)).into_result(),
+        Err(Abandoned) => Err(Failure::new(ErrorCode::CoreFailed, "the core that held the record ended")),
     };
-    Completion { token: completed.number, result }
+    Completion { token, result }
+}
+
+/// The completion, in the place of the one that was shown before: the records of an aggregate, which mostly come one after
+/// the other, share what there is to tell.
+#[inline]
+fn turned<'s>(
+    shown: &'s mut Option<Completion>,
+    token: u64,
+    end: Result<(&Arc<Settlement>, u32), Abandoned>,
+) -> &'s Completion {
+    if let (Some(Completion { token: former, result: Ok(delivered) }), Ok((settlement, place))) = (&mut *shown, &end)
+        && delivered.turn_to(settlement, *place)
+    {
+        *former = token;
+    } else {
+        *shown = Some(completion(token, end));
+    }
+    shown.as_ref().expect("one was just put there")
 }

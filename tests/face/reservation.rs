@@ -41,7 +41,7 @@ fn a_record_written_in_place_is_delivered_as_written() {
     let mut tokens = Vec::new();
     while tokens.len() < 8 {
         completions.drain(|completion| {
-            completion.result.expect("it is delivered");
+            completion.result.as_ref().expect("it is delivered");
             tokens.push(completion.token);
         });
     }

@@ -110,7 +110,7 @@ impl Putter {
         loop {
             let seen = self.completions.drain(|completion| {
                 assert_eq!(completion.token, 7);
-                completion.result.expect("it is delivered");
+                completion.result.as_ref().expect("it is delivered");
             });
             if seen == 0 {
                 return kept + drained;

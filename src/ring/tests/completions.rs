@@ -204,3 +204,26 @@ fn tickets_that_are_left_as_the_settler_panics_are_abandoned() {
     let abandoned = |number| Some(Completed { number, end: Err(Abandoned) });
     assert_eq!([completions.pop(), completions.pop()], [abandoned(1), abandoned(2)]);
 }
+
+#[test]
+fn a_completion_is_popped_though_who_is_shown_it_panics() {
+    let (_, mut slots, mut completions) = completions();
+    for numbers in [0..2, 2..12, 12..13] {
+        settle_together(numbers.map(|number| slots.take_listed(number)).collect(), 7);
+    }
+    // The last of two that were settled by themselves, one within a run, its last, and the last of all.
+    for unlucky in [1, 5, 11, 12] {
+        let mut shown = Vec::new();
+        let mut show = |number, _: Result<(&u64, u32), Abandoned>| {
+            shown.push(number);
+            assert_ne!(number, unlucky);
+        };
+        let all = || while completions.pop_with(&mut show).is_some() {};
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(all)).is_err());
+        assert_eq!(shown.last(), Some(&unlucky));
+        assert_eq!(completions.has_pending(), unlucky < 12);
+    }
+    assert_eq!(completions.pop(), None);
+    drop(slots);
+    assert!(completions.poll_any(&mut Context::from_waker(Waker::noop())) == Poll::Ready(false));
+}

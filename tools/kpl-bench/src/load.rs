@@ -242,7 +242,7 @@ impl<'s> Lane<'s> {
 
     fn drain(&mut self) -> usize {
         let heard = &mut self.heard;
-        self.completions.drain(|ended| match ended.result {
+        self.completions.drain(|ended| match &ended.result {
             Ok(_) => heard.delivered += 1,
             Err(failure) => {
                 heard.failed += 1;
