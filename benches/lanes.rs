@@ -39,7 +39,7 @@ fn aggregates(criterion: &mut Criterion) {
         data.chunks(AGGREGATE).map(|message| [&message[..KEYS], &[], &message[KEYS..]]).collect();
     let mut group = criterion.benchmark_group("md5 of aggregates of 50 KiB");
     group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1)).sample_size(20);
-    for count in [1, 2, 3, 4, 6, 8, 9, 12, 16, 20, 32] {
+    for count in [1, 2, 3, 4, 6, 8, 9, 12, 16, 17, 20, 24, 32] {
         let messages = &messages[..count];
         let mut expected = vec![[0; 16]; count];
         one_by_one(messages, &mut expected);

@@ -17,6 +17,7 @@ use super::Core;
 use super::batch::Batch;
 use super::shard::Shard;
 use crate::codec::Framed;
+use crate::codec::lanes::LANES_MAX;
 use crate::record::HashKey;
 use crate::ring::expect_write;
 
@@ -24,12 +25,12 @@ use crate::ring::expect_write;
 const SHARDS_HELD_BY_CACHES: usize = 256;
 
 impl Core {
-    /// Records come, each with the MD5 of its key.
-    pub(super) fn expect<const N: usize>(&self, records: &[Option<Framed<'_>>; N], hashes: &[HashKey; N]) {
+    /// Records come, `LANES_MAX` at most, each with the MD5 of its key.
+    pub(super) fn expect(&self, records: &[Option<Framed<'_>>], hashes: &[HashKey]) {
         if self.own_shards <= SHARDS_HELD_BY_CACHES {
             return;
         }
-        let mut shards: [Option<&Shard>; N] = [None; N];
+        let mut shards: [Option<&Shard>; LANES_MAX] = [None; LANES_MAX];
         for ((framed, hash), shard) in records.iter().flatten().zip(hashes).zip(&mut shards) {
             let stream = self.streams.get(framed.stream.index()).and_then(Option::as_ref);
             *shard = stream.and_then(|stream| stream.expected_shard(framed, *hash));
@@ -37,7 +38,7 @@ impl Core {
                 expect_write(&raw const shard.aggregator);
             }
         }
-        let mut open: [Option<&Batch>; N] = [None; N];
+        let mut open: [Option<&Batch>; LANES_MAX] = [None; LANES_MAX];
         for (shard, open) in shards.iter().zip(&mut open) {
             *open = shard.and_then(|shard| shard.aggregator.open());
             if let Some(batch) = open {

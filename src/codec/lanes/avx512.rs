@@ -21,6 +21,12 @@ pub(super) fn sixteen(states: &mut States, blocks: &[&[Block]; LANES_MAX]) -> us
     compress::<Sixteen, 1>(states, blocks)
 }
 
+/// Two groups of sixteen lanes.
+#[target_feature(enable = "avx512f")]
+pub(super) fn thirty_two(states: &mut States, blocks: &[&[Block]; LANES_MAX]) -> usize {
+    compress::<Sixteen, 2>(states, blocks)
+}
+
 /// What needs AVX-512, within the methods of [`Sixteen`].
 macro_rules! avx512 {
     ($instructions:expr) => {

@@ -22,7 +22,7 @@ use super::{avx2, avx512};
 /// What MD5 takes at once.
 pub(super) type Block = [u8; 64];
 /// Lanes of the widest kernel.
-pub(super) const LANES_MAX: usize = 16;
+pub(crate) const LANES_MAX: usize = 32;
 /// The words a, b, c and d of each lane.
 pub(super) type States = [[u32; LANES_MAX]; 4];
 
@@ -54,7 +54,11 @@ impl Kernel {
 /// One message.
 const ONE: Kernel = Kernel { lanes: 1, least: 0, compress: one };
 #[cfg(target_arch = "x86_64")]
-static AVX512: [Kernel; 2] = [Kernel { lanes: 16, least: 2, compress: avx512::sixteen }, ONE];
+static AVX512: [Kernel; 3] = [
+    Kernel { lanes: 32, least: 17, compress: avx512::thirty_two },
+    Kernel { lanes: 16, least: 2, compress: avx512::sixteen },
+    ONE,
+];
 #[cfg(target_arch = "x86_64")]
 static AVX2: [Kernel; 3] = [
     Kernel { lanes: 16, least: 9, compress: avx2::sixteen },

@@ -66,6 +66,7 @@ use std::ops::AddAssign;
 
 use crate::record::HashKey;
 use kernel::Kernel;
+pub(crate) use kernel::LANES_MAX;
 pub use sha256::{Sha256, update_pair};
 
 /// How full the lanes were: `blocks` of 64 bytes were hashed in `slots` places for blocks.
@@ -87,7 +88,7 @@ impl AddAssign for Fill {
 /// What hashes MD5 side by side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// 16 lanes of AVX-512, on x86-64.
+    /// 32 lanes of AVX-512, or 16 where no more are filled, on x86-64.
     Avx512,
     /// 16 lanes of AVX2, or 8 where no more are filled, on x86-64.
     Avx2,
@@ -146,6 +147,12 @@ impl Lanes {
 /// Which lanes this machine runs: `avx512`, `avx2`, `neon` or `portable`, for logs, reports and metrics.
 pub fn kind() -> Kind {
     Lanes::best().kind
+}
+
+/// How many messages are to be brought together: as many as this machine's widest kernel takes, and 16 at least, since
+/// narrower ones lose nothing by that.
+pub(crate) fn together() -> usize {
+    Lanes::best().kernels[0].lanes.max(16)
 }
 
 /// The hash keys of `keys`, in their order: of any number of them, of any length. A key of at most 55 bytes is one block.

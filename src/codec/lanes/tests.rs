@@ -74,7 +74,7 @@ fn messages_of_every_length_are_hashed_as_md5_does() {
     let messages: Vec<[&[u8]; 3]> = (0..300).map(|len| [&data[len % 7..][..len], &[], &[]]).collect();
     for lanes in Lanes::all() {
         check(lanes, &messages);
-        messages.chunks(1).chain(messages.chunks(16)).for_each(|messages| {
+        messages.chunks(1).chain(messages.chunks(16)).chain(messages.chunks(32)).for_each(|messages| {
             check(lanes, messages);
         });
     }

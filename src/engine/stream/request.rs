@@ -9,7 +9,7 @@
 //! What may be poison (`isolation`) goes in requests of its own, one group a request.
 
 use super::*;
-use crate::codec::lanes::{self, Fill};
+use crate::codec::lanes::{self, Fill, LANES_MAX};
 use crate::codec::{Body, Part, RequestEncoder, StreamRef, Wire};
 use crate::limits::AGGREGATE_DIGEST_BYTES;
 
@@ -85,9 +85,10 @@ impl Stream {
         let mut wanted = request.iter_mut().map(|batch| &mut **batch).chain(queued).filter(is_wanted);
         let mut fill = Fill::default();
         while left > 0 {
-            let mut together: [Option<&mut Batch>; DIGESTS_TOGETHER] = [const { None }; DIGESTS_TOGETHER];
-            let count = together.iter_mut().zip(&mut wanted).map(|(place, batch)| *place = Some(batch)).count();
-            let mut digests = [[0; AGGREGATE_DIGEST_BYTES]; DIGESTS_TOGETHER];
+            let mut together: [Option<&mut Batch>; LANES_MAX] = [const { None }; LANES_MAX];
+            let places = together.iter_mut().take(lanes::together());
+            let count = places.zip(&mut wanted).map(|(place, batch)| *place = Some(batch)).count();
+            let mut digests = [[0; AGGREGATE_DIGEST_BYTES]; LANES_MAX];
             fill += hash(&together, &mut digests[..count]);
             for (batch, digest) in together.into_iter().flatten().zip(digests) {
                 batch.digest = Some(digest);
@@ -167,12 +168,9 @@ impl Stream {
 /// Bytes of an entry besides data and partition key, at most.
 const ENTRY_OVERHEAD: usize = 128;
 
-/// Aggregates whose digests are made together: as many as the widest lanes take.
-const DIGESTS_TOGETHER: usize = 16;
-
 /// The digests of these aggregates, in their order.
 fn hash(aggregates: &[Option<&mut Batch>], digests: &mut [[u8; AGGREGATE_DIGEST_BYTES]]) -> Fill {
-    let mut messages = [[&[][..]; 3]; DIGESTS_TOGETHER];
+    let mut messages = [[&[][..]; 3]; LANES_MAX];
     for (batch, message) in aggregates.iter().flatten().zip(&mut messages) {
         let [_magic, parts @ ..] = batch.body.parts();
         *message = parts;
