@@ -28,8 +28,10 @@ use super::ticket::{Ticket, Told};
 
 /// Records of a run at least: about where it costs less than to list as many by themselves.
 const RUN_MIN: usize = if cfg!(loom) { 2 } else { 8 };
-/// How many records ahead a slot is asked for: by when it comes, these are dealt with.
-const AHEAD: usize = 8;
+/// How many records ahead a slot is asked for: by when it comes, these are settled,
+const SETTLED_AHEAD: usize = 8;
+/// or popped, which is quicker done. With 8 a drain took 3.8 % of a producer's time, and with these 2.4 %.
+const POPPED_AHEAD: usize = 24;
 
 /// Records that ended with one value, each in the place after the one before it.
 pub(super) struct Run<T> {
@@ -60,7 +62,7 @@ pub fn settle_all<T: Clone + Send + 'static>(
         }
         for _ in 0..run.max(1) {
             let Some(ticket) = rest.next() else { break };
-            if let Some(later) = rest.as_slice().get(AHEAD) {
+            if let Some(later) = rest.as_slice().get(SETTLED_AHEAD) {
                 shim::expect_write(later.0.address());
             }
             told(ticket.settle_with(|| value.clone(), place), 1);
@@ -114,7 +116,7 @@ impl<T> Run<T> {
     #[inline]
     pub(super) fn pop(&mut self) -> Option<(*mut Slot<T>, u32)> {
         let slot = self.tokens.next()?.slot();
-        if let Some(later) = self.tokens.as_slice().get(AHEAD) {
+        if let Some(later) = self.tokens.as_slice().get(POPPED_AHEAD) {
             shim::expect_write(later.address());
         }
         let place = self.place;
