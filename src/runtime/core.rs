@@ -55,6 +55,9 @@ pub(crate) async fn run<R: Runtime>(runtime: R, seat: Seat) {
 
 /// Messages that a cycle takes from each other core.
 const CYCLE_MESSAGES_MAX: usize = 64;
+/// Requests that leave in a cycle: two, which are digested together and hashed side by side. More have their own, as
+/// writing a body takes its time.
+const CYCLE_REQUESTS_MAX: usize = 2;
 
 struct Ring {
     receiver: Receiver<Arc<Settlement>>,
@@ -319,16 +322,21 @@ impl<R: Runtime> Running<R> {
         self.draining
     }
 
-    /// Sends one request; a further one has its own cycle, as writing a body takes its time.
+    /// Sends what is due, a few requests.
     fn transmit(&mut self, now: Time) -> bool {
         let Some(access) = &self.access else { return false };
-        let Some(transmit) = self.engine.poll_transmit(now) else { return false };
-        let (kinesis_records, is_unmapped) = (transmit.kinesis_records, transmit.is_unmapped());
-        let in_json = transmit.wire == Wire::Json;
-        self.seat.counters.request_begun(kinesis_records, transmit.body.len(), in_json, is_unmapped);
-        self.seat.counters.aggregates_hashed(transmit.digested.blocks, transmit.digested.slots);
-        self.lines.transmit(transmit, access);
-        true
+        let mut sent = 0;
+        while sent < CYCLE_REQUESTS_MAX
+            && let Some(transmit) = self.engine.poll_transmit(now)
+        {
+            let (kinesis_records, is_unmapped) = (transmit.kinesis_records, transmit.is_unmapped());
+            let in_json = transmit.wire == Wire::Json;
+            self.seat.counters.request_begun(kinesis_records, transmit.body.len(), in_json, is_unmapped);
+            self.seat.counters.aggregates_hashed(transmit.digested.blocks, transmit.digested.slots);
+            self.lines.transmit(transmit, access);
+            sent += 1;
+        }
+        sent > 0
     }
 
     /// Says to other cores what their rings take. Answers whether something is left.
