@@ -130,7 +130,7 @@ impl Settler {
     }
 
     /// So many records more are settled, of which `told` hears.
-    #[inline]
+    #[inline(always)]
     fn told(&mut self, stream: StreamId, told: Told, settlement: &Arc<Settlement>, records: u64) {
         match told {
             Told::Handle => {}

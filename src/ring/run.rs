@@ -51,16 +51,17 @@ pub fn settle_all<T: Clone + Send + 'static>(
 ) {
     let mut rest = tickets.drain(..);
     let mut place = first;
-    while !rest.as_slice().is_empty() {
-        let run = length(rest.as_slice());
-        if run >= RUN_MIN {
-            let tokens: Vec<Token<T>> = rest.by_ref().take(run).map(Ticket::into_token).collect();
-            // SAFETY: the tickets are gone; `length` has looked that they are of one list.
-            told(unsafe { list(Run { value: value.clone(), place, tokens: tokens.into_iter() }) }, run as u64);
-            place += run as u32; // a batch has no more than that
+    while let Some(first) = rest.as_slice().first() {
+        let is_listed = first.0.is_listed();
+        let alike = if is_listed { of_one_list(rest.as_slice()) } else { of_no_list(rest.as_slice()) };
+        if is_listed && alike >= RUN_MIN {
+            let tokens: Vec<Token<T>> = rest.by_ref().take(alike).map(Ticket::into_token).collect();
+            // SAFETY: the tickets are gone, and are of one list.
+            told(unsafe { list(Run { value: value.clone(), place, tokens: tokens.into_iter() }) }, alike as u64);
+            place += alike as u32; // a batch has no more than that
             continue;
         }
-        for _ in 0..run.max(1) {
+        for _ in 0..alike {
             let Some(ticket) = rest.next() else { break };
             if let Some(later) = rest.as_slice().get(SETTLED_AHEAD) {
                 shim::expect_write(later.0.address());
@@ -71,15 +72,19 @@ pub fn settle_all<T: Clone + Send + 'static>(
     }
 }
 
-/// How many of the first tickets go to one list. No slot is looked at.
-fn length<T: Send>(tickets: &[Ticket<T>]) -> usize {
-    let Some(first) = tickets.first().filter(|first| first.0.is_listed()) else { return 0 };
+/// How many of the first tickets go to the list of the first. No slot is looked at.
+fn of_one_list<T: Send>(tickets: &[Ticket<T>]) -> usize {
     // SAFETY: while its ticket lives, a slot is in use.
     let pool = |ticket: &Ticket<T>| unsafe { pool_of(ticket.0.address()) };
-    let pool_of_all = pool(first);
-    let is_of_run =
-        |ticket: &&Ticket<T>| ticket.0.is_listed() && (pool(ticket) == pool_of_all || is_planted(Fault::RunOfTwoPools));
-    tickets.iter().take_while(is_of_run).count()
+    let is_of_list = |ticket: &&Ticket<T>| {
+        ticket.0.is_listed() && (pool(ticket) == pool(&tickets[0]) || is_planted(Fault::RunOfTwoPools))
+    };
+    tickets.iter().take_while(is_of_list).count()
+}
+
+/// How many of the first tickets go to no list.
+fn of_no_list<T: Send>(tickets: &[Ticket<T>]) -> usize {
+    tickets.iter().take_while(|ticket| !ticket.0.is_listed()).count()
 }
 
 /// Puts a run on its list, by the slot of its first record. If nobody pops any more, all of it is freed.
