@@ -1,12 +1,12 @@
 //! Asks the processor for what records will be appended to, before they are.
 //!
 //! ```text
-//!   sixteen records ─▶ their shards ─▶ their open batches ─▶ ends of their lists ─▶ their keys
+//!   16 or 32 records ─▶ their shards ─▶ their open batches ─▶ ends of their lists ─▶ their keys
 //!                      each step for all of them, before the next step reads what this one asked for
 //! ```
 //!
 //! An append touches some fifteen cache lines, of which each step finds the next. Where there are more open aggregates than
-//! caches hold, each step waits for memory; asked for side by side, those of sixteen records are waited for once.
+//! caches hold, each step waits for memory; asked for side by side, those of all records that come together are waited for once.
 //! `kpl-bench --sink --no-verify`, 3 000 000 records, three pairs of runs in turn, ns of CPU a record: at 512 shards 762,
 //! 843, 693 with it and 853, 961, 798 without; at 4 000 shards 1 245, 1 345, 1 653 and 2 482, 2 078, 1 772. At 64, 128 and 256
 //! shards it made no difference that could be told from noise, so that a core with fewer of them is left alone.

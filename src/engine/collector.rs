@@ -7,9 +7,9 @@
 //! A sealed batch waits for companions until its `send_by`, unless enough is there for a request. The collector
 //! knows shards and sums only; the batches lie in their shards' queues.
 //!
-//! Where there is enough for a request, and two connections are free, two of half the size leave, the second with the
-//! core's next turn: their bodies are hashed side by side, which saves more than a request costs, and what is in them
-//! arrives earlier.
+//! Where there is enough for a request, and two connections are free, two of half the size leave, one right after the
+//! other: their aggregates are digested together and their bodies hashed side by side, which saves more than a request
+//! costs, and what is in them arrives earlier.
 //!
 //! C1: a shard is in the ready list at most once, and `bytes` and `count` are the sums over the queues of listed shards.
 //! C2: a second request is due at once if there is anything for it, and there is never a third.

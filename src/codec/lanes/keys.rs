@@ -1,4 +1,4 @@
-//! Hash keys, side by side: nearly every partition key is one block, so that sixteen keys are one step of sixteen lanes.
+//! Hash keys, side by side: nearly every partition key is one block, so that as many keys as there are lanes are one step of them.
 //!
 //! ```text
 //!    key "customer-7"   c u s t o m e r - 7 80 00 00 … 00 │ 50 00 00 00 00 00 00 00
