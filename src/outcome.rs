@@ -252,6 +252,7 @@ impl Delivered {
     }
 
     /// Makes this what is known of another member of the same aggregate, if `settlement` is of it too.
+    #[cfg(feature = "aws")]
     pub(crate) fn turn_to(&mut self, settlement: &Arc<Settlement>, sub_sequence: u32) -> bool {
         let is_same = Arc::ptr_eq(&self.0.settlement, settlement);
         if is_same {
