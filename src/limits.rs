@@ -168,12 +168,21 @@ pub const OUTCOMES_POLL: Duration = Duration::from_millis(10);
 /// How long the cores may take to end once they were told to settle everything. Ours: they take a turn.
 pub const CORES_END_WAIT: Duration = Duration::from_secs(10);
 
+/// See [`sending_allowance`].
+const SENDING_ALLOWANCE_MAX: Duration = Duration::from_micros(300);
+
 const KIB: usize = 1024;
 const MIB: usize = 1024 * 1024;
 
 /// How long a sealed record may wait for companions: 20 % of the buffered time, at most 50 ms.
 pub fn collector_wait(record_max_buffered_time: Duration) -> Duration {
     (record_max_buffered_time / 5).min(COLLECTOR_WAIT_MAX)
+}
+
+/// How much before its deadline a record is sent, so that its first byte has left by then: a tenth of the buffered time, at most
+/// 0.3 ms. Ours: what waking, digests, hash, signature and TLS took of 1 000 records of 100 B that leave together.
+pub fn sending_allowance(record_max_buffered_time: Duration) -> Duration {
+    (record_max_buffered_time / 10).min(SENDING_ALLOWANCE_MAX)
 }
 
 /// How long a core may let a record lie in its ring before it looks: a fifth of the buffered time, at most 20 ms.
@@ -203,6 +212,13 @@ const _: () = {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_is_sent_a_little_before_its_deadline_and_never_before_its_put() {
+        let allowances =
+            [0, 1, 2_999, 3_000, 100_000].map(|us| sending_allowance(Duration::from_micros(us)).as_nanos());
+        assert_eq!(allowances, [0, 100, 299_900, 300_000, 300_000]);
+    }
 
     #[test]
     fn a_record_is_seen_long_before_its_aggregate_is_sealed() {

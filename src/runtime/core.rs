@@ -30,7 +30,7 @@ use super::seat::Seat;
 use crate::codec::lanes::Fill;
 use crate::codec::{Wire, read_frame};
 use crate::engine::{Core, Remedy};
-use crate::limits::{SPIN_SLICE, TICK_MAX, TURN_BYTES_MAX, TURN_RECORDS_MAX};
+use crate::limits::{SPIN_SLICE, TICK_MAX, TURN_BYTES_MAX, TURN_RECORDS_MAX, sending_allowance};
 use crate::metrics::StreamTally;
 use crate::outcome::Settlement;
 use crate::record::CoreId;
@@ -175,9 +175,11 @@ impl<R: Runtime> Running<R> {
             worked = true;
             match command {
                 Command::Ring(receiver) => self.rings.push(Ring { receiver, tail: 0, flush_tail: 0 }),
-                Command::Stream { id, name, config, tallies } => {
+                Command::Stream { id, name, mut config, tallies } => {
                     debug_assert_eq!(id.index(), self.tallies.len(), "streams come in the order of their numbers");
                     self.tallies.push(tallies);
+                    // The engine's deadline is when it sends, a caller's when the first byte is on the socket.
+                    config.record_max_buffered_time -= sending_allowance(config.record_max_buffered_time);
                     self.idleness.stream_opened(config.record_max_buffered_time);
                     self.engine.handle_stream(id, name, *config);
                 }

@@ -31,7 +31,7 @@ use rustls::{ClientConfig, ClientConnection};
 use crate::trust::{self, no_tls};
 
 /// Most bytes of a request that wait, encrypted, for the socket: eight records, which one vectored write takes. With four a
-/// producer's record of 100 B took 3 % more; with forty, 19 % more, as what so much frees at once goes back to the system.
+/// producer's record of 100 B took 3 % more; with forty, 19 % more.
 const UNSENT_BYTES: usize = 128 * 1024;
 
 /// With whom, and how, TLS is spoken.
