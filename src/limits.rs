@@ -180,7 +180,7 @@ pub fn collector_wait(record_max_buffered_time: Duration) -> Duration {
 }
 
 /// How much before its deadline a record is sent, so that its first byte has left by then: a tenth of the buffered time, at most
-/// 0.3 ms. Ours: what waking, digests, hash, signature and TLS took of 1 000 records of 100 B that leave together.
+/// 0.3 ms. Ours: 1 000 records of 100 B that left together were late by so much more than a thread that only sleeps, at p99.
 pub fn sending_allowance(record_max_buffered_time: Duration) -> Duration {
     (record_max_buffered_time / 10).min(SENDING_ALLOWANCE_MAX)
 }

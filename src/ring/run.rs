@@ -26,7 +26,7 @@ use super::slot::{RUN, STATE, Slot, Token};
 use super::slots::{Freed, pool_of};
 use super::ticket::{Ticket, Told};
 
-/// Records of a run at least: about where it costs less than to list as many by themselves.
+/// Records of a run at least. A guess, not measured: two allocations against as many exchanges and slots to be fetched.
 const RUN_MIN: usize = if cfg!(loom) { 2 } else { 8 };
 /// How many records ahead a slot is asked for: by when it comes, these are settled,
 const SETTLED_AHEAD: usize = 8;
